@@ -1,0 +1,1 @@
+//! Drives the built binaries, and the peers beside them, as root.

@@ -1,0 +1,1 @@
+//! The container's file system: a plan of mounts, and its apply.

@@ -1,0 +1,1 @@
+//! The descriptor-based mount API.

@@ -1,0 +1,1 @@
+//! Namespaces: clone3, unshare, setns.

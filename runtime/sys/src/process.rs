@@ -1,0 +1,1 @@
+//! Processes: exec, wait, pidfd, limits, priorities, personality.

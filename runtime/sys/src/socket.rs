@@ -1,0 +1,1 @@
+//! Unix sockets and descriptors sent over them.
