@@ -1,1 +1,370 @@
-//! Processes: exec, wait, pidfd, limits, priorities, personality.
+//! Processes: exec, wait, pidfd, credentials, limits, priorities, personality.
+
+use std::{
+    ffi::{CStr, CString},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+};
+
+use crate::{Error, Result, check, check_fd, retry};
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It called exit with this code.
+    Code(i32),
+    /// This signal ended it.
+    Signal(i32),
+}
+
+impl Exit {
+    /// The code a shell would report: the exit code, or 128 + the signal.
+    #[must_use]
+    pub fn shell_code(self) -> i32 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => 128 + signal,
+        }
+    }
+}
+
+/// A NULL-terminated array of strings, built before the exec that uses it, so that the
+/// exec itself allocates nothing.
+pub struct StringArray {
+    pointers: Vec<*const libc::c_char>,
+    _strings: Vec<CString>,
+}
+
+impl StringArray {
+    /// Takes the strings over.
+    #[must_use]
+    pub fn new(strings: Vec<CString>) -> Self {
+        let mut pointers: Vec<_> = strings.iter().map(|s| s.as_ptr()).collect();
+        pointers.push(std::ptr::null());
+        Self { pointers, _strings: strings }
+    }
+}
+
+/// execve(2). Returns only when it failed. Async-signal-safe.
+pub fn execve(path: &CStr, args: &StringArray, env: &StringArray) -> Error {
+    // SAFETY: `path` is NUL-terminated; both arrays are NULL-terminated arrays of
+    // NUL-terminated strings, owned by the borrowed StringArrays.
+    unsafe { libc::execve(path.as_ptr(), args.pointers.as_ptr(), env.pointers.as_ptr()) };
+    Error::last("execve")
+}
+
+/// execveat(2) of the file that `fd` is open on. Returns only when it failed.
+pub fn execveat(fd: impl AsFd, args: &StringArray, env: &StringArray) -> Error {
+    // SAFETY: the path is a static empty string; the arrays are as in `execve`.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            fd.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            args.pointers.as_ptr(),
+            env.pointers.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    Error::last("execveat")
+}
+
+/// _exit(2): ends at once, without running destructors or flushing anything.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit takes an integer and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+fn exit_of(status: i32) -> Exit {
+    if libc::WIFSIGNALED(status) {
+        Exit::Signal(libc::WTERMSIG(status))
+    } else {
+        Exit::Code(libc::WEXITSTATUS(status))
+    }
+}
+
+/// waitpid(2): waits until the child `pid` has ended.
+pub fn wait(pid: i32) -> Result<Exit> {
+    let mut status = 0;
+    // SAFETY: `status` is a valid place for the kernel to write to.
+    retry("waitpid", || unsafe { libc::waitpid(pid, &raw mut status, 0) }.into())?;
+    Ok(exit_of(status))
+}
+
+/// waitpid(-1, WNOHANG): the next child that has ended, if there is one.
+pub fn reap_any() -> Result<Option<(i32, Exit)>> {
+    let mut status = 0;
+    // SAFETY: `status` is a valid place for the kernel to write to.
+    let pid =
+        retry("waitpid", || unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) }.into());
+    match pid {
+        Ok(0) => Ok(None),
+        Ok(pid) => Ok(Some((i32::try_from(pid).unwrap_or(0), exit_of(status)))),
+        Err(error) if error.errno() == libc::ECHILD => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// pidfd_open(2).
+pub fn pidfd(pid: i32) -> Result<OwnedFd> {
+    // SAFETY: pidfd_open takes two integers and returns a new descriptor.
+    check_fd("pidfd_open", unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
+}
+
+/// pidfd_send_signal(2).
+pub fn send_signal(pidfd: impl AsFd, signal: i32) -> Result<()> {
+    let pidfd = pidfd.as_fd().as_raw_fd();
+    // SAFETY: a null siginfo asks the kernel to fill it in, as kill(2) does.
+    let result = unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd, signal, std::ptr::null::<u8>(), 0)
+    };
+    check("pidfd_send_signal", result).map(drop)
+}
+
+/// pidfd_getfd(2): a duplicate of another process's descriptor.
+pub fn take_fd(pidfd: impl AsFd, number: i32) -> Result<OwnedFd> {
+    let pidfd = pidfd.as_fd().as_raw_fd();
+    // SAFETY: pidfd_getfd takes integers and returns a new descriptor.
+    check_fd("pidfd_getfd", unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd, number, 0) })
+}
+
+/// Waits until a descriptor is readable (a pidfd: until its process has ended), at most
+/// `timeout_ms` (-1: without end). Says whether it is.
+pub fn wait_readable(fd: impl AsFd, timeout_ms: i32) -> Result<bool> {
+    let mut poll = libc::pollfd { fd: fd.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: the pointer is to one pollfd.
+    let n = retry("poll", || unsafe { libc::poll(&raw mut poll, 1, timeout_ms) }.into())?;
+    Ok(n > 0)
+}
+
+/// kill(2): only where no pidfd can be had, such as for a process group.
+pub fn kill(pid: i32, signal: i32) -> Result<()> {
+    // SAFETY: kill takes two integers.
+    check("kill", unsafe { libc::kill(pid, signal) }.into()).map(drop)
+}
+
+/// getpid(2).
+#[must_use]
+pub fn id() -> i32 {
+    // SAFETY: getpid takes nothing and cannot fail.
+    unsafe { libc::getpid() }
+}
+
+/// geteuid(2).
+#[must_use]
+pub fn effective_uid() -> u32 {
+    // SAFETY: geteuid takes nothing and cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+/// getegid(2).
+#[must_use]
+pub fn effective_gid() -> u32 {
+    // SAFETY: getegid takes nothing and cannot fail.
+    unsafe { libc::getegid() }
+}
+
+/// setsid(2).
+pub fn new_session() -> Result<()> {
+    // SAFETY: setsid takes nothing.
+    check("setsid", unsafe { libc::setsid() }.into()).map(drop)
+}
+
+/// umask(2): the mask that was in force.
+pub fn set_umask(mask: u32) -> u32 {
+    // SAFETY: umask takes an integer and cannot fail.
+    unsafe { libc::umask(mask) }
+}
+
+/// fchdir(2).
+pub fn change_directory(fd: impl AsFd) -> Result<()> {
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: fchdir takes an integer.
+    retry("fchdir", || unsafe { libc::fchdir(fd) }.into()).map(drop)
+}
+
+/// chdir(2).
+pub fn change_directory_to(path: &CStr) -> Result<()> {
+    // SAFETY: `path` is a NUL-terminated string that outlives the call.
+    retry("chdir", || unsafe { libc::chdir(path.as_ptr()) }.into())
+        .map(drop)
+        .map_err(|e| e.on(path.to_string_lossy()))
+}
+
+/// getcwd(2) by the raw call: the C library's falls back to walking the tree, but what
+/// matters here is the kernel's answer, which starts with `(unreachable)` for a directory
+/// outside the root.
+pub fn current_directory() -> Result<Vec<u8>> {
+    let mut buffer = vec![0_u8; libc::PATH_MAX as usize];
+    // SAFETY: pointer and length describe `buffer`.
+    let n = unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) };
+    let n = usize::try_from(check("getcwd", n)?).unwrap_or(0);
+    buffer.truncate(n.saturating_sub(1));
+    Ok(buffer)
+}
+
+/// setgroups(2), setresgid(2), setresuid(2) by the raw calls, in that order.
+pub fn set_groups(groups: &[u32]) -> Result<()> {
+    // SAFETY: pointer and length describe `groups`.
+    let result = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
+    check("setgroups", result).map(drop)
+}
+
+/// setresgid(2) of all three ids.
+pub fn set_gid(gid: u32) -> Result<()> {
+    // SAFETY: setresgid takes integers.
+    let result = unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) };
+    check("setresgid", result).map(drop).map_err(|e| e.on(gid))
+}
+
+/// setresuid(2) of all three ids.
+pub fn set_uid(uid: u32) -> Result<()> {
+    // SAFETY: setresuid takes integers.
+    let result = unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) };
+    check("setresuid", result).map(drop).map_err(|e| e.on(uid))
+}
+
+fn prctl(name: &'static str, option: i32, argument: libc::c_ulong) -> Result<i64> {
+    // SAFETY: the options used in this module take integers only.
+    check(name, unsafe { libc::prctl(option, argument, 0, 0, 0) }.into())
+}
+
+/// PR_SET_NO_NEW_PRIVS.
+pub fn set_no_new_privileges() -> Result<()> {
+    prctl("prctl PR_SET_NO_NEW_PRIVS", libc::PR_SET_NO_NEW_PRIVS, 1).map(drop)
+}
+
+/// PR_SET_PDEATHSIG: the signal this process gets when its parent's thread ends; 0 for none.
+pub fn set_parent_death_signal(signal: i32) -> Result<()> {
+    let signal = libc::c_ulong::try_from(signal).unwrap_or(0);
+    prctl("prctl PR_SET_PDEATHSIG", libc::PR_SET_PDEATHSIG, signal).map(drop)
+}
+
+/// PR_SET_DUMPABLE: whether other processes of the same user may trace this one.
+pub fn set_dumpable(dumpable: bool) -> Result<()> {
+    prctl("prctl PR_SET_DUMPABLE", libc::PR_SET_DUMPABLE, dumpable.into()).map(drop)
+}
+
+/// PR_SET_CHILD_SUBREAPER.
+pub fn set_subreaper(on: bool) -> Result<()> {
+    prctl("prctl PR_SET_CHILD_SUBREAPER", libc::PR_SET_CHILD_SUBREAPER, on.into()).map(drop)
+}
+
+/// PR_SET_NAME: the name that `ps` shows, cut at 15 bytes.
+pub fn set_name(name: &CStr) -> Result<()> {
+    // SAFETY: PR_SET_NAME reads a NUL-terminated string.
+    let result = unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) };
+    check("prctl PR_SET_NAME", result.into()).map(drop)
+}
+
+/// setrlimit(2).
+pub fn set_limit(resource: u32, soft: u64, hard: u64) -> Result<()> {
+    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: prlimit64 reads one rlimit64; a null old limit is not written.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            0,
+            resource,
+            &raw const limit,
+            std::ptr::null_mut::<u8>(),
+        )
+    };
+    check("setrlimit", result).map(drop)
+}
+
+/// personality(2).
+pub fn set_personality(persona: u64) -> Result<()> {
+    // SAFETY: personality takes an integer.
+    check("personality", unsafe { libc::personality(persona) }.into()).map(drop)
+}
+
+/// ioprio_set(2) for this process: class and level as the kernel packs them.
+pub fn set_io_priority(class: i32, level: i32) -> Result<()> {
+    // SAFETY: ioprio_set takes integers; 1 is IOPRIO_WHO_PROCESS, 0 this process.
+    let result = unsafe { libc::syscall(libc::SYS_ioprio_set, 1, 0, class << 13 | level) };
+    check("ioprio_set", result).map(drop)
+}
+
+/// What sched_setattr(2) takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct SchedulingAttributes {
+    /// The size of this structure; set by [`set_scheduling`].
+    pub size: u32,
+    /// `SCHED_*`.
+    pub policy: u32,
+    /// `SCHED_FLAG_*`.
+    pub flags: u64,
+    /// For SCHED_OTHER and SCHED_BATCH.
+    pub nice: i32,
+    /// For SCHED_FIFO and SCHED_RR.
+    pub priority: u32,
+    /// For SCHED_DEADLINE, in nanoseconds.
+    pub runtime: u64,
+    /// For SCHED_DEADLINE, in nanoseconds.
+    pub deadline: u64,
+    /// For SCHED_DEADLINE, in nanoseconds.
+    pub period: u64,
+}
+
+/// sched_setattr(2) for this process.
+pub fn set_scheduling(mut attributes: SchedulingAttributes) -> Result<()> {
+    attributes.size = size_of::<SchedulingAttributes>() as u32;
+    // SAFETY: the kernel reads `size` bytes of the structure.
+    let result = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
+    check("sched_setattr", result).map(drop)
+}
+
+/// sched_setaffinity(2) for this process, from the numbers of its processors.
+pub fn set_affinity(processors: &[usize]) -> Result<()> {
+    let mut words = vec![0_u64; processors.iter().max().map_or(1, |max| max / 64 + 1)];
+    for processor in processors {
+        words[processor / 64] |= 1 << (processor % 64);
+    }
+    // SAFETY: pointer and length describe `words`.
+    let result =
+        unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, words.len() * 8, words.as_ptr()) };
+    check("sched_setaffinity", result).map(drop)
+}
+
+/// set_mempolicy(2), from the numbers of the memory nodes.
+pub fn set_memory_policy(mode: i32, nodes: &[usize]) -> Result<()> {
+    let mut words = vec![0_u64; nodes.iter().max().map_or(1, |max| max / 64 + 1)];
+    for node in nodes {
+        words[node / 64] |= 1 << (node % 64);
+    }
+    let (pointer, bits) = if nodes.is_empty() {
+        (std::ptr::null(), 0)
+    } else {
+        (words.as_ptr(), words.len() * 64 + 1)
+    };
+    // SAFETY: `pointer` is null or to `bits - 1` bits; the kernel reads one bit fewer
+    // than it is told.
+    let result = unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, pointer, bits) };
+    check("set_mempolicy", result).map(drop)
+}
+
+/// keyctl(KEYCTL_JOIN_SESSION_KEYRING): a session keyring of this name; its serial number.
+pub fn join_session_keyring(name: &CStr) -> Result<i64> {
+    // SAFETY: `name` is a NUL-terminated string that outlives the call.
+    let result = unsafe { libc::syscall(libc::SYS_keyctl, 1, name.as_ptr()) };
+    check("keyctl", result)
+}
+
+/// keyctl(KEYCTL_SETPERM) of a key.
+pub fn set_key_permissions(serial: i64, permissions: u32) -> Result<()> {
+    // SAFETY: KEYCTL_SETPERM takes integers.
+    let result = unsafe { libc::syscall(libc::SYS_keyctl, 5, serial, permissions) };
+    check("keyctl", result).map(drop)
+}
+
+/// keyctl(KEYCTL_DESCRIBE): `type;uid;gid;perm;description`.
+pub fn describe_key(serial: i64) -> Result<Vec<u8>> {
+    let mut buffer = vec![0_u8; 1024];
+    // SAFETY: pointer and length describe `buffer`.
+    let n =
+        unsafe { libc::syscall(libc::SYS_keyctl, 6, serial, buffer.as_mut_ptr(), buffer.len()) };
+    let n = usize::try_from(check("keyctl", n)?).unwrap_or(0);
+    buffer.truncate(n.min(buffer.len()).saturating_sub(1));
+    Ok(buffer)
+}
