@@ -2,8 +2,15 @@
 #![forbid(unsafe_code)]
 
 mod cgroup;
+mod cli;
+mod container;
+mod log;
+mod report;
 mod request;
 mod rootfs;
 mod seccomp;
+mod time;
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    cli::main()
+}
