@@ -1,6 +1,7 @@
 //! How a process that we start is connected to its caller: terminal, descriptors, pid file.
 
 use std::{
+    ffi::CString,
     fs::OpenOptions,
     io::Write,
     os::{fd::OwnedFd, unix::fs::OpenOptionsExt},
@@ -85,10 +86,11 @@ fn listen_fds() -> u32 {
 
 impl Attached {
     /// What the process's environment gains.
-    pub(crate) fn environment(&self) -> Vec<String> {
-        match self.listen_fds {
-            0 => Vec::new(),
-            count => vec![format!("LISTEN_FDS={count}"), "LISTEN_PID=1".to_owned()],
+    pub(crate) fn environment(&self) -> Vec<CString> {
+        let count = CString::new(format!("LISTEN_FDS={}", self.listen_fds));
+        match (self.listen_fds, count) {
+            (1.., Ok(count)) => vec![count, c"LISTEN_PID=1".to_owned()],
+            _ => Vec::new(),
         }
     }
 

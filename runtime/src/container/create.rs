@@ -11,7 +11,7 @@
 use std::{
     ffi::CString,
     fs,
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -29,7 +29,7 @@ use crate::{
     attachment::{self, Attached},
     cgroup, hooks, idmap,
     init::{self, Channel, Message, Start},
-    namespace, process,
+    log, namespace, net_devices, process,
     request::{Create, Global},
     rootfs, seccomp, spec, time,
 };
@@ -46,7 +46,6 @@ pub(super) struct Prepared {
     host: cgroup::Host,
     location: cgroup::Location,
     rootless: bool,
-    pub(super) warnings: Vec<String>,
 }
 
 /// A container whose process waits to be told to go on.
@@ -60,7 +59,7 @@ pub(super) struct Launched {
 }
 
 /// Creates a container; its process waits for `start`.
-pub(crate) fn create(global: &Global, request: &Create) -> Result<Vec<String>> {
+pub(crate) fn create(global: &Global, request: &Create) -> Result<()> {
     let prepared = prepare(global, request)?;
     let attached = attachment::attach(&request.attachment, prepared.process.terminal, true)?;
     let mut launched = launch(global, request, &prepared, attached, Waits::ForStart)?;
@@ -69,7 +68,7 @@ pub(crate) fn create(global: &Global, request: &Create) -> Result<Vec<String>> {
         launched.channel.send(&Message::Commit)
     };
     match finish(&mut launched) {
-        Ok(()) => Ok(prepared.warnings),
+        Ok(()) => Ok(()),
         Err(error) => Err(launched.undo(error)),
     }
 }
@@ -88,11 +87,11 @@ pub(super) fn prepare(global: &Global, request: &Create) -> Result<Prepared> {
     let (content, spec) = spec::read(&request.bundle.join("config.json"))?;
     let plan = plan(global, &request.bundle, &request.id, &spec)?;
     let process = spec.process.as_ref().context("process property must not be empty")?;
-    let process = process::plan(process)?;
-    let mut warnings = plan.warnings;
-    warnings.extend(plan.rootfs.warnings.iter().cloned());
-    warnings.extend(process.warnings.iter().cloned());
-    warnings.extend(plan.seccomp.iter().flat_map(|program| program.warnings.iter().cloned()));
+    let process = process::plan(process, spec.linux.as_ref())?;
+    process.check_host()?;
+    let seccomp_warnings = plan.seccomp.iter().flat_map(|program| &program.warnings);
+    let warnings = plan.warnings.iter().chain(&plan.rootfs.warnings).chain(&process.warnings);
+    warnings.chain(seccomp_warnings).for_each(log::warning);
     Ok(Prepared {
         spec,
         process,
@@ -104,7 +103,6 @@ pub(super) fn prepare(global: &Global, request: &Create) -> Result<Prepared> {
         host: plan.host,
         location: plan.location,
         rootless: plan.rootless,
-        warnings,
     })
 }
 
@@ -196,7 +194,7 @@ pub(super) fn launch(
         oci_version: prepared.spec.oci_version.clone(),
         bundle: prepared.bundle.display().to_string(),
         rootfs: prepared.rootfs.root.display().to_string(),
-        created: time::now_rfc3339(),
+        created: time::rfc3339_nano(std::time::SystemTime::now()),
         owner: sys::process::effective_uid(),
         init: None,
         annotations: prepared.spec.annotations.clone(),
@@ -303,7 +301,7 @@ fn make(
     }
     let staged = namespaces.is_staged();
     let flags = if staged { 0 } else { init::first_clone_flags(namespaces) };
-    let clone = sys::namespace::clone(flags, born_in.as_ref().map(|fd| fd.as_fd_ref()))
+    let clone = sys::namespace::clone(flags, born_in.as_ref().map(AsFd::as_fd))
         .context("cannot make the container's process")?;
     let (mut pid, mut pidfd) = match clone {
         sys::namespace::Clone::Child => {
@@ -326,7 +324,7 @@ fn make(
                     stop_for_hooks: needs_hook_stop,
                     no_pivot: request.no_pivot,
                     no_new_keyring: request.no_new_keyring,
-                    rootless: prepared.rootless,
+                    privileged: sys::process::effective_uid() == 0,
                     attached,
                 },
                 &theirs,
@@ -385,7 +383,7 @@ fn make(
     loop {
         match next(channel)? {
             Message::Hooks => {
-                crate::net_devices::move_into(&pidfd, pid, &linux.net_devices)?;
+                net_devices::move_into(pid, &linux.net_devices)?;
                 let state = hook_state(record, Status::Creating);
                 hooks::run("prestart", &hooks.prestart, &state, &[])?;
                 hooks::run("createRuntime", &hooks.create_runtime, &state, &[])?;
@@ -396,7 +394,7 @@ fn make(
                     .context("cannot take the seccomp listener")?;
                 channel.send(&Message::ListenerTaken)?;
                 let state = hook_state(record, Status::Creating);
-                seccomp::send_listener(linux, state, pid, &listener)?;
+                init::send_listener(linux, state, pid, &listener)?;
             }
             Message::Ready => break,
             other => bail!("unexpected message {other:?} from the container's process"),

@@ -7,7 +7,7 @@ use hull_specs_oci::{self as oci, NamespaceKind, Status};
 use super::{Dir, Failure, Record, Store, hook_state, kill, status};
 use crate::{
     cgroup::Cgroup,
-    hooks,
+    hooks, log,
     request::{Delete, Global},
 };
 
@@ -15,13 +15,13 @@ use crate::{
 const KILL_TIMEOUT_MS: i32 = 10_000;
 
 /// Removes a stopped or created container; with `force`, any.
-pub(crate) fn delete(global: &Global, request: &Delete) -> Result<Vec<String>> {
+pub(crate) fn delete(global: &Global, request: &Delete) -> Result<()> {
     let dir = match Store::new(&global.root).open(&request.id) {
-        Err(error) if request.force && Failure::NotExist.is(&error) => return Ok(Vec::new()),
+        Err(error) if request.force && Failure::NotExist.is(&error) => return Ok(()),
         result => result?,
     };
     let _lock = match dir.lock() {
-        Err(error) if request.force && Failure::NotExist.is(&error) => return Ok(Vec::new()),
+        Err(error) if request.force && Failure::NotExist.is(&error) => return Ok(()),
         result => result?,
     };
     dir.check_owner()?;
@@ -29,7 +29,7 @@ pub(crate) fn delete(global: &Global, request: &Delete) -> Result<Vec<String>> {
         // A create that was killed before it had made anything but the directory, or a
         // delete that finished while we waited for the lock.
         dir.remove()?;
-        return if request.force { Ok(Vec::new()) } else { Err(Failure::NotExist.into()) };
+        return if request.force { Ok(()) } else { Err(Failure::NotExist.into()) };
     };
     match status::observe(&dir, &record)? {
         Status::Stopped => {}
@@ -57,8 +57,8 @@ pub(super) fn end(record: &Record) -> Result<()> {
 }
 
 /// Removes everything of a container whose first process has ended: what is left in its
-/// cgroup, the cgroup, its directory; then runs its poststop hooks. Returns warnings.
-pub(super) fn destroy(dir: Dir, record: &Record) -> Result<Vec<String>> {
+/// cgroup, the cgroup, its directory; then runs its poststop hooks.
+pub(super) fn destroy(dir: Dir, record: &Record) -> Result<()> {
     let cgroup = Cgroup::open(&record.cgroup);
     if !record.namespaces.contains(&NamespaceKind::Pid) {
         // Ends by itself where there is a pid namespace.
@@ -78,11 +78,10 @@ pub(super) fn destroy(dir: Dir, record: &Record) -> Result<Vec<String>> {
     dir.remove()?;
     // The specification asks for a warning and for the rest of the hooks to run.
     let state = hook_state(record, Status::Stopped);
-    let mut warnings = Vec::new();
     for hook in poststop {
         if let Err(error) = hooks::run("poststop", &[hook], &state, &[]) {
-            warnings.push(format!("{error:#}"));
+            log::warning(format!("{error:#}"));
         }
     }
-    Ok(warnings)
+    Ok(())
 }

@@ -15,13 +15,13 @@ use crate::{
     attachment::{self, Attached},
     cgroup::Cgroup,
     init::{self, Channel, Last, Message},
-    namespace, process,
+    log, namespace, process,
     request::{Exec, ExecChanges, ExecProcess, Global},
     seccomp, spec,
 };
 
-/// Runs a process in a container; returns its exit code (0 when detached) and warnings.
-pub(crate) fn exec(global: &Global, request: &Exec) -> Result<(i32, Vec<String>)> {
+/// Runs a process in a container; returns its exit code, or 0 when detached.
+pub(crate) fn exec(global: &Global, request: &Exec) -> Result<i32> {
     let (dir, record) = find(global, &request.id)?;
     match status::observe(&dir, &record)? {
         Status::Stopped => bail!("cannot exec in a stopped container"),
@@ -45,8 +45,9 @@ pub(crate) fn exec(global: &Global, request: &Exec) -> Result<(i32, Vec<String>)
             change(spec.process.clone().context("the container has no process")?, changes)
         }
     };
-    let mut plan = process::plan(&process, Some(linux))?;
+    let plan = process::plan(&process, Some(linux))?;
     plan.check_host()?;
+    plan.warnings.iter().for_each(log::warning);
     let seccomp = linux.seccomp.as_ref().map(seccomp::compile).transpose()?;
     let detach = request.attachment.detach;
     let mut attached = attachment::attach(&request.attachment, plan.terminal, detach)?;
@@ -62,17 +63,16 @@ pub(crate) fn exec(global: &Global, request: &Exec) -> Result<(i32, Vec<String>)
         seccomp: seccomp.as_ref(),
         join,
     };
-    let (pid, pidfd) = enter(&entering, &mut plan, &attached)?;
+    let (pid, pidfd) = enter(&entering, &plan, &attached)?;
     if let Err(error) = attached.finish(&pidfd, pid) {
         let _ = sys::process::send_signal(&pidfd, libc::SIGKILL);
         let _ = sys::process::wait(pid);
         return Err(error);
     }
     if detach {
-        return Ok((0, plan.warnings));
+        return Ok(0);
     }
-    let code = foreground::wait(pid, &pidfd, &mut attached, false)?;
-    Ok((code, plan.warnings))
+    foreground::wait(pid, &pidfd, &mut attached, false)
 }
 
 /// The bundle's process with the changes of the command line.
@@ -120,7 +120,7 @@ struct Entering<'a> {
 
 fn enter(
     entering: &Entering<'_>,
-    plan: &mut process::Plan,
+    plan: &process::Plan,
     attached: &Attached,
 ) -> Result<(i32, OwnedFd)> {
     let record = entering.record;
@@ -162,13 +162,14 @@ fn enter(
 
 fn become_process(
     entering: &Entering<'_>,
-    plan: &mut process::Plan,
+    plan: &process::Plan,
     attached: &Attached,
     flags: i32,
     proc: OwnedFd,
     channel: &Channel,
 ) -> Result<()> {
     let record = entering.record;
+    let privileged = sys::process::effective_uid() == 0;
     sys::process::set_parent_death_signal(libc::SIGKILL)?;
     // No process of the container may look into this one: it is already in their pid
     // namespace, and has our descriptors (CVE-2016-9962).
@@ -180,7 +181,7 @@ fn become_process(
             .context("cannot enter the container's namespaces")?;
     }
     if record.namespaces.contains(&NamespaceKind::User) {
-        init::become_root(record.rootless)?;
+        init::become_root(privileged)?;
     }
     if !record.no_new_keyring {
         init::join_keyring(&record.id, false)?;
@@ -204,7 +205,7 @@ fn become_process(
             root,
             proc,
             attached,
-            rootless: record.rootless,
+            privileged,
             start: None,
             hooks: &[],
             state: None,

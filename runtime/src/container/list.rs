@@ -2,20 +2,14 @@
 
 use anyhow::Result;
 
-use super::{
-    Failure, Store,
-    state::{Described, describe},
-};
-use crate::request::Global;
-
-/// A container, or why it could not be described.
-pub(crate) type Listed = Described;
+use super::{Failure, Store, state::describe};
+use crate::{log, report::Listed, request::Global};
 
 /// Describes every container. One whose `create` was killed before it wrote anything is
 /// passed over, as there is nothing to say of it; one that cannot be read is a warning.
-pub(crate) fn list(global: &Global) -> Result<(Vec<Listed>, Vec<String>)> {
+pub(crate) fn list(global: &Global) -> Result<Vec<Listed>> {
     let store = Store::new(&global.root);
-    let (mut listed, mut warnings) = (Vec::new(), Vec::new());
+    let mut listed = Vec::new();
     for id in store.ids()? {
         let described = store.open(&id).and_then(|dir| {
             let record = dir.record()?.ok_or(Failure::NotExist)?;
@@ -25,8 +19,8 @@ pub(crate) fn list(global: &Global) -> Result<(Vec<Listed>, Vec<String>)> {
             Ok(described) => listed.push(described),
             // Deleted meanwhile.
             Err(error) if Failure::NotExist.is(&error) => {}
-            Err(error) => warnings.push(format!("container {id}: {error:#}")),
+            Err(error) => log::warning(format!("container {id}: {error:#}")),
         }
     }
-    Ok((listed, warnings))
+    Ok(listed)
 }

@@ -30,12 +30,12 @@ pub(crate) use create::create;
 pub(crate) use delete::delete;
 pub(crate) use exec::exec;
 pub(crate) use kill::kill;
-pub(crate) use list::{Listed, list};
+pub(crate) use list::list;
 pub(crate) use pause::{pause, resume};
 pub(crate) use processes::processes;
 pub(crate) use run::run;
 pub(crate) use start::start;
-pub(crate) use state::{Described, state};
+pub(crate) use state::state;
 pub(crate) use update::update;
 
 use record::Record;

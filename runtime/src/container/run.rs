@@ -10,8 +10,8 @@ use crate::{
     request::{Global, Run},
 };
 
-/// Runs a container; returns its exit code (0 when detached) and warnings.
-pub(crate) fn run(global: &Global, request: &Run) -> Result<(i32, Vec<String>)> {
+/// Runs a container; returns its exit code, or 0 when detached.
+pub(crate) fn run(global: &Global, request: &Run) -> Result<i32> {
     let detach = request.create.attachment.detach;
     let prepared = create::prepare(global, &request.create)?;
     let attached =
@@ -40,21 +40,20 @@ pub(crate) fn run(global: &Global, request: &Run) -> Result<(i32, Vec<String>)> 
     if let Err(error) = started {
         return Err(launched.undo(error));
     }
-    let mut warnings = prepared.warnings;
     if detach {
-        return Ok((0, warnings));
+        return Ok(0);
     }
     let pid = launched.pid();
     let code =
         foreground::wait(pid, &launched.pidfd, &mut launched.attached, !request.no_subreaper);
     if request.keep {
-        return Ok((code?, warnings));
+        return code;
     }
     // Also when waiting failed: what runs without us watching is ended.
     if code.is_err() {
         delete::end(&launched.record)?;
     }
     let (dir, record) = launched.into_parts();
-    warnings.extend(delete::destroy(dir, &record)?);
-    Ok((code?, warnings))
+    delete::destroy(dir, &record)?;
+    code
 }

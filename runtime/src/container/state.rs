@@ -1,46 +1,24 @@
 //! `state`, and what `list` shows of one container.
 
-use std::collections::BTreeMap;
-
 use anyhow::Result;
 use hull_specs_oci as oci;
-use serde::Serialize;
 
 use super::{Dir, Record, find, status};
-use crate::request::Global;
-
-/// The specification's state document with runc's additions, in runc's order.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Described {
-    pub(crate) oci_version: String,
-    pub(crate) id: String,
-    /// 0 when the container has stopped.
-    pub(crate) pid: i32,
-    pub(crate) status: oci::Status,
-    pub(crate) bundle: String,
-    pub(crate) rootfs: String,
-    /// RFC 3339, UTC.
-    pub(crate) created: String,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) annotations: BTreeMap<String, String>,
-    /// The name of the user who made it; empty for one that the host does not name.
-    pub(crate) owner: String,
-}
+use crate::{report::Listed, request::Global};
 
 /// Describes a container.
-pub(crate) fn state(global: &Global, id: &oci::ContainerId) -> Result<Described> {
+pub(crate) fn state(global: &Global, id: &oci::ContainerId) -> Result<Listed> {
     let (dir, record) = find(global, id)?;
     describe(&dir, record)
 }
 
-pub(super) fn describe(dir: &Dir, record: Record) -> Result<Described> {
+pub(super) fn describe(dir: &Dir, record: Record) -> Result<Listed> {
     let status = status::observe(dir, &record)?;
     let pid = match status {
         oci::Status::Stopped => 0,
         _ => record.init.as_ref().map_or(0, |init| init.pid),
     };
-    Ok(Described {
+    Ok(Listed {
         oci_version: record.oci_version,
         id: record.id,
         pid,

@@ -5,8 +5,8 @@
 //! allocation included, is done before.
 
 use std::{
-    ffi::CStr,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    ffi::{CStr, CString},
+    os::fd::{AsRawFd, OwnedFd},
 };
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -25,7 +25,8 @@ pub(crate) struct Last<'a> {
     pub(crate) root: OwnedFd,
     pub(crate) proc: OwnedFd,
     pub(crate) attached: &'a Attached,
-    pub(crate) rootless: bool,
+    /// Whether the caller has root's privileges on the host.
+    pub(crate) privileged: bool,
     /// `None` for an `exec`, which starts at once.
     pub(crate) start: Option<Start>,
     pub(crate) hooks: &'a [oci::Hook],
@@ -45,18 +46,22 @@ pub(crate) fn finish(last: Last<'_>, channel: &Channel) -> Result<()> {
     if !process.no_new_privileges {
         load_seccomp(last.seccomp, channel)?;
     }
-    let environment = process.complete_environment(&last.root, last.attached.environment());
-    process.finish(&last.root, &last.proc, last.rootless)?;
-    let program = process.find_executable(&environment, &last.root)?;
+    let mut environment = process.environment.clone();
+    environment.add_home(process.user.uid, &last.root);
+    process.become_user(&last.root, last.attached.inherited_fds, may_set_groups(&last)?)?;
+    // Warnings of what could not be granted were given when the plan was made.
+    let _ = process.set_capabilities()?;
+    let name = process.args.first().context("args must not be empty")?;
+    let program = process::find_executable(name, environment.path())?;
+    environment.variables.extend(last.attached.environment());
     // A change of ids has cleared it.
     sys::process::set_parent_death_signal(libc::SIGKILL)?;
     sys::signal::reset_dispositions();
     sys::signal::unblock_all()?;
     let hook_environment =
-        if last.hooks.is_empty() { Vec::new() } else { environment.pairs() };
+        if last.hooks.is_empty() { Vec::new() } else { pairs(&environment.variables) };
     let args = StringArray::new(process.args.clone());
     let env = StringArray::new(environment.variables);
-    sys::fd::cloexec_from(3 + last.attached.inherited_fds)?;
     drop((last.root, last.proc));
     if process.no_new_privileges {
         load_seccomp(last.seccomp, channel)?;
@@ -93,6 +98,33 @@ pub(crate) fn finish(last: Last<'_>, channel: &Channel) -> Result<()> {
     }
 }
 
+/// Whether this process may change its supplementary groups: not on behalf of a caller
+/// without privileges, and not where a user namespace denies it.
+fn may_set_groups(last: &Last<'_>) -> Result<bool> {
+    if !last.privileged {
+        return Ok(false);
+    }
+    let mut answer = [0; 8];
+    let read = sys::fd::openat(&last.proc, c"self/setgroups", libc::O_RDONLY, 0)
+        .and_then(|file| sys::fd::read(&file, &mut answer));
+    match read {
+        Ok(n) => Ok(!answer[..n].starts_with(b"deny")),
+        // A kernel without user namespaces.
+        Err(error) if error.errno() == libc::ENOENT => Ok(true),
+        Err(error) => Err(error).context("cannot read whether setgroups is allowed"),
+    }
+}
+
+fn pairs(environment: &[CString]) -> Vec<(String, String)> {
+    environment
+        .iter()
+        .filter_map(|entry| {
+            let (name, value) = entry.to_str().ok()?.split_once('=')?;
+            Some((name.to_owned(), value.to_owned()))
+        })
+        .collect()
+}
+
 fn start_hooks(last: &Last<'_>, environment: &[(String, String)]) -> Result<()> {
     let Some(state) = last.state.filter(|_| !last.hooks.is_empty()) else { return Ok(()) };
     let state = oci::State { pid: sys::process::id(), ..state.clone() };
@@ -107,8 +139,8 @@ fn exec(program: &CStr, args: &StringArray, env: &StringArray) -> anyhow::Error 
 /// Loads the filter; a listener is left for the runtime to take by its number.
 fn load_seccomp(program: Option<&seccomp::Program>, channel: &Channel) -> Result<()> {
     let Some(program) = program else { return Ok(()) };
-    let Some(listener) = program.load().context("unable to init seccomp")? else { return Ok(()) };
-    channel.send_tag(b'S', listener.as_fd().as_raw_fd())?;
+    let Some(listener) = sys::seccomp::load(&program.instructions, program.load_flags()).context("unable to init seccomp")? else { return Ok(()) };
+    channel.send_tag(b'S', listener.as_raw_fd())?;
     match channel.receive_tag()? {
         Some(b's') => Ok(()),
         _ => bail!("the runtime ended before it took the seccomp listener"),

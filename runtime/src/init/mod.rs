@@ -56,7 +56,8 @@ pub(crate) struct Init<'a> {
     pub(crate) stop_for_hooks: bool,
     pub(crate) no_pivot: bool,
     pub(crate) no_new_keyring: bool,
-    pub(crate) rootless: bool,
+    /// Whether the caller has root's privileges on the host.
+    pub(crate) privileged: bool,
     pub(crate) attached: &'a Attached,
 }
 
@@ -88,7 +89,7 @@ fn prepare(init: Init<'_>, channel: &Channel) -> Result<()> {
     enter_namespaces(&init, channel)?;
     sys::process::new_session()?;
     if init.namespaces.has(NamespaceKind::User) {
-        become_root(init.rootless)?;
+        become_root(init.privileged)?;
     }
     if !init.no_new_keyring {
         keyring::join(init.id, true)?;
@@ -154,7 +155,7 @@ fn prepare(init: Init<'_>, channel: &Channel) -> Result<()> {
         sys::namespace::set_domainname(&init.spec.domainname)?;
     }
     write_sysctls(&init)?;
-    init.process.make_cwd()?;
+    init.process.make_cwd(root.fd())?;
     init.rootfs.seal(&root)?;
 
     init.process.set_oom_score(&init.proc)?;
@@ -168,7 +169,7 @@ fn prepare(init: Init<'_>, channel: &Channel) -> Result<()> {
             root,
             proc: init.proc,
             attached: init.attached,
-            rootless: init.rootless,
+            privileged: init.privileged,
             start: Some(init.start),
             hooks: start_hooks,
             state: Some(&init.state),
@@ -231,12 +232,12 @@ fn write_time_offsets(init: &Init<'_>) -> Result<()> {
 
 /// Takes the ids that the user namespace gives to its root, so that what is made here
 /// belongs to it.
-pub(crate) fn become_root(rootless: bool) -> Result<()> {
+pub(crate) fn become_root(privileged: bool) -> Result<()> {
     sys::process::set_gid(0).context("cannot become root in the user namespace")?;
     sys::process::set_uid(0).context("cannot become root in the user namespace")?;
     // Leaves the caller's groups behind; not permitted where setgroups is denied.
     match sys::process::set_groups(&[]) {
-        Err(error) if !(rootless && error.errno() == libc::EPERM) => {
+        Err(error) if !(!privileged && error.errno() == libc::EPERM) => {
             Err(error).context("cannot drop the runtime's groups")
         }
         _ => Ok(()),
