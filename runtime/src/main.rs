@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod cgroup;
+mod process;
 mod request;
 mod rootfs;
 mod seccomp;
