@@ -82,10 +82,16 @@ pub(super) enum Waits {
     ForUs,
 }
 
+impl Prepared {
+    fn resources(&self) -> Option<&oci::Resources> {
+        self.spec.linux.as_ref()?.resources.as_ref()
+    }
+}
+
 /// Reads the bundle and plans everything.
 pub(super) fn prepare(global: &Global, request: &Create) -> Result<Prepared> {
     let (content, spec) = spec::read(&request.bundle.join("config.json"))?;
-    let plan = plan(global, &request.bundle, &request.id, &spec)?;
+    let plan = plan(global, &request.bundle, &request.id, &spec, request.no_pivot)?;
     let process = spec.process.as_ref().context("process property must not be empty")?;
     let process = process::plan(process, spec.linux.as_ref())?;
     process.check_host()?;
@@ -123,6 +129,7 @@ pub(crate) fn plan(
     bundle: &Path,
     id: &oci::ContainerId,
     spec: &oci::Spec,
+    no_pivot: bool,
 ) -> Result<Plans> {
     let default = oci::Linux::default();
     let linux = spec.linux.as_ref().unwrap_or(&default);
@@ -151,11 +158,36 @@ pub(crate) fn plan(
     } else {
         cgroup::Driver::Cgroupfs
     };
-    let location =
-        cgroup::locate(&host, driver, &linux.cgroups_path, id, rootless, &spec.annotations)?;
-    let rootfs = rootfs::plan(spec, bundle)?;
+    let user_manager = match (driver, rootless) {
+        (cgroup::Driver::Systemd, true) => Some(cgroup::user_manager()?),
+        _ => None,
+    };
+    let location = cgroup::locate(
+        &host,
+        &cgroup::Request {
+            driver,
+            cgroups_path: &linux.cgroups_path,
+            id,
+            rootless,
+            annotations: &spec.annotations,
+            user_manager: user_manager.as_deref(),
+        },
+    )?;
+    let facts = rootfs::Facts {
+        in_user_namespace: in_user_namespace(),
+        rootless: !privileged,
+        no_pivot,
+        kcore: Path::new("/proc/kcore").exists(),
+    };
+    let rootfs = rootfs::plan(spec, bundle, facts)?;
     let seccomp = linux.seccomp.as_ref().map(seccomp::compile).transpose()?;
     Ok(Plans { rootfs, namespaces, seccomp, host, location, rootless, warnings })
+}
+
+/// Whether the runtime itself is in a user namespace that does not map every id.
+fn in_user_namespace() -> bool {
+    fs::read_to_string("/proc/self/uid_map")
+        .is_ok_and(|map| map.split_ascii_whitespace().ne(["0", "0", "4294967295"]))
 }
 
 fn is_yes(path: &str) -> bool {
@@ -200,6 +232,7 @@ pub(super) fn launch(
         annotations: prepared.spec.annotations.clone(),
         namespaces: prepared.namespaces.own.clone(),
         cgroup: prepared.location.clone(),
+        resources: prepared.resources().cloned().unwrap_or_default(),
         rootless: prepared.rootless,
         no_new_keyring: request.no_new_keyring,
     };
@@ -278,17 +311,23 @@ fn make(
         libc::O_DIRECTORY | libc::O_RDONLY | libc::O_NOFOLLOW,
         0,
     )?;
-    let sources = prepared.rootfs.open_sources(linux, namespaces)?;
+    let sources = rootfs::Sources::open(&prepared.rootfs, &mut IdMaps)?;
 
-    let mut cgroup = cgroup::Cgroup::prepare(
-        &prepared.host,
-        &prepared.location,
-        linux.resources.as_ref(),
-        prepared.rootless,
-    )?;
+    let rules = cgroup::device_rules(linux.resources.as_ref(), &linux.devices);
+    let wanted = cgroup::Wanted {
+        resources: linux.resources.as_ref(),
+        devices: (!in_user_namespace()).then_some(rules.as_slice()),
+        owner_uid: owner_of_cgroup(spec, linux),
+    };
     // On cgroup v2 the process is born where it belongs. On v1 its cgroups are made while
     // it is at work on its mounts.
-    let born_in = cgroup.birthplace()?;
+    let at_birth = prepared.host.mode() == cgroup::Mode::V2;
+    let mut cgroup = None;
+    let mut born_in = None;
+    if at_birth {
+        let made = cgroup.insert(cgroup::Cgroup::create(prepared.location.clone(), &wanted)?);
+        born_in = made.join_fds()?.unified_dir;
+    }
 
     let hooks = spec.hooks.clone().unwrap_or_default();
     let runtime_hooks = !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty();
@@ -319,8 +358,7 @@ fn make(
                     state: hook_state(record, Status::Created),
                     proc,
                     start,
-                    born_in_cgroup: born_in.is_some(),
-                    cgroup_mounts: cgroup.mounts(),
+                    cgroup_mounts: cgroup_mounts(prepared),
                     stop_for_hooks: needs_hook_stop,
                     no_pivot: request.no_pivot,
                     no_new_keyring: request.no_new_keyring,
@@ -374,10 +412,14 @@ fn make(
     }
     let channel = &made.as_ref().context("just set")?.1;
 
-    cgroup.apply(pid)?;
-    if born_in.is_none() {
-        channel.send(&Message::Cgroups(cgroup.join_fds()?))?;
-    }
+    let mut cgroup = match cgroup {
+        Some(cgroup) => cgroup,
+        None => cgroup::Cgroup::create(prepared.location.clone(), &wanted)?,
+    };
+    cgroup.apply(pid, &wanted)?;
+    let join = if at_birth { cgroup::JoinFds::default() } else { cgroup.join_fds()? };
+    channel.send(&Message::Cgroups(join.tasks))?;
+    record.cgroup = cgroup.location().clone();
 
     // The child is at work. What does not need it follows here.
     loop {
@@ -406,10 +448,61 @@ fn make(
     dir.save(record)
 }
 
+/// The user namespaces of id-mapped mounts.
+struct IdMaps;
+
+impl rootfs::UserNamespaces for IdMaps {
+    fn user_namespace(
+        &mut self,
+        uids: &[oci::IdMapping],
+        gids: &[oci::IdMapping],
+    ) -> Result<OwnedFd> {
+        idmap::namespace(uids, gids)
+    }
+}
+
+/// The host's user who shall own the cgroup: the container's root, where the container has
+/// a user and a cgroup namespace of its own and mounts its cgroup writable.
+fn owner_of_cgroup(spec: &oci::Spec, linux: &oci::Linux) -> Option<u32> {
+    let has = |kind| linux.namespaces.iter().any(|n| n.kind == kind && n.path.is_empty());
+    if !has(NamespaceKind::Cgroup) || !has(NamespaceKind::User) {
+        return None;
+    }
+    let mount = spec.mounts.iter().rfind(|mount| mount.destination == "/sys/fs/cgroup")?;
+    if mount.options.iter().any(|option| option == "ro") {
+        return None;
+    }
+    idmap::to_host(&linux.uid_mappings, 0)
+}
+
+/// What a mount of type `cgroup` shows.
+fn cgroup_mounts(prepared: &Prepared) -> rootfs::CgroupMounts {
+    let mounts = cgroup::mounts_for_container(&prepared.host, &prepared.location);
+    rootfs::CgroupMounts {
+        v1: mounts
+            .hierarchies
+            .into_iter()
+            .map(|hierarchy| rootfs::Hierarchy {
+                directory: hierarchy.name,
+                options: hierarchy.options.split(',').map(str::to_owned).collect(),
+                own: hierarchy.container_dir,
+            })
+            .collect(),
+        unified: mounts.unified.map(|unified| rootfs::Unified {
+            mount_point: unified.host_mount,
+            own: unified.container_dir,
+        }),
+    }
+}
+
 /// The next message of a child that is still expected to say something.
 pub(super) fn next(channel: &Channel) -> Result<Message> {
     match channel.receive()? {
         Some(Message::Error(text)) => Err(anyhow!(text)),
+        Some(Message::Warning(text)) => {
+            log::warning(text);
+            next(channel)
+        }
         Some(message) => Ok(message),
         None => bail!("the container's process ended without a word (killed, or out of memory)"),
     }

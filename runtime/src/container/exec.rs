@@ -13,7 +13,7 @@ use hull_specs_oci::{self as oci, NamespaceKind, Status};
 use super::{Record, create::next, find, foreground, hook_state, status};
 use crate::{
     attachment::{self, Attached},
-    cgroup::Cgroup,
+    cgroup::{Cgroup, SubCgroups},
     init::{self, Channel, Last, Message},
     log, namespace, process,
     request::{Exec, ExecChanges, ExecProcess, Global},
@@ -51,7 +51,8 @@ pub(crate) fn exec(global: &Global, request: &Exec) -> Result<i32> {
     let seccomp = linux.seccomp.as_ref().map(seccomp::compile).transpose()?;
     let detach = request.attachment.detach;
     let mut attached = attachment::attach(&request.attachment, plan.terminal, detach)?;
-    let join = Cgroup::open(&record.cgroup).exec_fds(&request.cgroups)?;
+    let sub = SubCgroups::parse(&request.cgroups)?;
+    let join = Cgroup::open(&record.cgroup).exec_fds(&sub)?;
     if !detach {
         sys::signal::block_all()?;
     }

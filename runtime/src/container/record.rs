@@ -54,6 +54,8 @@ pub(crate) struct Record {
     /// The namespaces that are not the runtime's own: what `exec` must enter.
     pub(crate) namespaces: Vec<oci::NamespaceKind>,
     pub(crate) cgroup: cgroup::Location,
+    /// The limits that hold now: those of the configuration, as `update` has changed them.
+    pub(crate) resources: oci::Resources,
     /// Whether failures of permission on cgroups are passed over.
     pub(crate) rootless: bool,
     /// Whether the container keeps its caller's session keyring.

@@ -8,6 +8,7 @@
 //! | `H` | mounts are made, the root is not yet changed | `h`: the runtime's hooks have run |
 //! | `S` number | a seccomp listener is at this descriptor | `s`: it has been taken |
 //! | `R` | ready for the program | `K`: recorded, wait for `start`; `G`: go |
+//! | `W` text | something to log | — |
 //! | `E` text | failed; the child ends after this | — |
 //!
 //! The end of the channel after `G` means that the exec succeeded. Each message is one
@@ -35,6 +36,7 @@ pub(crate) enum Message {
     Ready,
     Commit,
     Go,
+    Warning(String),
     Error(String),
 }
 
@@ -72,12 +74,13 @@ impl Channel {
                 let numbers: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
                 sys::socket::send(&self.0, b"C", &numbers)?;
             }
-            Message::Error(text) => {
+            Message::Warning(text) | Message::Error(text) => {
                 let mut end = text.len().min(MAX_MESSAGE_BYTES - 1);
                 while !text.is_char_boundary(end) {
                     end -= 1;
                 }
-                let packet = [b"E", &text.as_bytes()[..end]].concat();
+                let tag = if matches!(message, Message::Error(_)) { b"E" } else { b"W" };
+                let packet = [tag, &text.as_bytes()[..end]].concat();
                 sys::fd::write(&self.0, &packet)?;
             }
         }
@@ -104,6 +107,7 @@ impl Channel {
             b'K' => Message::Commit,
             b'G' => Message::Go,
             b'E' => Message::Error(String::from_utf8_lossy(rest).into_owned()),
+            b'W' => Message::Warning(String::from_utf8_lossy(rest).into_owned()),
             other => bail!("unknown message {other} from the container's process"),
         }))
     }

@@ -8,7 +8,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, Result, bail};
 use hull_runtime_sys as sys;
-use hull_specs_oci::ConsoleSize;
 
 const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
 
@@ -16,22 +15,18 @@ const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
 pub(crate) fn open(
     root: BorrowedFd<'_>,
     socket: &OwnedFd,
-    size: Option<ConsoleSize>,
+    size: Option<crate::process::ConsoleSize>,
 ) -> Result<OwnedFd> {
     let flags = libc::O_RDWR | libc::O_NOCTTY;
-    let ptmx = sys::path::open_in_root(root, c"dev/pts/ptmx", flags)
+    let ptmx = sys::path::open_in_root(root, "dev/pts/ptmx", flags)
         .context("cannot open the container's /dev/pts/ptmx")?;
-    if sys::path::filesystem_magic(&ptmx)? != DEVPTS_SUPER_MAGIC {
+    if sys::path::file_system(&ptmx)?.magic != DEVPTS_SUPER_MAGIC {
         bail!("the container's /dev/pts/ptmx is not on a devpts");
     }
     let (master, peer, number) =
         sys::tty::open_pair(ptmx).context("cannot make the container's terminal")?;
-    if let Some(size) = size
-        && size.height != 0
-        && size.width != 0
-    {
-        let cut = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
-        sys::tty::set_size(&master, cut(size.height), cut(size.width))?;
+    if let Some(size) = size {
+        sys::tty::set_size(&master, size.rows, size.columns)?;
     }
     let name = sys::tty::peer_path(number);
     sys::socket::send(socket, name.as_bytes(), &[master.as_raw_fd()])

@@ -12,11 +12,11 @@ mod listener;
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use hull_runtime_sys as sys;
 use hull_specs_oci::{self as oci, NamespaceKind};
 
-use crate::{attachment::Attached, cgroup, hooks, namespace, process, rootfs, seccomp, spec};
+use crate::{attachment::Attached, hooks, namespace, process, rootfs, seccomp, spec};
 
 pub(crate) use channel::{Channel, Message};
 pub(crate) use console::{open as open_console, take as take_console};
@@ -50,11 +50,9 @@ pub(crate) struct Init<'a> {
     /// kernel sees the reader, and no container can put anything over it.
     pub(crate) proc: OwnedFd,
     pub(crate) start: Start,
-    pub(crate) born_in_cgroup: bool,
     pub(crate) cgroup_mounts: rootfs::CgroupMounts,
     /// Whether the runtime has work to do once the mounts are made.
     pub(crate) stop_for_hooks: bool,
-    pub(crate) no_pivot: bool,
     pub(crate) no_new_keyring: bool,
     /// Whether the caller has root's privileges on the host.
     pub(crate) privileged: bool,
@@ -78,14 +76,11 @@ pub(crate) fn run(init: Init<'_>, channel: &Channel) -> ! {
     sys::process::exit_now(1)
 }
 
-/// Waits for one of the runtime's answers; ends the process if the runtime is gone.
-fn await_answer(channel: &Channel, what: &str, wanted: fn(&Message) -> bool) -> Result<Message> {
-    channel.expect(what, wanted)
-}
-
 fn prepare(init: Init<'_>, channel: &Channel) -> Result<()> {
     sys::process::set_parent_death_signal(libc::SIGKILL)?;
     sys::process::set_dumpable(false)?;
+    // For the mount points and directories that are made on the way.
+    sys::process::set_umask(0o022);
     enter_namespaces(&init, channel)?;
     sys::process::new_session()?;
     if init.namespaces.has(NamespaceKind::User) {
@@ -102,15 +97,9 @@ fn prepare(init: Init<'_>, channel: &Channel) -> Result<()> {
     let mut joined = false;
     let mut join = || -> Result<()> {
         if !joined {
-            if !init.born_in_cgroup {
-                let message = await_answer(channel, "its cgroups", |m| matches!(m, Message::Cgroups(_)))?;
-                if let Message::Cgroups(fds) = message {
-                    for fd in fds {
-                        // "0" is the writer itself, and only that spares the kernel its
-                        // lock of all thread groups, with its wait for an RCU grace period.
-                        sys::fd::write_all(&fd, b"0").context("cannot join a cgroup")?;
-                    }
-                }
+            let message = channel.expect("its cgroups", |m| matches!(m, Message::Cgroups(_)))?;
+            if let Message::Cgroups(tasks) = message {
+                join_cgroups(&tasks)?;
             }
             if cgroup_namespace {
                 sys::namespace::unshare(libc::CLONE_NEWCGROUP)
@@ -123,14 +112,23 @@ fn prepare(init: Init<'_>, channel: &Channel) -> Result<()> {
     };
     let own_mounts = init.namespaces.has(NamespaceKind::Mount);
     let cgroup_mounts = &init.cgroup_mounts;
-    let root = init.rootfs.mount_all(init.sources, &mut || {
-        join()?;
-        Ok(cgroup_mounts)
-    })?;
+    let mut root = rootfs::mount_all(
+        init.rootfs,
+        rootfs::Context {
+            join_cgroup: &mut || {
+                join()?;
+                Ok(cgroup_mounts.clone())
+            },
+            sources: init.sources,
+        },
+    )?;
+    for warning in root.warnings.drain(..) {
+        channel.send(&Message::Warning(warning))?;
+    }
     join()?;
     if init.stop_for_hooks {
         channel.send(&Message::Hooks)?;
-        await_answer(channel, "the runtime's hooks", |m| matches!(m, Message::HooksDone))?;
+        channel.expect("the runtime's hooks", |m| matches!(m, Message::HooksDone))?;
     }
     let container_hooks = init.spec.hooks.as_ref();
     if let Some(hooks) = container_hooks
@@ -139,14 +137,17 @@ fn prepare(init: Init<'_>, channel: &Channel) -> Result<()> {
         let state = oci::State { status: oci::Status::Creating, ..init.state.clone() };
         hooks::run("createContainer", &hooks.create_container, &state, &[])?;
     }
-    init.rootfs.enter(&root, init.no_pivot)?;
+    rootfs::enter(init.rootfs, &root)?;
 
     if let Some(socket) = &init.attached.console {
-        let peer = console::open(root.as_fd(), socket, init.process.console_size)?;
+        let peer = console::open(root.fd.as_fd(), socket, init.process.console_size)?;
         if own_mounts {
-            init.rootfs.attach_console(&root, peer.as_fd())?;
+            rootfs::attach_console(&root, peer.as_fd())?;
         }
         console::take(&peer)?;
+    }
+    if own_mounts {
+        rootfs::replace_null_stdio(&root)?;
     }
     if !init.spec.hostname.is_empty() {
         sys::namespace::set_hostname(&init.spec.hostname)?;
@@ -155,8 +156,8 @@ fn prepare(init: Init<'_>, channel: &Channel) -> Result<()> {
         sys::namespace::set_domainname(&init.spec.domainname)?;
     }
     write_sysctls(&init)?;
-    init.process.make_cwd(root.fd())?;
-    init.rootfs.seal(&root)?;
+    init.process.make_cwd(&root.fd)?;
+    rootfs::seal(init.rootfs, &root)?;
 
     init.process.set_oom_score(&init.proc)?;
     init.process.set_scheduling()?;
@@ -166,7 +167,7 @@ fn prepare(init: Init<'_>, channel: &Channel) -> Result<()> {
         Last {
             process: init.process,
             seccomp: init.seccomp,
-            root,
+            root: root.fd,
             proc: init.proc,
             attached: init.attached,
             privileged: init.privileged,
@@ -181,7 +182,7 @@ fn prepare(init: Init<'_>, channel: &Channel) -> Result<()> {
 /// Enters and makes the namespaces, in one stage or two.
 fn enter_namespaces(init: &Init<'_>, channel: &Channel) -> Result<()> {
     let namespaces = init.namespaces;
-    let mapped = || await_answer(channel, "its ids", |m| matches!(m, Message::Mapped)).map(drop);
+    let mapped = || channel.expect("its ids", |m| matches!(m, Message::Mapped)).map(drop);
     if !namespaces.is_staged() {
         if namespaces.makes(NamespaceKind::User) {
             mapped()?;
@@ -260,7 +261,9 @@ fn write_sysctls(init: &Init<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Moves this process into cgroups, by their `tasks` files.
+/// Moves this process into cgroups, by their `tasks` files. "0" is the writer itself, and
+/// only that spares the kernel its lock of all thread groups, with its wait for an RCU
+/// grace period.
 pub(crate) fn join_cgroups(fds: &[OwnedFd]) -> Result<()> {
     for fd in fds {
         sys::fd::write_all(fd, b"0").context("cannot join a cgroup")?;

@@ -113,6 +113,25 @@ pub fn cloexec_from(first: u32) -> Result<()> {
     check("close_range", result).map(drop)
 }
 
+/// Closes every descriptor from `first` on, but for `kept` (close_range(2)). For the last
+/// step before an exec: owners of the closed descriptors must not be used or dropped after.
+pub fn close_from(first: u32, kept: Option<BorrowedFd<'_>>) -> Result<()> {
+    let close = |from: u32, to: u32| {
+        // SAFETY: close_range takes integers; the caller gives the descriptors up.
+        let result = unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) };
+        check("close_range", result).map(drop)
+    };
+    match kept.and_then(|fd| u32::try_from(fd.as_raw_fd()).ok()) {
+        Some(kept) if kept >= first => {
+            if kept > first {
+                close(first, kept - 1)?;
+            }
+            close(kept + 1, u32::MAX)
+        }
+        _ => close(first, u32::MAX),
+    }
+}
+
 /// Whether `number` is an open descriptor of this process.
 #[must_use]
 pub fn is_open(number: i32) -> bool {

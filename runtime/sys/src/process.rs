@@ -315,28 +315,21 @@ pub fn set_scheduling(mut attributes: SchedulingAttributes) -> Result<()> {
     check("sched_setattr", result).map(drop)
 }
 
-/// sched_setaffinity(2) for this process, from the numbers of its processors.
-pub fn set_affinity(processors: &[usize]) -> Result<()> {
-    let mut words = vec![0_u64; processors.iter().max().map_or(1, |max| max / 64 + 1)];
-    for processor in processors {
-        words[processor / 64] |= 1 << (processor % 64);
-    }
+/// sched_setaffinity(2) for this process; bit n of the words is processor n. The kernel
+/// reads as many words as it has processors for and ignores the rest.
+pub fn set_affinity(words: &[u64]) -> Result<()> {
     // SAFETY: pointer and length describe `words`.
-    let result =
-        unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, words.len() * 8, words.as_ptr()) };
+    let result = unsafe {
+        libc::syscall(libc::SYS_sched_setaffinity, 0, size_of_val(words), words.as_ptr())
+    };
     check("sched_setaffinity", result).map(drop)
 }
 
-/// set_mempolicy(2), from the numbers of the memory nodes.
-pub fn set_memory_policy(mode: i32, nodes: &[usize]) -> Result<()> {
-    let mut words = vec![0_u64; nodes.iter().max().map_or(1, |max| max / 64 + 1)];
-    for node in nodes {
-        words[node / 64] |= 1 << (node % 64);
-    }
-    let (pointer, bits) = if nodes.is_empty() {
-        (std::ptr::null(), 0)
-    } else {
-        (words.as_ptr(), words.len() * 64 + 1)
+/// set_mempolicy(2); bit n of the words is memory node n.
+pub fn set_memory_policy(mode: i32, words: &[u64]) -> Result<()> {
+    let (pointer, bits) = match words {
+        [] => (std::ptr::null(), 0),
+        words => (words.as_ptr(), words.len() * 64 + 1),
     };
     // SAFETY: `pointer` is null or to `bits - 1` bits; the kernel reads one bit fewer
     // than it is told.
