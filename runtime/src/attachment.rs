@@ -62,7 +62,10 @@ pub(crate) fn attach(request: &Attachment, terminal: bool, detached: bool) -> Re
     for number in 0..request.preserve_fds {
         let fd = i32::try_from(3 + listen_fds + number).unwrap_or(i32::MAX);
         if !sys::fd::is_open(fd) {
-            bail!("unable to stat preserved-fd {number} (of {}): bad file descriptor", request.preserve_fds);
+            bail!(
+                "unable to stat preserved-fd {number} (of {}): bad file descriptor",
+                request.preserve_fds
+            );
         }
     }
     Ok(Attached {

@@ -15,10 +15,7 @@ use hull_specs_oci::IdMapping;
 const MAX_LINES: usize = 340;
 
 fn lines(mappings: &[IdMapping]) -> String {
-    mappings
-        .iter()
-        .map(|m| format!("{} {} {}\n", m.container_id, m.host_id, m.size))
-        .collect()
+    mappings.iter().map(|m| format!("{} {} {}\n", m.container_id, m.host_id, m.size)).collect()
 }
 
 /// Checks what the kernel would refuse with a bare EINVAL.
@@ -40,7 +37,12 @@ pub(crate) fn validate(kind: &str, mappings: &[IdMapping]) -> Result<()> {
 }
 
 /// Maps the ids of the new user namespace that process `pid` is in.
-pub(crate) fn write(pid: i32, uids: &[IdMapping], gids: &[IdMapping], privileged: bool) -> Result<()> {
+pub(crate) fn write(
+    pid: i32,
+    uids: &[IdMapping],
+    gids: &[IdMapping],
+    privileged: bool,
+) -> Result<()> {
     if privileged {
         put(pid, "uid_map", &lines(uids))?;
         return put(pid, "gid_map", &lines(gids));
@@ -48,9 +50,7 @@ pub(crate) fn write(pid: i32, uids: &[IdMapping], gids: &[IdMapping], privileged
     // Without privileges the kernel takes one line that maps the caller's own id, and that
     // for groups only once setgroups is denied; everything else needs the setuid helpers,
     // which check /etc/subuid and /etc/subgid.
-    let own = |mappings: &[IdMapping], id: u32| {
-        matches!(mappings, [IdMapping { host_id, size: 1, .. }] if *host_id == id)
-    };
+    let own = |mappings: &[IdMapping], id: u32| matches!(mappings, [IdMapping { host_id, size: 1, .. }] if *host_id == id);
     if own(uids, sys::process::effective_uid()) {
         put(pid, "uid_map", &lines(uids))?;
     } else {

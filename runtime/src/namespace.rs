@@ -55,8 +55,9 @@ impl Plan {
             let path = CString::new(namespace.path.as_str()).context("a path holds a NUL byte")?;
             let what =
                 || format!("cannot join {} namespace {}", namespace.kind.as_str(), namespace.path);
-            let fd = sys::fd::openat(sys::fd::AT_FDCWD, &path, libc::O_RDONLY | libc::O_NONBLOCK, 0)
-                .with_context(what)?;
+            let fd =
+                sys::fd::openat(sys::fd::AT_FDCWD, &path, libc::O_RDONLY | libc::O_NONBLOCK, 0)
+                    .with_context(what)?;
             let kind = sys::namespace::kind(&fd)
                 .map_err(|_| anyhow::anyhow!("the file is not a namespace"))
                 .with_context(what)?;
@@ -128,8 +129,7 @@ impl Plan {
             enter(user, fd)?;
         }
         if self.makes(user) {
-            sys::namespace::unshare(libc::CLONE_NEWUSER)
-                .context("cannot make a user namespace")?;
+            sys::namespace::unshare(libc::CLONE_NEWUSER).context("cannot make a user namespace")?;
             map()?;
         }
         for (kind, fd) in refused {

@@ -16,7 +16,10 @@ use std::{
 
 use anyhow::{Context, Result};
 use hull_runtime_sys as sys;
-use sys::process::StringArray;
+use sys::{
+    mount::{Attributes, Change},
+    process::StringArray,
+};
 
 /// Starts this program again from the protected copy, unless it already runs from it.
 pub(crate) fn protect() -> Result<()> {
@@ -26,7 +29,7 @@ pub(crate) fn protect() -> Result<()> {
     if sys::fd::is_unwritable(&exe)? {
         return Ok(());
     }
-    let copy = match sys::mount::readonly_clone(&exe) {
+    let copy = match readonly_copy(&exe) {
         Ok(copy) => copy,
         // Without the privilege to mount.
         Err(_) => memory_copy(&exe).context("cannot make a protected copy of our own program")?,
@@ -48,6 +51,13 @@ pub(crate) fn protect() -> Result<()> {
     )?;
     let error = sys::process::execveat(copy.as_fd(), &args, &env);
     Err(error).context("cannot run the protected copy of our own program")
+}
+
+fn readonly_copy(exe: &OwnedFd) -> sys::Result<OwnedFd> {
+    let copy = sys::mount::copy_of(exe, false)?;
+    let change = Change { set: Attributes::READ_ONLY, ..Change::default() };
+    sys::mount::set_attributes(&copy, change, false)?;
+    Ok(copy)
 }
 
 fn memory_copy(exe: &OwnedFd) -> Result<OwnedFd> {

@@ -153,11 +153,8 @@ pub(crate) fn plan(
     }
     let namespaces = namespace::Plan::new(linux)?;
     let host = cgroup::Host::observe()?;
-    let driver = if global.systemd_cgroup {
-        cgroup::Driver::Systemd
-    } else {
-        cgroup::Driver::Cgroupfs
-    };
+    let driver =
+        if global.systemd_cgroup { cgroup::Driver::Systemd } else { cgroup::Driver::Cgroupfs };
     let user_manager = match (driver, rootless) {
         (cgroup::Driver::Systemd, true) => Some(cgroup::user_manager()?),
         _ => None,
@@ -300,10 +297,9 @@ fn make(
     // What the child needs from outside, opened while we are still outside.
     let start = match waits {
         Waits::ForUs => Start::Told,
-        Waits::ForStart => Start::Fifos {
-            go: fifo(dir, START_FIFO)?,
-            report: fifo(dir, REPORT_FIFO)?,
-        },
+        Waits::ForStart => {
+            Start::Fifos { go: fifo(dir, START_FIFO)?, report: fifo(dir, REPORT_FIFO)? }
+        }
     };
     let proc = sys::fd::openat(
         sys::fd::AT_FDCWD,
@@ -346,7 +342,7 @@ fn make(
         sys::namespace::Clone::Child => {
             drop(ours);
             init::run(
-                &init::Init {
+                init::Init {
                     spec,
                     linux,
                     id: request.id.as_str(),
@@ -360,7 +356,6 @@ fn make(
                     start,
                     cgroup_mounts: cgroup_mounts(prepared),
                     stop_for_hooks: needs_hook_stop,
-                    no_pivot: request.no_pivot,
                     no_new_keyring: request.no_new_keyring,
                     privileged: sys::process::effective_uid() == 0,
                     attached,

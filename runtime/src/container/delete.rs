@@ -35,10 +35,7 @@ pub(crate) fn delete(global: &Global, request: &Delete) -> Result<()> {
         Status::Stopped => {}
         Status::Created => end(&record)?,
         _ if request.force => end(&record)?,
-        status => bail!(
-            "cannot delete container {} that is not stopped: {status}",
-            request.id
-        ),
+        status => bail!("cannot delete container {} that is not stopped: {status}", request.id),
     }
     destroy(dir, &record)
 }

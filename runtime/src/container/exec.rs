@@ -4,7 +4,7 @@
 //! enters the rest by the first process's pidfd, in one call and so of one process. What
 //! the new process may do is the plan's, from the same code as the first process's.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context, Result, anyhow, bail};
 use hull_runtime_sys as sys;
@@ -57,13 +57,8 @@ pub(crate) fn exec(global: &Global, request: &Exec) -> Result<i32> {
         sys::signal::block_all()?;
     }
 
-    let entering = Entering {
-        record: &record,
-        linux,
-        init: &init,
-        seccomp: seccomp.as_ref(),
-        join,
-    };
+    let entering =
+        Entering { record: &record, linux, init: &init, seccomp: seccomp.as_ref(), join };
     let (pid, pidfd) = enter(&entering, &plan, &attached)?;
     if let Err(error) = attached.finish(&pidfd, pid) {
         let _ = sys::process::send_signal(&pidfd, libc::SIGKILL);
@@ -138,7 +133,7 @@ fn enter(
         sys::namespace::setns(entering.init, libc::CLONE_NEWPID)
             .context("cannot enter the container's pid namespace")?;
     }
-    let born_in = entering.join.unified_dir.as_ref().map(std::os::fd::AsFd::as_fd);
+    let born_in = entering.join.unified_dir.as_ref().map(AsFd::as_fd);
     let (pid, pidfd) = match sys::namespace::clone(0, born_in).context("cannot make a process")? {
         sys::namespace::Clone::Child => {
             drop(ours);
@@ -187,14 +182,9 @@ fn become_process(
     if !record.no_new_keyring {
         init::join_keyring(&record.id, false)?;
     }
-    let root = sys::fd::openat(
-        sys::fd::AT_FDCWD,
-        c"/",
-        libc::O_PATH | libc::O_DIRECTORY,
-        0,
-    )?;
+    let root = sys::fd::openat(sys::fd::AT_FDCWD, c"/", libc::O_PATH | libc::O_DIRECTORY, 0)?;
     if let Some(socket) = &attached.console {
-        let peer = init::open_console(&root, socket, plan.console_size)?;
+        let peer = init::open_console(root.as_fd(), socket, plan.console_size)?;
         init::take_console(&peer)?;
     }
     plan.set_oom_score(&proc)?;

@@ -52,7 +52,7 @@ pub(super) fn wait(pid: i32, pidfd: &OwnedFd, attached: &mut Attached, reap: boo
         if let Some(relay) = &relay {
             watched.extend(relay.watched());
         }
-        let ready = sys::process::wait_any(&watched)?;
+        let ready = sys::process::wait_any(&watched, -1)?;
         if let Some(relay) = &mut relay {
             relay.step(&ready[2..])?;
         }

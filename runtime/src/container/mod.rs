@@ -5,7 +5,9 @@
 
 mod create;
 mod delete;
+mod events;
 mod exec;
+mod features;
 mod foreground;
 mod kill;
 mod list;
@@ -28,7 +30,9 @@ use crate::request;
 
 pub(crate) use create::create;
 pub(crate) use delete::delete;
+pub(crate) use events::events;
 pub(crate) use exec::exec;
+pub(crate) use features::features;
 pub(crate) use kill::kill;
 pub(crate) use list::list;
 pub(crate) use pause::{pause, resume};

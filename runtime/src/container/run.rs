@@ -34,7 +34,9 @@ pub(crate) fn run(global: &Global, request: &Run) -> Result<i32> {
         .and_then(|()| match launched.channel.receive()? {
             None => Ok(()),
             Some(Message::Error(text)) => Err(anyhow::anyhow!(text)),
-            Some(other) => anyhow::bail!("unexpected message {other:?} from the container's process"),
+            Some(other) => {
+                anyhow::bail!("unexpected message {other:?} from the container's process")
+            }
         })
         .and_then(|()| start::after_start(&launched.record, &hooks));
     if let Err(error) = started {

@@ -42,7 +42,11 @@ fn release(dir: &Dir) -> Result<()> {
     drop(go);
     let reason = sys::fd::read_to_end(&report, MAX_REPORT_BYTES)
         .context("cannot hear from the container's process")?;
-    if reason.is_empty() { Ok(()) } else { Err(anyhow!(String::from_utf8_lossy(&reason).into_owned())) }
+    if reason.is_empty() {
+        Ok(())
+    } else {
+        Err(anyhow!(String::from_utf8_lossy(&reason).into_owned()))
+    }
 }
 
 /// Runs the poststart hooks. A failing one stops the container (runtime.md, Lifecycle 9).

@@ -200,8 +200,9 @@ impl Dir {
     /// Removes the directory with all that is in it. Idempotent.
     pub(crate) fn remove(self) -> Result<()> {
         match fs::remove_dir_all(&self.path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error)
-                .with_context(|| format!("cannot remove {}", self.path.display())),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", self.path.display()))
+            }
             _ => Ok(()),
         }
     }

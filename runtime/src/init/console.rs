@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use anyhow::{Context, Result, bail};
 use hull_runtime_sys as sys;
 
-const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
+const DEVPTS_SUPER_MAGIC: u32 = 0x1cd1;
 
 /// Opens a terminal beneath `root`, sends its master over `socket`, returns its peer.
 pub(crate) fn open(
@@ -18,7 +18,7 @@ pub(crate) fn open(
     size: Option<crate::process::ConsoleSize>,
 ) -> Result<OwnedFd> {
     let flags = libc::O_RDWR | libc::O_NOCTTY;
-    let ptmx = sys::path::open_in_root(root, "dev/pts/ptmx", flags)
+    let ptmx = sys::path::open_in_root(root, "dev/pts/ptmx", flags, 0, sys::path::Links::Refuse)
         .context("cannot open the container's /dev/pts/ptmx")?;
     if sys::path::file_system(&ptmx)?.magic != DEVPTS_SUPER_MAGIC {
         bail!("the container's /dev/pts/ptmx is not on a devpts");

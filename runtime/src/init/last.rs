@@ -84,7 +84,7 @@ pub(crate) fn finish(last: Last<'_>, channel: &Channel) -> Result<()> {
         }
         _ => bail!("the runtime ended before the container could start"),
     };
-    let error = match start_hooks(&last, &hook_environment) {
+    let error = match start_hooks(last.hooks, last.state, &hook_environment) {
         Ok(()) => exec(&program, &args, &env),
         Err(error) => error,
     };
@@ -125,10 +125,14 @@ fn pairs(environment: &[CString]) -> Vec<(String, String)> {
         .collect()
 }
 
-fn start_hooks(last: &Last<'_>, environment: &[(String, String)]) -> Result<()> {
-    let Some(state) = last.state.filter(|_| !last.hooks.is_empty()) else { return Ok(()) };
+fn start_hooks(
+    list: &[oci::Hook],
+    state: Option<&oci::State>,
+    environment: &[(String, String)],
+) -> Result<()> {
+    let Some(state) = state.filter(|_| !list.is_empty()) else { return Ok(()) };
     let state = oci::State { pid: sys::process::id(), ..state.clone() };
-    hooks::run("startContainer", last.hooks, &state, environment)
+    hooks::run("startContainer", list, &state, environment)
 }
 
 fn exec(program: &CStr, args: &StringArray, env: &StringArray) -> anyhow::Error {
@@ -139,7 +143,11 @@ fn exec(program: &CStr, args: &StringArray, env: &StringArray) -> anyhow::Error 
 /// Loads the filter; a listener is left for the runtime to take by its number.
 fn load_seccomp(program: Option<&seccomp::Program>, channel: &Channel) -> Result<()> {
     let Some(program) = program else { return Ok(()) };
-    let Some(listener) = sys::seccomp::load(&program.instructions, program.load_flags()).context("unable to init seccomp")? else { return Ok(()) };
+    let Some(listener) = sys::seccomp::load(&program.instructions, program.load_flags())
+        .context("unable to init seccomp")?
+    else {
+        return Ok(());
+    };
     channel.send_tag(b'S', listener.as_raw_fd())?;
     match channel.receive_tag()? {
         Some(b's') => Ok(()),

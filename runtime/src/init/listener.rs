@@ -10,7 +10,12 @@ use hull_runtime_sys as sys;
 use hull_specs_oci as oci;
 
 /// Sends the listener of process `pid` to the socket that the profile names.
-pub(crate) fn send(linux: &oci::Linux, state: oci::State, pid: i32, listener: &OwnedFd) -> Result<()> {
+pub(crate) fn send(
+    linux: &oci::Linux,
+    state: oci::State,
+    pid: i32,
+    listener: &OwnedFd,
+) -> Result<()> {
     let Some(profile) = linux.seccomp.as_ref().filter(|profile| !profile.listener_path.is_empty())
     else {
         bail!("seccomp listenerPath is not set");

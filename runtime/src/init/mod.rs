@@ -10,7 +10,10 @@ mod keyring;
 mod last;
 mod listener;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::{
+    mem,
+    os::fd::{AsFd, OwnedFd},
+};
 
 use anyhow::{Context, Result};
 use hull_runtime_sys as sys;
@@ -63,8 +66,7 @@ pub(crate) struct Init<'a> {
 /// unshared by the process itself, which costs as much but costs it while the runtime is
 /// making the cgroups.
 pub(crate) fn first_clone_flags(namespaces: &namespace::Plan) -> u64 {
-    let at_birth =
-        namespace::flag(NamespaceKind::Pid) | namespace::flag(NamespaceKind::User);
+    let at_birth = namespace::flag(NamespaceKind::Pid) | namespace::flag(NamespaceKind::User);
     namespaces.clone_flags() & at_birth
 }
 
@@ -76,7 +78,7 @@ pub(crate) fn run(init: Init<'_>, channel: &Channel) -> ! {
     sys::process::exit_now(1)
 }
 
-fn prepare(init: Init<'_>, channel: &Channel) -> Result<()> {
+fn prepare(mut init: Init<'_>, channel: &Channel) -> Result<()> {
     sys::process::set_parent_death_signal(libc::SIGKILL)?;
     sys::process::set_dumpable(false)?;
     // For the mount points and directories that are made on the way.
@@ -119,7 +121,7 @@ fn prepare(init: Init<'_>, channel: &Channel) -> Result<()> {
                 join()?;
                 Ok(cgroup_mounts.clone())
             },
-            sources: init.sources,
+            sources: mem::take(&mut init.sources),
         },
     )?;
     for warning in root.warnings.drain(..) {

@@ -152,9 +152,10 @@ impl Plan {
         labels::check_selinux(self.selinux_label.as_ref())
     }
 
-    /// Sets the resource limits.
-    pub(crate) fn set_limits(&self) -> Result<()> {
-        limits::apply(&self.limits)
+    /// Sets the resource limits of process `pid`: from outside, because inside a user
+    /// namespace nothing can raise them.
+    pub(crate) fn set_limits(&self, pid: i32) -> Result<()> {
+        limits::apply(pid, &self.limits)
     }
 
     /// Sets the out-of-memory score through a private procfs.

@@ -105,11 +105,25 @@ mod tests {
 
     #[test]
     fn only_what_is_in_a_namespace_of_its_own_is_allowed() {
-        for name in ["kernel.shmmax", "fs.mqueue.msg_max", "net.core.somaxconn", "user.max_mnt_namespaces", "kernel.domainname"] {
+        for name in [
+            "kernel.shmmax",
+            "fs.mqueue.msg_max",
+            "net.core.somaxconn",
+            "user.max_mnt_namespaces",
+            "kernel.domainname",
+        ] {
             assert!(check(name, ALL).is_ok(), "{name}");
             assert!(check(name, Own::default()).is_err(), "{name}");
         }
-        for name in ["kernel.hostname", "vm.swappiness", "kernel.core_pattern", "net..x", "", "net.ipv4.//.x", "net/../kernel/core_pattern"] {
+        for name in [
+            "kernel.hostname",
+            "vm.swappiness",
+            "kernel.core_pattern",
+            "net..x",
+            "",
+            "net.ipv4.//.x",
+            "net/../kernel/core_pattern",
+        ] {
             assert!(check(name, ALL).is_err(), "{name}");
         }
     }

@@ -98,7 +98,9 @@ fn version(text: &str) -> Result<()> {
     let mut number = || parts.next().and_then(|part| part.parse::<u32>().ok());
     match (number(), number(), number(), parts.next()) {
         (Some(1), Some(_), Some(_), None) => Ok(()),
-        (Some(_), Some(_), Some(_), None) => bail!("unsupported ociVersion {text:?}: this runtime takes 1.x"),
+        (Some(_), Some(_), Some(_), None) => {
+            bail!("unsupported ociVersion {text:?}: this runtime takes 1.x")
+        }
         _ => bail!("ociVersion {text:?} is not a version"),
     }
 }
@@ -123,7 +125,10 @@ fn namespaces(linux: &Linux) -> Result<()> {
         Some(user) if user.path.is_empty() && !mapped => bail!(
             "user namespaces enabled, but no namespace path to join nor mappings to apply specified"
         ),
-        Some(user) if user.path.is_empty() && (linux.uid_mappings.is_empty() || linux.gid_mappings.is_empty()) => {
+        Some(user)
+            if user.path.is_empty()
+                && (linux.uid_mappings.is_empty() || linux.gid_mappings.is_empty()) =>
+        {
             bail!("a new user namespace needs both uidMappings and gidMappings")
         }
         None if mapped => bail!(
@@ -201,14 +206,38 @@ mod tests {
             (r#"{"ociVersion":"x","root":{"path":"r"}}"#, "is not a version"),
             (r#"{"ociVersion":"1.0.0"}"#, "root must be specified"),
             (r#"{"ociVersion":"1.0.0","root":{"path":"r"},"hostname":"x"}"#, "private UTS"),
-            (r#"{"ociVersion":"1.0.0","root":{"path":"r"},"linux":{"maskedPaths":["/x"]}}"#, "private MNT"),
-            (r#"{"ociVersion":"1.0.0","root":{"path":"r"},"linux":{"namespaces":[{"type":"pid"},{"type":"pid"}]}}"#, "duplicated ns"),
-            (r#"{"ociVersion":"1.0.0","root":{"path":"r"},"linux":{"namespaces":[{"type":"user"}]}}"#, "no namespace path"),
-            (r#"{"ociVersion":"1.0.0","root":{"path":"r"},"linux":{"uidMappings":[{"containerID":0,"hostID":0,"size":1}]}}"#, "isn't enabled"),
-            (r#"{"ociVersion":"1.0.0","root":{"path":"r"},"linux":{"timeOffsets":{"boottime":{"secs":1}}}}"#, "isn't enabled"),
-            (r#"{"ociVersion":"1.0.0","root":{"path":"r"},"linux":{"sysctl":{"vm.swappiness":"1"}}}"#, "separate kernel namespace"),
-            (r#"{"ociVersion":"1.0.0","root":{"path":"r"},"linux":{"netDevices":{"eth0":{}}}}"#, "without a NET namespace"),
-            (r#"{"ociVersion":"1.0.0","root":{"path":"r"},"process":{"cwd":"/","selinuxLabel":"x"}}"#, "selinux"),
+            (
+                r#"{"ociVersion":"1.0.0","root":{"path":"r"},"linux":{"maskedPaths":["/x"]}}"#,
+                "private MNT",
+            ),
+            (
+                r#"{"ociVersion":"1.0.0","root":{"path":"r"},"linux":{"namespaces":[{"type":"pid"},{"type":"pid"}]}}"#,
+                "duplicated ns",
+            ),
+            (
+                r#"{"ociVersion":"1.0.0","root":{"path":"r"},"linux":{"namespaces":[{"type":"user"}]}}"#,
+                "no namespace path",
+            ),
+            (
+                r#"{"ociVersion":"1.0.0","root":{"path":"r"},"linux":{"uidMappings":[{"containerID":0,"hostID":0,"size":1}]}}"#,
+                "isn't enabled",
+            ),
+            (
+                r#"{"ociVersion":"1.0.0","root":{"path":"r"},"linux":{"timeOffsets":{"boottime":{"secs":1}}}}"#,
+                "isn't enabled",
+            ),
+            (
+                r#"{"ociVersion":"1.0.0","root":{"path":"r"},"linux":{"sysctl":{"vm.swappiness":"1"}}}"#,
+                "separate kernel namespace",
+            ),
+            (
+                r#"{"ociVersion":"1.0.0","root":{"path":"r"},"linux":{"netDevices":{"eth0":{}}}}"#,
+                "without a NET namespace",
+            ),
+            (
+                r#"{"ociVersion":"1.0.0","root":{"path":"r"},"process":{"cwd":"/","selinuxLabel":"x"}}"#,
+                "selinux",
+            ),
         ] {
             let error = check(json).unwrap_err().to_string();
             assert!(error.contains(text), "{json}: {error}");

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::{CStr, CString},
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
 use crate::{Error, Result, check, check_fd, retry};
@@ -256,14 +256,14 @@ pub fn set_name(name: &CStr) -> Result<()> {
     check("prctl PR_SET_NAME", result.into()).map(drop)
 }
 
-/// setrlimit(2).
-pub fn set_limit(resource: u32, soft: u64, hard: u64) -> Result<()> {
+/// prlimit(2): the limit of process `pid`, 0 for this one.
+pub fn set_limit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<()> {
     let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
     // SAFETY: prlimit64 reads one rlimit64; a null old limit is not written.
     let result = unsafe {
         libc::syscall(
             libc::SYS_prlimit64,
-            0,
+            pid,
             resource,
             &raw const limit,
             std::ptr::null_mut::<u8>(),
@@ -362,15 +362,16 @@ pub fn describe_key(serial: i64) -> Result<Vec<u8>> {
     Ok(buffer)
 }
 
-/// Waits until at least one of the descriptors is readable or at its end; says which are.
-pub fn wait_any(fds: &[std::os::fd::BorrowedFd<'_>]) -> Result<Vec<bool>> {
+/// Waits until at least one of the descriptors is readable or at its end, at most
+/// `timeout_ms` (-1: without end); says which are.
+pub fn wait_any(fds: &[BorrowedFd<'_>], timeout_ms: i32) -> Result<Vec<bool>> {
     let mut polls: Vec<_> = fds
         .iter()
         .map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 })
         .collect();
     // SAFETY: pointer and length describe `polls`.
     retry("poll", || unsafe {
-        libc::poll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, -1) as libc::c_long
+        libc::poll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, timeout_ms) as libc::c_long
     })?;
     Ok(polls.iter().map(|poll| poll.revents != 0).collect())
 }
