@@ -150,11 +150,15 @@ pub fn set_nonblocking(fd: impl AsFd, nonblocking: bool) -> Result<()> {
     check("fcntl", unsafe { libc::fcntl(fd, libc::F_SETFL, flags) }.into()).map(drop)
 }
 
-/// Takes an exclusive flock(2), waiting for it.
+/// Takes an exclusive record lock (fcntl(2), F_SETLKW), waiting for it. Unlike flock(2)'s it
+/// belongs to this process alone: a child made by clone does not hold it.
 pub fn lock(fd: impl AsFd) -> Result<()> {
     let fd = fd.as_fd().as_raw_fd();
-    // SAFETY: flock takes two integers.
-    retry("flock", || unsafe { libc::flock(fd, libc::LOCK_EX) }.into()).map(drop)
+    // SAFETY: all-zero is a valid flock: the whole file.
+    let mut whole: libc::flock = unsafe { std::mem::zeroed() };
+    whole.l_type = libc::F_WRLCK as libc::c_short;
+    // SAFETY: F_SETLKW reads a flock.
+    retry("fcntl", || unsafe { libc::fcntl(fd, libc::F_SETLKW, &raw const whole) }.into()).map(drop)
 }
 
 /// mkfifoat(2).
