@@ -1,6 +1,8 @@
 //! From rules to a program: a dispatch on the architecture, then for each a binary search
 //! over ranges of numbers with one outcome.
 
+use std::borrow::Cow;
+
 use anyhow::{Result, bail};
 use hull_runtime_sys::seccomp::{ret, sock_filter};
 use hull_specs_oci::{SeccompArch, SeccompOperator};
@@ -105,33 +107,40 @@ impl Section {
 
     /// The whole of the numbers, cut where the outcome changes.
     fn ranges(&self, decided: &[(u32, usize)], verdicts: &mut Vec<Verdict>) -> Vec<Range> {
-        let mut starts = Vec::with_capacity(decided.len() * 2 + 8);
-        starts.push(0);
+        let default = intern(verdicts, Verdict::Return(self.default_action));
+        // Where the outcome may change without a rule.
+        let mut cuts = vec![0];
         if self.shared() {
-            starts.extend([X32_BIT, 2 * X32_BIT, 3 * X32_BIT, u32::MAX]);
+            cuts.extend([X32_BIT, 2 * X32_BIT, 3 * X32_BIT, u32::MAX]);
         }
-        starts.extend(self.members.iter().filter_map(|member| member.newest.checked_add(1)));
-        starts.extend(self.members.iter().filter(|m| m.setup_is_a_sign()).map(|_| 1));
-        for (number, _) in decided {
-            starts.push(*number);
-            starts.extend(number.checked_add(1));
-        }
-        starts.sort_unstable();
-        starts.dedup();
+        cuts.extend(self.members.iter().filter_map(|member| member.newest.checked_add(1)));
+        cuts.extend(self.members.iter().filter(|m| m.setup_is_a_sign()).map(|_| 1));
+        cuts.sort_unstable();
 
-        let mut ranges: Vec<Range> = Vec::with_capacity(starts.len());
-        let mut upcoming = decided.iter().peekable();
-        for start in starts {
-            let rule = upcoming.next_if(|(number, _)| *number == start).map(|(_, v)| *v);
+        let mut ranges: Vec<Range> = Vec::with_capacity(decided.len() + cuts.len() + 1);
+        let mut cut = |start: u32, ruled: usize| {
             let verdict = match self.without_rules(start) {
                 Outcome::Always(action) => intern(verdicts, Verdict::Return(action)),
-                Outcome::Default => {
-                    rule.unwrap_or_else(|| intern(verdicts, Verdict::Return(self.default_action)))
-                }
+                Outcome::Ruled => ruled,
             };
+            // What followed the number before is known better now.
+            ranges.pop_if(|last| last.start == start);
             if ranges.last().is_none_or(|last| last.verdict != verdict) {
                 ranges.push(Range { start, verdict });
             }
+        };
+        let mut from = 0;
+        for &(number, verdict) in decided {
+            for &start in cuts.iter().filter(|start| (from..number).contains(start)) {
+                cut(start, default);
+            }
+            cut(number, verdict);
+            let Some(next) = number.checked_add(1) else { return ranges };
+            cut(next, default);
+            from = next;
+        }
+        for &start in cuts.iter().filter(|start| **start >= from) {
+            cut(start, default);
         }
         ranges
     }
@@ -159,7 +168,7 @@ impl Section {
                 return Outcome::Always(FOREIGN);
             }
         }
-        Outcome::Default
+        Outcome::Ruled
     }
 
     /// Whether this is the section that `x86_64` and x32 share.
@@ -170,7 +179,7 @@ impl Section {
 
 enum Outcome {
     Always(u32),
-    Default,
+    Ruled,
 }
 
 impl Member {
@@ -187,9 +196,10 @@ impl Member {
         verdicts: &mut Vec<Verdict>,
         decided: &mut Vec<(u32, usize)>,
     ) -> Result<()> {
-        let mut multiplexed: Vec<Rule> = Vec::new();
-        // (number, place in the profile, rule, whether of `multiplexed`)
-        let mut rules: Vec<(u32, usize, usize, bool)> = Vec::with_capacity(profile.calls.len());
+        let mut rules: Vec<Cow<'_, Rule>> = Vec::with_capacity(profile.calls.len());
+        // (number, index into `rules`): once sorted, the rules of a call are together and
+        // in the profile's order.
+        let mut order: Vec<(u32, usize)> = Vec::with_capacity(profile.calls.len());
         for call in &profile.calls {
             let (first, last) = call.rules;
             if first == last {
@@ -197,24 +207,23 @@ impl Member {
             }
             if let Some((number, kind)) = self.arch.multiplexed(call.name) {
                 for rule in &profile.rules[first..last] {
-                    rules.push((number, rules.len(), multiplexed.len(), true));
-                    multiplexed.push(through_multiplexer(rule, kind));
+                    order.push((number, rules.len()));
+                    rules.push(Cow::Owned(through_multiplexer(rule, kind)));
                 }
             }
             if let Some(number) = call.name.number(self.arch.table) {
-                for rule in first..last {
-                    rules.push((number, rules.len(), rule, false));
+                for rule in &profile.rules[first..last] {
+                    order.push((number, rules.len()));
+                    rules.push(Cow::Borrowed(rule));
                 }
             }
         }
-        rules.sort_unstable();
-        let mut candidates = Vec::new();
-        for group in rules.chunk_by(|a, b| a.0 == b.0) {
+        order.sort_unstable();
+        let mut candidates: Vec<&Rule> = Vec::new();
+        for group in order.chunk_by(|a, b| a.0 == b.0) {
             let number = group[0].0;
             candidates.clear();
-            candidates.extend(group.iter().map(|&(_, _, rule, other)| {
-                if other { &multiplexed[rule] } else { &profile.rules[rule] }
-            }));
+            candidates.extend(group.iter().map(|&(_, rule)| &*rules[rule]));
             let Ok(verdict) = decide(&candidates, self.arch.wide) else {
                 bail!(
                     "seccomp rules for {} on {} give different actions for the same arguments",

@@ -8,6 +8,7 @@
 //!   argument first compared, higher arguments before lower; equality before "less" before
 //!   "greater"; then by value, largest first, but for "less" smallest first; then as listed.
 //!   Rules that begin with the same comparison are ordered by what follows.
+//! - A rule means nothing when another has the same action under fewer of its conditions.
 //! - A rule is dropped when an earlier one has the same conditions or their beginning. The
 //!   other way round, with another action, libseccomp refuses the profile, and so do we.
 
@@ -39,7 +40,9 @@ pub(super) fn decide(rules: &[&Rule], wide: bool) -> Result<Verdict, Conflict> {
     if let [rule] = rules {
         return Ok(Verdict::FirstOf(vec![effective(rule, wide)]));
     }
-    let chains = rules.iter().map(|rule| Chain::of(effective(rule, wide), wide)).collect();
+    let rules: Vec<Rule> = rules.iter().map(|rule| effective(rule, wide)).collect();
+    let needed = rules.iter().enumerate().filter(|(place, rule)| !redundant(*place, rule, &rules));
+    let chains = needed.map(|(_, rule)| Chain::of(rule.clone(), wide)).collect();
     let mut ordered = Vec::with_capacity(rules.len());
     arrange(chains, 0, &mut ordered)?;
     Ok(Verdict::FirstOf(ordered))
@@ -56,6 +59,15 @@ fn effective(rule: &Rule, wide: bool) -> Rule {
         .filter(|c| c.mask != 0)
         .collect();
     Rule { action: rule.action, conditions }
+}
+
+/// Whether another rule has the same action under fewer conditions.
+fn redundant(place: usize, rule: &Rule, rules: &[Rule]) -> bool {
+    rules.iter().enumerate().any(|(other_place, other)| {
+        other.action == rule.action
+            && other.conditions.iter().all(|condition| rule.conditions.contains(condition))
+            && (other.conditions.len() < rule.conditions.len() || other_place < place)
+    })
 }
 
 /// The bits of an argument that an architecture compares.
@@ -86,9 +98,9 @@ enum Compare {
 }
 
 impl Step {
-    fn same(&self, other: &Self) -> bool {
-        (self.index, self.high, self.compare, self.mask, self.value, self.taken)
-            == (other.index, other.high, other.compare, other.mask, other.value, other.taken)
+    fn same_comparison(&self, other: &Self) -> bool {
+        (self.index, self.high, self.compare, self.mask, self.value)
+            == (other.index, other.high, other.compare, other.mask, other.value)
     }
 
     fn rank(&self) -> impl Ord + use<> {
@@ -152,26 +164,140 @@ fn arrange(chains: Vec<Chain>, depth: usize, ordered: &mut Vec<Rule>) -> Result<
     let mut groups: Vec<(Step, Vec<Chain>)> = Vec::new();
     for chain in chains {
         let step = chain.steps[depth];
-        match groups.iter_mut().find(|(first, _)| first.same(&step)) {
+        match groups.iter_mut().find(|(first, _)| first.same_comparison(&step)) {
             Some((_, group)) => group.push(chain),
             None => groups.push((step, vec![chain])),
         }
     }
     groups.sort_by_key(|(step, _)| step.rank());
     for (_, group) in groups {
-        match group.iter().position(|chain| chain.steps.len() == depth + 1) {
-            None => arrange(group, depth + 1, ordered)?,
-            Some(end) => {
-                let action = group[end].rule.action;
-                let conflicts = |(place, chain): (usize, &Chain)| {
-                    chain.rule.action != action && (place < end || chain.steps.len() == depth + 1)
-                };
-                if group.iter().enumerate().any(conflicts) {
-                    return Err(Conflict);
-                }
-                ordered.extend(group.into_iter().nth(end).map(|chain| chain.rule));
-            }
+        // Opposites stand at one place and can't both match.
+        let (yes, no): (Vec<_>, Vec<_>) =
+            group.into_iter().partition(|chain| chain.steps[depth].taken != Some(false));
+        for same in [yes, no] {
+            arrange_same(same, depth + 1, ordered)?;
         }
     }
     Ok(())
+}
+
+/// Appends the rules of `chains`, which agree on their first `depth` steps, of which there
+/// is at least one.
+fn arrange_same(chains: Vec<Chain>, depth: usize, ordered: &mut Vec<Rule>) -> Result<(), Conflict> {
+    let Some(end) = chains.iter().position(|chain| chain.steps.len() == depth) else {
+        return arrange(chains, depth, ordered);
+    };
+    let action = chains[end].rule.action;
+    let conflicts = |(place, chain): (usize, &Chain)| {
+        chain.rule.action != action && (place < end || chain.steps.len() == depth)
+    };
+    if chains.iter().enumerate().any(conflicts) {
+        return Err(Conflict);
+    }
+    ordered.extend(chains.into_iter().nth(end).map(|chain| chain.rule));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use SeccompOperator::{
+        EqualTo, GreaterEqual, GreaterThan, LessEqual, LessThan, MaskedEqual, NotEqual,
+    };
+
+    fn rule(action: u32, conditions: &[(u32, SeccompOperator, u64)]) -> Rule {
+        let condition = |&(index, op, value)| Condition { index, op, mask: u64::MAX, value };
+        Rule { action, conditions: conditions.iter().map(condition).collect() }
+    }
+
+    /// The actions in the order in which the rules are tried.
+    fn order(rules: &[Rule]) -> Vec<u32> {
+        match decide(&rules.iter().collect::<Vec<_>>(), true).unwrap() {
+            Verdict::Return(action) => vec![action],
+            Verdict::FirstOf(rules) => rules.iter().map(|rule| rule.action).collect(),
+        }
+    }
+
+    #[test]
+    fn the_first_rule_without_conditions_wins() {
+        let rules = [rule(1, &[(0, EqualTo, 5)]), rule(2, &[]), rule(3, &[])];
+        assert_eq!(order(&rules), [2]);
+    }
+
+    #[test]
+    fn a_mask_of_zero_is_no_condition() {
+        let masked = Condition { index: 0, op: MaskedEqual, mask: 1 << 40, value: 0 };
+        let rule = Rule { action: 1, conditions: vec![masked] };
+        assert!(matches!(decide(&[&rule], true), Ok(Verdict::FirstOf(_))));
+        assert_eq!(decide(&[&rule], false), Ok(Verdict::Return(1)), "low halves only");
+    }
+
+    #[test]
+    fn higher_arguments_come_first() {
+        let rules = [rule(1, &[(0, EqualTo, 5)]), rule(2, &[(3, EqualTo, 5)])];
+        assert_eq!(order(&rules), [2, 1]);
+    }
+
+    #[test]
+    fn equality_comes_before_less_before_greater() {
+        let rules = [
+            rule(1, &[(0, GreaterThan, 5)]),
+            rule(2, &[(0, LessEqual, 9)]),
+            rule(3, &[(0, NotEqual, 7)]),
+        ];
+        assert_eq!(order(&rules), [3, 2, 1]);
+    }
+
+    #[test]
+    fn values_are_tried_from_the_narrowest() {
+        let greater = [rule(1, &[(0, GreaterThan, 5)]), rule(2, &[(0, GreaterEqual, 9)])];
+        assert_eq!(order(&greater), [2, 1]);
+        let less = [rule(1, &[(0, LessThan, 9)]), rule(2, &[(0, LessThan, 5)])];
+        assert_eq!(order(&less), [2, 1]);
+        let high = [rule(1, &[(0, GreaterThan, 9)]), rule(2, &[(0, GreaterThan, 1 << 32)])];
+        assert_eq!(order(&high), [2, 1]);
+    }
+
+    #[test]
+    fn equals_stay_as_listed_and_common_beginnings_together() {
+        let rules = [
+            rule(1, &[(0, EqualTo, 5), (1, EqualTo, 1)]),
+            rule(2, &[(0, EqualTo, 6)]),
+            rule(3, &[(0, EqualTo, 5), (1, EqualTo, 2)]),
+        ];
+        assert_eq!(order(&rules), [2, 3, 1]);
+    }
+
+    #[test]
+    fn a_rule_that_an_earlier_one_begins_is_dropped() {
+        let rules = [rule(1, &[(0, EqualTo, 5)]), rule(2, &[(0, EqualTo, 5), (1, EqualTo, 1)])];
+        assert_eq!(order(&rules), [1]);
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        let longer_first =
+            [rule(2, &[(0, EqualTo, 5), (1, EqualTo, 1)]), rule(1, &[(0, EqualTo, 5)])];
+        assert_eq!(decide(&longer_first.each_ref(), true), Err(Conflict));
+        let same = [rule(1, &[(0, LessThan, 5)]), rule(2, &[(0, LessThan, 5)])];
+        assert_eq!(decide(&same.each_ref(), true), Err(Conflict));
+    }
+
+    #[test]
+    fn opposites_do_not_contradict() {
+        let rules = [rule(1, &[(0, EqualTo, 5)]), rule(2, &[(0, NotEqual, 5)])];
+        assert_eq!(order(&rules), [1, 2]);
+        let rules = [rule(1, &[(0, LessThan, 5)]), rule(2, &[(0, GreaterEqual, 5)])];
+        assert_eq!(order(&rules), [2, 1]);
+    }
+
+    #[test]
+    fn a_rule_covered_by_one_with_fewer_conditions_contradicts_nothing() {
+        let rules = [
+            rule(1, &[(0, EqualTo, 5), (1, EqualTo, 1)]),
+            rule(1, &[(1, EqualTo, 1)]),
+            rule(2, &[(0, EqualTo, 5)]),
+        ];
+        assert_eq!(order(&rules), [1, 2]);
+    }
 }

@@ -121,18 +121,73 @@ mod tests {
 
     #[test]
     fn flags_are_probed_without_loading_anything() {
+        let state = || std::fs::read_to_string("/proc/thread-self/status").unwrap();
+        let filters = |status: String| {
+            status.lines().find(|line| line.starts_with("Seccomp_filters:")).map(str::to_owned)
+        };
+        let before = filters(state());
+        assert!(before.is_some());
         assert!(flags_available(0));
         assert!(flags_available(LOG));
         assert!(flags_available(SPEC_ALLOW | NEW_LISTENER));
         assert!(!flags_available(1 << 30));
-        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
-        assert!(status.contains("Seccomp:\t0\n"), "{status}");
+        assert_eq!(filters(state()), before);
+    }
+
+    /// Runs `f` in a thread that has given up gaining privileges, which is what a filter
+    /// stays with: it neither needs a privilege nor reaches another test.
+    fn confined<T: Send>(f: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    // SAFETY: PR_SET_NO_NEW_PRIVS takes four plain numbers.
+                    let result = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+                    assert_eq!(result, 0);
+                    f()
+                })
+                .join()
+                .unwrap()
+        })
+    }
+
+    /// Returns `action` for getppid, which nothing here needs, and allows the rest.
+    fn only_getppid(action: u32) -> [sock_filter; 4] {
+        let number = u32::try_from(libc::SYS_getppid).unwrap();
+        [
+            sock_filter { code: 0x20, jt: 0, jf: 0, k: 0 },
+            sock_filter { code: 0x15, jt: 0, jf: 1, k: number },
+            sock_filter { code: 0x06, jt: 0, jf: 0, k: action },
+            ALLOW_ALL[0],
+        ]
+    }
+
+    #[test]
+    fn a_loaded_filter_decides() {
+        let (result, ppid, errno) = confined(|| {
+            let result = load(&only_getppid(ret::ERRNO | 77), LOG);
+            // SAFETY: getppid takes nothing.
+            let ppid = unsafe { libc::syscall(libc::SYS_getppid) };
+            (result, ppid, Error::last("getppid").errno())
+        });
+        assert!(matches!(result, Ok(None)), "{result:?}");
+        assert_eq!((ppid, errno), (-1, 77));
+    }
+
+    #[test]
+    fn a_listener_is_close_on_exec() {
+        use std::os::fd::AsRawFd;
+        let flags = confined(|| {
+            let listener = load(&only_getppid(ret::USER_NOTIF), NEW_LISTENER).unwrap().unwrap();
+            // SAFETY: F_GETFD takes a descriptor, which `listener` keeps open.
+            unsafe { libc::fcntl(listener.as_raw_fd(), libc::F_GETFD) }
+        });
+        assert_eq!(flags, libc::FD_CLOEXEC);
     }
 
     #[test]
     fn a_program_the_kernel_refuses_is_an_error_with_the_calls_name() {
         let nothing: [sock_filter; 0] = [];
-        let error = load(&nothing, 0).unwrap_err();
+        let error = confined(|| load(&nothing, 0)).unwrap_err();
         assert_eq!((error.call(), error.errno()), ("seccomp", libc::EINVAL));
         let too_long = vec![ALLOW_ALL[0]; 70_000];
         assert_eq!(load(&too_long, 0).unwrap_err().errno(), libc::EINVAL);
