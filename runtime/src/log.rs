@@ -13,6 +13,7 @@ use std::{
     fmt,
     fs::{File, OpenOptions},
     io::{self, IsTerminal, Write},
+    mem,
     os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::{Mutex, OnceLock},
@@ -38,93 +39,115 @@ struct Log {
     waiting: Mutex<Vec<String>>,
 }
 
-static LOG: OnceLock<Log> = OnceLock::new();
+/// The log before it is opened.
+static UNOPENED: Log =
+    Log { file: None, format: Format::Text, debug: false, waiting: Mutex::new(Vec::new()) };
+
+static OPENED: OnceLock<Log> = OnceLock::new();
+
+fn log() -> &'static Log {
+    OPENED.get().unwrap_or(&UNOPENED)
+}
 
 /// Opens the log. Before this, and where it fails, errors go to standard error as text.
 pub(crate) fn open(file: Option<&Path>, format: Format, debug: bool) -> Result<()> {
-    // Opened now although most commands never write to it: later the path could mean
-    // another file. Not O_SYNC: a line that is in the page cache survives our end.
-    let open = |path: &Path| {
-        OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o644)
-            .open(path)
-            .with_context(|| format!("open the log {}", path.display()))
-    };
-    let file = file.map(open).transpose()?;
-    // A second call can only come from a test; the first log stays.
-    let _ = LOG.set(Log { file, format, debug, waiting: Mutex::new(Vec::new()) });
+    // There is one command line a process, so that nothing can be set already.
+    let _ = OPENED.set(Log::open(file, format, debug)?);
     Ok(())
 }
 
 /// Logs a step, if the caller asked for that.
 pub(crate) fn debug(message: impl fmt::Display) {
-    if LOG.get().is_some_and(|log| log.debug) {
-        write("debug", &message.to_string());
+    if log().debug {
+        log().write("debug", &message.to_string());
     }
 }
 
 /// Logs something that the user should know and that stops nothing.
 pub(crate) fn warning(message: impl fmt::Display) {
-    let message = message.to_string();
-    if let Some(log) = LOG.get()
-        && log.file.is_some()
-        && log.format == Format::Json
-        && let Ok(mut waiting) = log.waiting.lock()
-    {
-        waiting.push(message);
-        return;
-    }
-    write("warning", &message);
+    log().warn(message.to_string());
 }
 
 /// The command has succeeded: what has waited is written.
 pub(crate) fn settle() {
-    for message in waiting() {
-        write("warning", &message);
-    }
+    log().settle();
 }
 
 /// The command has failed: logs the error, and tells standard error where that is not the
 /// log already.
 pub(crate) fn failure(error: &anyhow::Error) {
-    for message in waiting() {
-        to_standard_error(format_args!("warning: {}\n", printable(&message)));
-    }
-    let sentence = sentence(error);
-    write("error", &sentence);
-    if LOG.get().is_some_and(|log| log.file.is_some()) {
-        to_standard_error(format_args!("{}\n", printable(&sentence)));
-    }
+    to_standard_error(&log().fail(&sentence(error)));
 }
 
-fn waiting() -> Vec<String> {
-    LOG.get()
-        .and_then(|log| log.waiting.lock().ok())
-        .map(|mut waiting| std::mem::take(&mut *waiting))
-        .unwrap_or_default()
-}
+impl Log {
+    fn open(file: Option<&Path>, format: Format, debug: bool) -> Result<Self> {
+        // Opened now although most commands never write to it: later the path could mean
+        // another file. Not O_SYNC: a line that is in the page cache survives our end.
+        let open = |path: &Path| {
+            OpenOptions::new()
+                .create(true)
+                .append(true)
+                .mode(0o644)
+                .open(path)
+                .with_context(|| format!("open the log {}", path.display()))
+        };
+        let file = file.map(open).transpose()?;
+        Ok(Self { file, format, debug, waiting: Mutex::new(Vec::new()) })
+    }
 
-fn write(level: &str, message: &str) {
-    let log = LOG.get();
-    let line = match log.map_or(Format::Text, |log| log.format) {
-        Format::Json => json_line(level, message, &time::now()),
-        Format::Text if log.is_none_or(|log| log.file.is_none()) && io::stderr().is_terminal() => {
-            format!("{level}: {}\n", printable(message))
+    fn warn(&self, message: String) {
+        if self.file.is_some()
+            && self.format == Format::Json
+            && let Ok(mut waiting) = self.waiting.lock()
+        {
+            waiting.push(message);
+        } else {
+            self.write("warning", &message);
         }
-        Format::Text => text_line(level, message, &time::now()),
-    };
-    // One write a line: lines of processes that share the file stay whole.
-    let file = log.and_then(|log| log.file.as_ref());
-    if file.is_none_or(|mut file| file.write_all(line.as_bytes()).is_err()) {
-        to_standard_error(format_args!("{line}"));
+    }
+
+    fn settle(&self) {
+        for message in self.take_waiting() {
+            self.write("warning", &message);
+        }
+    }
+
+    /// Logs the error; what is left to tell standard error is returned.
+    fn fail(&self, sentence: &str) -> String {
+        self.write("error", sentence);
+        if self.file.is_none() {
+            return String::new();
+        }
+        let mut text = String::new();
+        for message in self.take_waiting() {
+            text.push_str(&format!("warning: {}\n", printable(&message)));
+        }
+        text.push_str(&format!("{}\n", printable(sentence)));
+        text
+    }
+
+    fn take_waiting(&self) -> Vec<String> {
+        self.waiting.lock().map(|mut waiting| mem::take(&mut *waiting)).unwrap_or_default()
+    }
+
+    fn write(&self, level: &str, message: &str) {
+        let line = match self.format {
+            Format::Json => json_line(level, message, &time::now()),
+            Format::Text if self.file.is_none() && io::stderr().is_terminal() => {
+                format!("{level}: {}\n", printable(message))
+            }
+            Format::Text => text_line(level, message, &time::now()),
+        };
+        // One write a line: lines of processes that share the file stay whole.
+        if self.file.as_ref().is_none_or(|mut file| file.write_all(line.as_bytes()).is_err()) {
+            to_standard_error(&line);
+        }
     }
 }
 
 /// Whoever has closed standard error does not want to read it.
-fn to_standard_error(text: fmt::Arguments<'_>) {
-    let _ = io::stderr().write_fmt(text);
+fn to_standard_error(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
 }
 
 /// One object, its keys in logrus's order.
@@ -226,6 +249,47 @@ mod tests {
         }
         assert_eq!(printable(hostile), "a\\nlevel=error\\r\\x1b[2J\\x7f\\u009b2J\\u202eb\\x00");
         assert_eq!(printable("naïve \\ 漢"), "naïve \\ 漢");
+    }
+
+    /// A log in a file, and what is in it.
+    fn in_file(format: Format) -> (Log, impl Fn() -> String) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let log = Log::open(Some(file.path()), format, false).unwrap();
+        (log, move || std::fs::read_to_string(file.path()).unwrap())
+    }
+
+    #[test]
+    fn a_failed_command_s_json_log_is_one_document() {
+        let (log, content) = in_file(Format::Json);
+        log.warn("odd\n".to_owned());
+        assert_eq!(log.fail("create failed: \"x\""), "warning: odd\\n\ncreate failed: \"x\"\n");
+        let document: serde_json::Value = serde_json::from_str(&content()).unwrap();
+        assert_eq!(document["level"], "error");
+        assert_eq!(document["msg"], "create failed: \"x\"");
+        assert_eq!(document.as_object().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn warnings_of_a_successful_command_are_in_the_log() {
+        let (log, content) = in_file(Format::Json);
+        log.warn("odd".to_owned());
+        assert_eq!(content(), "");
+        log.settle();
+        log.settle();
+        assert_eq!(content().matches("\"level\":\"warning\",\"msg\":\"odd\"").count(), 1);
+
+        let (log, content) = in_file(Format::Text);
+        log.warn("odd".to_owned());
+        assert!(content().ends_with("level=warning msg=odd\n"), "{}", content());
+    }
+
+    #[test]
+    fn the_log_is_added_to() {
+        let (log, content) = in_file(Format::Text);
+        log.fail("a");
+        log.fail("b");
+        assert_eq!(content().lines().count(), 2);
+        assert!(Log::open(Some(Path::new("/no/such/log")), Format::Text, false).is_err());
     }
 
     #[test]

@@ -118,10 +118,14 @@ fn zsh() -> String {
         if let Completes::Words(words) = command.completes {
             lines.push_str(&format!("            '1:word:({})' \\\n", words.join(" ")));
         }
+        let name = command.name;
         cases.push_str(&format!(
-            "    {})\n        _arguments -s \\\n{lines}            '(-h --help){{-h,--help}}[explain the command]'\n        ;;\n",
-            command.name
-        ).replace("'(-h --help){-h,--help}[", "'(-h --help)'{-h,--help}'["));
+            "    {name})
+        _arguments \\
+{lines}            '(-h --help)'{{-h,--help}}'[explain the command]'
+        ;;
+"
+        ));
     }
     let global: String = shown(GLOBAL).map(zsh_option).collect();
     format!(
@@ -132,13 +136,13 @@ _hull_runtime_commands() {{
     _describe command commands
 }}
 _hull_runtime_containers() {{
-    local -a root containers
-    (( ${{+opt_args[--root]}} )) && root=(--root ${{opt_args[--root]}})
+    local -a containers
     containers=(${{(f)\"$(hull-runtime $root list -q 2>/dev/null)\"}})
     compadd -a containers
 }}
 _hull_runtime() {{
     local context state state_descr line
+    local -a root
     typeset -A opt_args
     _arguments -C \\
 {global}            '(-h --help)'{{-h,--help}}'[explain the program]' \\
@@ -146,6 +150,7 @@ _hull_runtime() {{
             '1:command:_hull_runtime_commands' \\
             '*::argument:->arguments'
     [[ $state == arguments ]] || return
+    (( ${{+opt_args[--root]}} )) && root=(--root ${{opt_args[--root]}})
     case $words[1] in
 {cases}    esac
 }}

@@ -22,8 +22,7 @@ pub(super) fn write(bundle: &Path, rootless: bool) -> Result<()> {
         make_rootless(&mut spec, sys::process::effective_uid(), sys::process::effective_gid());
     }
     let path = bundle.join("config.json");
-    let mut document = output::pretty(&spec, b"\t")?;
-    document.push(b'\n');
+    let document = output::pretty(&spec, b"\t")?;
     let file = OpenOptions::new().write(true).create_new(true).open(&path);
     let mut file = file.map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => anyhow!("file {} exists, remove it first", path.display()),

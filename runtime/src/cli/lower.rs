@@ -13,6 +13,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use hull_specs_oci as oci;
 
 use super::{
+    criu,
     parse::{self, Given, Parsed},
     signal, update,
 };
@@ -28,19 +29,39 @@ pub(super) enum Action {
     Delete(request::Delete),
     Run(request::Run),
     Exec(request::Exec),
-    Ps { id: oci::ContainerId, format: Listing, options: Vec<String> },
-    List { format: Listing, quiet: bool },
+    Ps {
+        id: oci::ContainerId,
+        format: Listing,
+        options: Vec<String>,
+    },
+    List {
+        format: Listing,
+        quiet: bool,
+    },
     Pause(oci::ContainerId),
     Resume(oci::ContainerId),
-    Update { request: request::Update, file: Option<PathBuf> },
+    /// The resources are in the file, where there is one.
+    Update {
+        request: Box<request::Update>,
+        file: Option<PathBuf>,
+    },
     Events(request::Events),
-    Spec { bundle: PathBuf, rootless: bool },
+    Spec {
+        bundle: PathBuf,
+        rootless: bool,
+    },
     Features,
     Checkpoint(request::Checkpoint),
     Restore(Box<request::Restore>),
-    Explain { bundle: PathBuf, json: bool },
+    Explain {
+        bundle: PathBuf,
+        json: bool,
+    },
     Completion(String),
-    Man { command: Option<String>, directory: Option<PathBuf> },
+    Man {
+        command: Option<String>,
+        directory: Option<PathBuf>,
+    },
     Help(Option<String>),
 }
 
@@ -116,7 +137,7 @@ pub(super) fn action(parsed: &Parsed<'_>) -> Result<Action> {
         "ps" => Action::Ps {
             id: id(parsed)?,
             format: listing(options)?,
-            options: texts(&parsed.args[1..], "ps")?,
+            options: texts(rest(parsed), "ps")?,
         },
         "list" => Action::List { format: listing(options)?, quiet: options.flag("quiet") },
         "pause" => Action::Pause(id(parsed)?),
@@ -125,8 +146,8 @@ pub(super) fn action(parsed: &Parsed<'_>) -> Result<Action> {
         "events" => Action::Events(events(parsed)?),
         "spec" => Action::Spec { bundle: bundle(options)?, rootless: options.flag("rootless") },
         "features" => Action::Features,
-        "checkpoint" => Action::Checkpoint(checkpoint(parsed)?),
-        "restore" => Action::Restore(Box::new(restore(parsed)?)),
+        "checkpoint" => Action::Checkpoint(criu::checkpoint(parsed)?),
+        "restore" => Action::Restore(Box::new(criu::restore(parsed)?)),
         "explain" => Action::Explain {
             bundle: bundle(options)?,
             json: match options.text("format")? {
@@ -145,10 +166,15 @@ pub(super) fn action(parsed: &Parsed<'_>) -> Result<Action> {
     })
 }
 
-fn id(parsed: &Parsed<'_>) -> Result<oci::ContainerId> {
+pub(super) fn id(parsed: &Parsed<'_>) -> Result<oci::ContainerId> {
     let word = parsed.args.first().filter(|word| !word.is_empty());
     let word = word.context("container id cannot be empty")?;
     Ok(word.to_string_lossy().parse()?)
+}
+
+/// The arguments after the container's id.
+fn rest<'a, 'b>(parsed: &'b Parsed<'a>) -> &'b [&'a OsStr] {
+    parsed.args.get(1..).unwrap_or_default()
 }
 
 fn texts(words: &[&OsStr], name: &str) -> Result<Vec<String>> {
@@ -192,7 +218,7 @@ fn create(parsed: &Parsed<'_>) -> Result<request::Create> {
     })
 }
 
-fn run(parsed: &Parsed<'_>) -> Result<request::Run> {
+pub(super) fn run(parsed: &Parsed<'_>) -> Result<request::Run> {
     Ok(request::Run {
         create: create(parsed)?,
         keep: parsed.options.flag("keep"),
@@ -201,7 +227,7 @@ fn run(parsed: &Parsed<'_>) -> Result<request::Run> {
 }
 
 fn kill(parsed: &Parsed<'_>) -> Result<request::Kill> {
-    let signal = texts(&parsed.args[1..], "kill")?.pop().filter(|text| !text.is_empty());
+    let signal = texts(rest(parsed), "kill")?.pop().filter(|text| !text.is_empty());
     Ok(request::Kill {
         id: id(parsed)?,
         signal: signal::parse(signal.as_deref().unwrap_or("TERM"))?,
@@ -227,7 +253,7 @@ fn exec(parsed: &Parsed<'_>) -> Result<request::Exec> {
 
 fn changes(parsed: &Parsed<'_>) -> Result<request::ExecChanges> {
     let options = &parsed.options;
-    let args = texts(&parsed.args[1..], "exec")?;
+    let args = texts(rest(parsed), "exec")?;
     if args.is_empty() {
         bail!("exec args cannot be empty");
     }
@@ -268,7 +294,7 @@ fn change(parsed: &Parsed<'_>) -> Result<Action> {
     let options = &parsed.options;
     let file = options.value("resources").map(PathBuf::from);
     let text = |name| options.text(name).map(|text| text.map(str::to_owned));
-    let request = request::Update {
+    let request = Box::new(request::Update {
         id: id(parsed)?,
         // A file decides alone, as the help says.
         resources: match file {
@@ -277,7 +303,7 @@ fn change(parsed: &Parsed<'_>) -> Result<Action> {
         },
         l3_cache_schema: text("l3-cache-schema")?,
         mem_bw_schema: text("mem-bw-schema")?,
-    };
+    });
     Ok(Action::Update { request, file })
 }
 
@@ -323,79 +349,6 @@ fn milliseconds(text: &str) -> Option<u64> {
     (total < 9.2e12).then(|| if total > 0.0 { (total as u64).max(1) } else { 0 })
 }
 
-fn criu(options: &Given<'_>) -> Result<request::Criu> {
-    let image_path = options.value("image-path").unwrap_or(OsStr::new("checkpoint"));
-    let manage_cgroups_mode = options.text("manage-cgroups-mode")?;
-    if let Some(mode) = manage_cgroups_mode
-        && !["soft", "full", "strict", "ignore"].contains(&mode)
-    {
-        bail!("invalid manage-cgroups-mode {mode:?}: not soft, full, strict or ignore");
-    }
-    let mut empty_ns = Vec::new();
-    for name in options.all("empty-ns") {
-        if name != "network" {
-            bail!("namespace {name:?} is not supported");
-        }
-        empty_ns.push("network".to_owned());
-    }
-    let parent_path = options.value("parent-path").map(PathBuf::from);
-    if parent_path.as_deref().is_some_and(Path::is_absolute) {
-        bail!("--parent-path must be relative");
-    }
-    // -1 is how callers say that they want no such message.
-    let status_fd = options.whole("status-fd")?.filter(|fd| *fd != -1);
-    Ok(request::Criu {
-        image_path: absolute(image_path)?,
-        work_path: options.value("work-path").map(absolute).transpose()?,
-        parent_path,
-        tcp_established: options.flag("tcp-established"),
-        tcp_skip_in_flight: options.flag("tcp-skip-in-flight"),
-        link_remap: options.flag("link-remap"),
-        ext_unix_sk: options.flag("ext-unix-sk"),
-        shell_job: options.flag("shell-job"),
-        file_locks: options.flag("file-locks"),
-        lazy_pages: options.flag("lazy-pages"),
-        manage_cgroups_mode: manage_cgroups_mode.map(str::to_owned),
-        empty_ns,
-        status_fd: status_fd
-            .map(|fd| i32::try_from(fd).ok().filter(|fd| *fd >= 0))
-            .map(|fd| fd.context("invalid value for flag -status-fd: not a descriptor"))
-            .transpose()?,
-    })
-}
-
-fn checkpoint(parsed: &Parsed<'_>) -> Result<request::Checkpoint> {
-    let options = &parsed.options;
-    let page_server = options.text("page-server")?;
-    if let Some(server) = page_server {
-        let (address, port) = server.rsplit_once(':').unwrap_or_default();
-        if address.is_empty() || port.is_empty() {
-            bail!("use --page-server ADDRESS:PORT to specify page server");
-        }
-        port.parse::<u16>().map_err(|_| anyhow!("invalid port number {port:?}"))?;
-    }
-    Ok(request::Checkpoint {
-        id: id(parsed)?,
-        criu: criu(options)?,
-        leave_running: options.flag("leave-running"),
-        page_server: page_server.map(str::to_owned),
-        pre_dump: options.flag("pre-dump"),
-        auto_dedup: options.flag("auto-dedup"),
-    })
-}
-
-fn restore(parsed: &Parsed<'_>) -> Result<request::Restore> {
-    let options = &parsed.options;
-    let text = |name| options.text(name).map(|text| text.map(str::to_owned));
-    Ok(request::Restore {
-        run: run(parsed)?,
-        criu: criu(options)?,
-        auto_dedup: options.flag("auto-dedup"),
-        lsm_profile: text("lsm-profile")?,
-        lsm_mount_context: text("lsm-mount-context")?,
-    })
-}
-
 /// The bundle as the path that state and hooks will show. Callers give absolute paths; the
 /// file system is asked only about others, for `..` may lie behind a link.
 fn bundle(options: &Given<'_>) -> Result<PathBuf> {
@@ -411,7 +364,7 @@ fn bundle(options: &Given<'_>) -> Result<PathBuf> {
 }
 
 /// An absolute path without `.` and `..`, by its text alone: what it names may not exist yet.
-fn absolute(path: &OsStr) -> Result<PathBuf> {
+pub(super) fn absolute(path: &OsStr) -> Result<PathBuf> {
     let path = Path::new(path);
     let mut clean = if path.is_absolute() {
         PathBuf::from("/")

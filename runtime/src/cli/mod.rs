@@ -5,6 +5,7 @@
 //! log. It decides nothing about containers.
 
 mod completion;
+mod criu;
 mod example;
 mod help;
 mod lower;
@@ -108,7 +109,8 @@ fn carry_out(parsed: &Parsed<'_>, global: &request::Global, action: Action) -> R
                 let root = &global.root;
                 root.metadata().with_context(|| format!("open {}", root.display()))?;
             }
-            let containers = container::list(global)?;
+            let mut containers = container::list(global)?;
+            containers.sort_by(|a, b| a.id.cmp(&b.id));
             match format {
                 _ if quiet => print(output::names(&containers).as_bytes()),
                 Listing::Json => print(&output::json_line(&containers)?),
