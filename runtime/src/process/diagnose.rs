@@ -11,7 +11,7 @@ use std::{
     path::Path,
 };
 
-use hull_runtime_sys as sys;
+use hull_runtime_sys::{self as sys, path::Links};
 
 mod elf;
 
@@ -59,14 +59,18 @@ fn open(path: &CStr) -> sys::Result<File> {
 
 fn open_with(path: &CStr, flags: i32) -> sys::Result<File> {
     let root = sys::fd::openat(sys::fd::AT_FDCWD, c"/", libc::O_PATH | libc::O_DIRECTORY, 0)?;
-    if path.to_bytes().starts_with(b"/") {
-        return sys::file::open_in_root(root, path, flags).map(File::from);
+    let mut absolute = Vec::new();
+    if !path.to_bytes().starts_with(b"/") {
+        absolute = sys::process::current_directory()?;
+        absolute.push(b'/');
     }
-    let mut absolute = sys::process::current_directory()?;
-    absolute.push(b'/');
     absolute.extend_from_slice(path.to_bytes());
-    let absolute = CString::new(absolute).map_err(|_| sys::Error::new("getcwd", libc::EINVAL))?;
-    sys::file::open_in_root(root, &absolute, flags).map(File::from)
+    let path = OsStr::from_bytes(&absolute);
+    sys::path::open_in_root(root, path, flags, 0, Links::Follow).map(File::from)
+}
+
+fn is_on_noexec_mount(file: &File) -> bool {
+    sys::path::file_system(file).is_ok_and(|fs| fs.flags & u64::from(libc::ST_NOEXEC) != 0)
 }
 
 /// Why the file itself could not be found.
@@ -105,7 +109,7 @@ fn refused(path: &CStr, file: &File, errno: i32) -> Option<String> {
     if !status.is(libc::S_IFREG) {
         return Some("it is not a regular file".to_owned());
     }
-    if sys::file::is_on_noexec_mount(file) == Ok(true) {
+    if is_on_noexec_mount(file) {
         return Some("the file is on a mount with the option noexec".to_owned());
     }
     let mode = status.mode & 0o7777;
@@ -133,7 +137,7 @@ fn preflight_reason(interpreter: &CStr) -> Option<String> {
     if status.is(libc::S_IFDIR) {
         return Some("it is a directory".to_owned());
     }
-    if sys::file::is_on_noexec_mount(&file) == Ok(true) {
+    if is_on_noexec_mount(&file) {
         return Some("it is on a mount with the option noexec".to_owned());
     }
     sys::file::may_execute(interpreter).err()?;

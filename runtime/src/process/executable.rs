@@ -49,7 +49,7 @@ pub(crate) fn find_executable(name: &CStr, path: &[u8]) -> Result<CString> {
 }
 
 /// Says early why `path` cannot be executed, as far as two system calls tell.
-pub(crate) fn preflight(path: &CStr) -> Result<()> {
+fn preflight(path: &CStr) -> Result<()> {
     check(path).map_err(|error| {
         let subject = format!("exec: {}", quoted(path));
         match error.call() {

@@ -34,15 +34,13 @@ use hull_specs_oci as oci;
 pub(crate) use capabilities::{known as known_capabilities, make_effective};
 pub(crate) use describe::Description;
 pub(crate) use diagnose::diagnose;
-pub(crate) use environment::Environment;
-pub(crate) use executable::{find_executable, preflight};
-pub(crate) use id_set::IdSet;
-pub(crate) use identity::User;
-pub(crate) use limits::Limit;
-pub(crate) use scheduling::{
-    Affinity, IoPriority, MEMORY_FLAGS, MEMORY_MODES, MemoryPolicy, Personality, Scheduler,
-    reset_affinity,
-};
+pub(crate) use executable::find_executable;
+pub(crate) use scheduling::{MEMORY_FLAGS, MEMORY_MODES, reset_affinity};
+
+use environment::Environment;
+use identity::User;
+use limits::Limit;
+use scheduling::{Affinity, IoPriority, MemoryPolicy, Personality, Scheduler};
 
 /// A terminal's size in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,9 +150,13 @@ impl Plan {
         labels::check_selinux(self.selinux_label.as_ref())
     }
 
-    /// Sets the resource limits.
-    pub(crate) fn set_limits(&self) -> Result<()> {
-        limits::apply(&self.limits)
+    /// Sets the resource limits of a process; 0 is this one.
+    ///
+    /// To raise a hard limit takes CAP_SYS_RESOURCE in the initial user namespace, so for a
+    /// process in another one the runtime does it. To change another user's process takes
+    /// CAP_SYS_RESOURCE at all, so it is done before [`Self::become_user`].
+    pub(crate) fn set_limits(&self, pid: i32) -> Result<()> {
+        limits::apply(&self.limits, pid)
     }
 
     /// Sets the out-of-memory score through a private procfs.

@@ -256,20 +256,20 @@ pub fn set_name(name: &CStr) -> Result<()> {
     check("prctl PR_SET_NAME", result.into()).map(drop)
 }
 
-/// setrlimit(2).
-pub fn set_limit(resource: u32, soft: u64, hard: u64) -> Result<()> {
+/// prlimit(2): a limit of a process; 0 is this one.
+pub fn set_limit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<()> {
     let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
     // SAFETY: prlimit64 reads one rlimit64; a null old limit is not written.
     let result = unsafe {
         libc::syscall(
             libc::SYS_prlimit64,
-            0,
+            pid,
             resource,
             &raw const limit,
             std::ptr::null_mut::<u8>(),
         )
     };
-    check("setrlimit", result).map(drop)
+    check("prlimit", result).map(drop)
 }
 
 /// personality(2).
