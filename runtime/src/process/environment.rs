@@ -65,7 +65,7 @@ impl Environment {
     }
 
     /// Adds `HOME` from the container's `/etc/passwd`, if it is needed.
-    pub(super) fn add_home(&mut self, uid: u32, root: impl AsFd) {
+    pub(crate) fn add_home(&mut self, uid: u32, root: impl AsFd) {
         if self.needs_home {
             let home = home_of(uid, root).unwrap_or_else(|| b"/".to_vec());
             let variable = [b"HOME=", home.as_slice()].concat();
@@ -82,7 +82,7 @@ fn home_of(uid: u32, root: impl AsFd) -> Option<Vec<u8>> {
     // Opening a pipe must not wait for a writer, nor a terminal become ours.
     let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
     let file = sys::path::open_in_root(root, "/etc/passwd", flags, 0, Links::Follow).ok()?;
-    if !sys::file::status(&file).ok()?.is(libc::S_IFREG) {
+    if sys::path::stat(&file).ok()?.st_mode & libc::S_IFMT != libc::S_IFREG {
         return None;
     }
     find_home(uid, |buffer| sys::fd::read(&file, buffer).ok())

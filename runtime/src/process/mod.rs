@@ -29,6 +29,7 @@ mod scheduling;
 use std::{ffi::CString, os::fd::AsFd};
 
 use anyhow::{Context, Result, bail};
+use hull_runtime_sys as sys;
 use hull_specs_oci as oci;
 
 pub(crate) use capabilities::{known as known_capabilities, make_effective};
@@ -132,6 +133,31 @@ pub(crate) fn plan(process: &oci::Process, linux: Option<&oci::Linux>) -> Result
     })
 }
 
+/// Gives a process that joins a container what the container's own process has, where it
+/// does not say otherwise itself, as runc does.
+pub(crate) fn inherit(process: &mut oci::Process, container: &oci::Process) {
+    fn or<T: Clone>(own: &mut Option<T>, inherited: &Option<T>) {
+        if own.is_none() {
+            own.clone_from(inherited);
+        }
+    }
+    or(&mut process.capabilities, &container.capabilities);
+    or(&mut process.user.umask, &container.user.umask);
+    or(&mut process.oom_score_adj, &container.oom_score_adj);
+    or(&mut process.io_priority, &container.io_priority);
+    or(&mut process.scheduler, &container.scheduler);
+    or(&mut process.exec_cpu_affinity, &container.exec_cpu_affinity);
+    if process.apparmor_profile.is_empty() {
+        process.apparmor_profile.clone_from(&container.apparmor_profile);
+    }
+    if process.selinux_label.is_empty() {
+        process.selinux_label.clone_from(&container.selinux_label);
+    }
+    if process.rlimits.is_empty() {
+        process.rlimits.clone_from(&container.rlimits);
+    }
+}
+
 /// Without a terminal the size is ignored, as the specification says.
 fn console_size(process: &oci::Process) -> Result<Option<ConsoleSize>> {
     let Some(size) = process.console_size.as_ref().filter(|_| process.terminal) else {
@@ -148,6 +174,15 @@ impl Plan {
     /// Refuses what this host would not honour. For the parent, before anything is made.
     pub(crate) fn check_host(&self) -> Result<()> {
         labels::check_selinux(self.selinux_label.as_ref())
+    }
+
+    /// Takes out of the capability sets what this runtime does not have itself, with a
+    /// warning. For the parent, of a process that gets no user namespace of its own.
+    pub(crate) fn drop_ungrantable_capabilities(&mut self) -> Result<()> {
+        match &mut self.capabilities {
+            Some(sets) => sets.drop_ungrantable(&mut self.warnings),
+            None => Ok(()),
+        }
     }
 
     /// Sets the resource limits of a process; 0 is this one.
@@ -174,6 +209,13 @@ impl Plan {
         labels::apply_selinux(self.selinux_label.as_ref(), procfs)
     }
 
+    /// Sets the file creation mask, or `default` if none is configured.
+    pub(crate) fn set_umask(&self, default: Option<u32>) {
+        if let Some(umask) = self.user.umask.or(default) {
+            sys::process::set_umask(umask);
+        }
+    }
+
     /// Sets scheduler, I/O priority, personality and memory policy.
     pub(crate) fn set_scheduling(&self) -> Result<()> {
         if let Some(scheduler) = &self.scheduler {
@@ -190,9 +232,7 @@ impl Plan {
             None => Ok(()),
         }
     }
-
-    /// Completes the environment with `HOME`, from the container's `/etc/passwd`.
-    pub(crate) fn add_home(&mut self, root: impl AsFd) {
-        self.environment.add_home(self.user.uid, root);
-    }
 }
+
+#[cfg(test)]
+mod tests;
