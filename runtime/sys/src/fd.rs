@@ -240,3 +240,11 @@ pub fn is_unwritable(fd: impl AsFd) -> Result<bool> {
     check("fstatvfs", result.into())?;
     Ok(stat.f_flag & libc::ST_RDONLY != 0)
 }
+
+/// Standard input.
+// SAFETY: nothing in this program closes descriptor 0.
+pub const STDIN: BorrowedFd<'static> = unsafe { BorrowedFd::borrow_raw(0) };
+
+/// Standard output.
+// SAFETY: nothing in this program closes descriptor 1.
+pub const STDOUT: BorrowedFd<'static> = unsafe { BorrowedFd::borrow_raw(1) };

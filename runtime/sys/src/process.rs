@@ -2,7 +2,7 @@
 
 use std::{
     ffi::{CStr, CString},
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
 use crate::{Error, Result, check, check_fd, retry};
@@ -386,4 +386,37 @@ pub fn describe_key(serial: i64) -> Result<Vec<u8>> {
     let n = usize::try_from(check("keyctl", n)?).unwrap_or(0);
     buffer.truncate(n.min(buffer.len()).saturating_sub(1));
     Ok(buffer)
+}
+
+/// Waits until at least one of the descriptors is readable or at its end, at most
+/// `timeout_ms` (-1: without end); says which are.
+pub fn wait_any(fds: &[BorrowedFd<'_>], timeout_ms: i32) -> Result<Vec<bool>> {
+    let mut polls: Vec<_> = fds
+        .iter()
+        .map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 })
+        .collect();
+    // SAFETY: pointer and length describe `polls`.
+    retry("poll", || unsafe {
+        libc::poll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, timeout_ms) as libc::c_long
+    })?;
+    Ok(polls.iter().map(|poll| poll.revents != 0).collect())
+}
+
+/// A child that has ended and is not yet reaped (waitid with WNOWAIT).
+pub fn ended_child() -> Result<Option<i32>> {
+    // SAFETY: all-zero is a valid siginfo_t.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: `info` is a valid place for the kernel to write to.
+    let result =
+        retry("waitid", || unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, options) }.into());
+    match result {
+        Err(error) if error.errno() == libc::ECHILD => Ok(None),
+        Err(error) => Err(error),
+        Ok(_) => {
+            // SAFETY: waitid filled in a child's information, or left the zeros.
+            let pid = unsafe { info.si_pid() };
+            Ok((pid != 0).then_some(pid))
+        }
+    }
 }
