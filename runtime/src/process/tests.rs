@@ -158,6 +158,9 @@ const CHILD: &str = "HULL_TEST_PROCESS";
 /// Set if the child shall leave its supplementary groups alone.
 const KEEP_GROUPS: &str = "HULL_TEST_KEEP_GROUPS";
 
+/// Set if the child shall leave closing its descriptors to the exec.
+const KEEP_OPEN: &str = "HULL_TEST_KEEP_OPEN";
+
 fn act_as_child(json: &str) -> Result<()> {
     let plan = planned(json)?;
     let root = fs::File::open("/")?;
@@ -177,8 +180,13 @@ fn act_as_child(json: &str) -> Result<()> {
     let program = find_executable(&plan.args[0], environment.path())?;
     let args = sys::process::StringArray::new(plan.args);
     let env = sys::process::StringArray::new(environment.variables);
+    if env::var_os(KEEP_OPEN).is_none() {
+        sys::fd::close_from(3, None)?;
+    }
     let error = sys::process::execve(&program, &args, &env);
-    bail!(diagnose(&program, &error))
+    println!("failed: {}", diagnose(&program, &error));
+    // The owners of what is closed must not be dropped.
+    sys::process::exit_now(1)
 }
 
 /// Runs the test of this name again, as [`act_as_child`], and returns what it printed.
@@ -199,9 +207,6 @@ fn run_child(test: &str, wrapper: &[&str], json: &str) -> Option<String> {
         }
     };
     command.args(["--exact", "--nocapture"]).arg(format!("process::tests::{test}"));
-    if wrapper.contains(&"--user") {
-        command.env(KEEP_GROUPS, "1");
-    }
     command.env(CHILD, json).stdin(Stdio::null()).stderr(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut output = String::new();
@@ -284,19 +289,40 @@ fn no_capabilities_object_changes_none() {
     assert_eq!(field(&status, "Groups"), "0");
 }
 
-/// CVE-2024-21626: nothing but the standard streams, and what was asked for, is inherited.
+/// CVE-2024-21626: nothing but the standard streams, and what was asked for, is inherited;
+/// not even where only the mark close-on-exec protects it.
 #[test]
 fn no_descriptor_is_left_to_the_program() {
-    let json = r#"{"args":["/bin/ls","/proc/self/fd"],"cwd":"/usr/bin"}"#;
-    let uid = sys::process::effective_uid();
-    if uid != 0 {
-        println!("skipped: needs root");
+    if !is_root() {
         return;
     }
-    let Some(output) = run_child("no_descriptor_is_left_to_the_program", &[], json) else { return };
-    let numbers: Vec<&str> = output.lines().filter(|line| line.parse::<u32>().is_ok()).collect();
-    // 3 is ls's own, on the directory.
-    assert_eq!(numbers, ["0", "1", "2", "3"], "{output}");
+    let json = r#"{"args":["/bin/ls","/proc/self/fd"],"cwd":"/usr/bin"}"#;
+    for wrapper in [&[][..], &["env", "HULL_TEST_KEEP_OPEN=1"]] {
+        let output = run_child("no_descriptor_is_left_to_the_program", wrapper, json);
+        let Some(output) = output else { return };
+        let numbers: Vec<&str> =
+            output.lines().filter(|line| line.parse::<u32>().is_ok()).collect();
+        // 3 is ls's own, on the directory.
+        assert_eq!(numbers, ["0", "1", "2", "3"], "{output}");
+    }
+}
+
+/// CVE-2024-21626: the program itself is on the host, behind a descriptor of the runtime.
+/// The control is the same without closing: close-on-exec comes too late for it.
+#[test]
+fn a_program_behind_a_descriptor_is_out_of_reach() {
+    if !is_root() {
+        return;
+    }
+    let json = r#"{"args":["/proc/self/fd/90/bin/echo","reached"],"cwd":"/"}"#;
+    let run = |wrapper: &[&str]| {
+        run_child("a_program_behind_a_descriptor_is_out_of_reach", wrapper, json)
+    };
+    let Some(output) = run(&[]) else { return };
+    let why = "exec /proc/self/fd/90/bin/echo: no such file or directory: the file does not exist";
+    assert!(output.contains(&format!("failed: {why}")), "{output}");
+    let Some(output) = run(&["env", "HULL_TEST_KEEP_OPEN=1"]) else { return };
+    assert!(output.lines().any(|line| line == "reached"), "{output}");
 }
 
 #[test]
@@ -328,7 +354,7 @@ fn ids_without_a_mapping_are_named() {
         (r#"{"gid":6}"#, "cannot setgid to unmapped gid 6 in user namespace"),
     ] {
         let json = format!(r#"{{"args":["/bin/true"],"cwd":"/","user":{user}}}"#);
-        let wrapper = ["unshare", "--user", "--map-root-user"];
+        let wrapper = ["env", "HULL_TEST_KEEP_GROUPS=1", "unshare", "--user", "--map-root-user"];
         let Some(output) = run_child("ids_without_a_mapping_are_named", &wrapper, &json) else {
             return;
         };
