@@ -121,6 +121,31 @@ impl Sets {
         planned
     }
 
+    /// Leaves only what this process could set itself.
+    pub(super) fn drop_ungrantable(&mut self, warnings: &mut Vec<String>) -> Result<()> {
+        let held = sys::caps::get()?.permitted;
+        // Most often there is nothing to do, and CAP_SETPCAP lets more become inheritable.
+        if (self.permitted | self.effective | self.inheritable) & !held == 0 {
+            return Ok(());
+        }
+        let wanted = self.kernel_sets();
+        let granted = grantable(wanted, held, self.bounding);
+        warnings.push(refusal(wanted, granted));
+        self.permitted = granted.permitted;
+        self.effective = granted.effective;
+        self.inheritable = granted.inheritable;
+        self.ambient &= granted.permitted & granted.inheritable;
+        Ok(())
+    }
+
+    fn kernel_sets(&self) -> sys::caps::Sets {
+        sys::caps::Sets {
+            effective: self.effective,
+            permitted: self.permitted,
+            inheritable: self.inheritable,
+        }
+    }
+
     /// Takes what the bounding set must not hold out of it. Needs CAP_SETPCAP, so it comes
     /// before the user changes.
     ///
@@ -147,11 +172,7 @@ impl Sets {
     /// what could not be granted.
     pub(super) fn apply(&self) -> Result<Vec<String>> {
         let mut warnings = Vec::new();
-        let wanted = sys::caps::Sets {
-            effective: self.effective,
-            permitted: self.permitted,
-            inheritable: self.inheritable,
-        };
+        let wanted = self.kernel_sets();
         let granted = match sys::caps::set(wanted) {
             Ok(()) => wanted,
             Err(error) if error.errno() == libc::EPERM => {

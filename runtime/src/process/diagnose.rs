@@ -11,7 +11,7 @@ use std::{
     path::Path,
 };
 
-use hull_runtime_sys as sys;
+use hull_runtime_sys::{self as sys, path::Links};
 
 mod elf;
 
@@ -59,14 +59,22 @@ fn open(path: &CStr) -> sys::Result<File> {
 
 fn open_with(path: &CStr, flags: i32) -> sys::Result<File> {
     let root = sys::fd::openat(sys::fd::AT_FDCWD, c"/", libc::O_PATH | libc::O_DIRECTORY, 0)?;
-    if path.to_bytes().starts_with(b"/") {
-        return sys::file::open_in_root(root, path, flags).map(File::from);
+    let mut absolute = Vec::new();
+    if !path.to_bytes().starts_with(b"/") {
+        absolute = sys::process::current_directory()?;
+        absolute.push(b'/');
     }
-    let mut absolute = sys::process::current_directory()?;
-    absolute.push(b'/');
     absolute.extend_from_slice(path.to_bytes());
-    let absolute = CString::new(absolute).map_err(|_| sys::Error::new("getcwd", libc::EINVAL))?;
-    sys::file::open_in_root(root, &absolute, flags).map(File::from)
+    let path = OsStr::from_bytes(&absolute);
+    sys::path::open_in_root(root, path, flags, 0, Links::Follow).map(File::from)
+}
+
+fn is_regular(stat: &libc::stat) -> bool {
+    stat.st_mode & libc::S_IFMT == libc::S_IFREG
+}
+
+fn is_on_noexec_mount(file: &File) -> bool {
+    sys::path::file_system(file).is_ok_and(|fs| fs.flags & libc::ST_NOEXEC != 0)
 }
 
 /// Why the file itself could not be found.
@@ -98,22 +106,22 @@ fn first_unsearchable(path: &CStr) -> Option<Vec<u8>> {
 
 /// Why a file that is there may not be executed.
 fn refused(path: &CStr, file: &File, errno: i32) -> Option<String> {
-    let status = sys::file::status(file).ok()?;
-    if status.is(libc::S_IFDIR) {
+    let stat = sys::path::stat(file).ok()?;
+    if sys::path::is_directory(&stat) {
         return Some("is a directory".to_owned());
     }
-    if !status.is(libc::S_IFREG) {
+    if !is_regular(&stat) {
         return Some("it is not a regular file".to_owned());
     }
-    if sys::file::is_on_noexec_mount(file) == Ok(true) {
+    if is_on_noexec_mount(file) {
         return Some("the file is on a mount with the option noexec".to_owned());
     }
-    let mode = status.mode & 0o7777;
+    let mode = stat.st_mode & 0o7777;
     if mode & 0o111 == 0 {
         return Some(format!("the file is not executable (mode {mode:04o})"));
     }
-    if sys::file::may_execute(path).is_err() {
-        let (uid, gid) = (status.uid, status.gid);
+    if sys::process::may_execute(path).is_err() {
+        let (uid, gid) = (stat.st_uid, stat.st_gid);
         return Some(format!(
             "the user may not execute the file (mode {mode:04o}, owner {uid}, group {gid})"
         ));
@@ -129,15 +137,15 @@ fn refused(path: &CStr, file: &File, errno: i32) -> Option<String> {
 
 fn preflight_reason(interpreter: &CStr) -> Option<String> {
     let file = open(interpreter).ok()?;
-    let status = sys::file::status(&file).ok()?;
-    if status.is(libc::S_IFDIR) {
+    let stat = sys::path::stat(&file).ok()?;
+    if sys::path::is_directory(&stat) {
         return Some("it is a directory".to_owned());
     }
-    if sys::file::is_on_noexec_mount(&file) == Ok(true) {
+    if is_on_noexec_mount(&file) {
         return Some("it is on a mount with the option noexec".to_owned());
     }
-    sys::file::may_execute(interpreter).err()?;
-    Some(format!("its mode is {:04o}", status.mode & 0o7777))
+    sys::process::may_execute(interpreter).err()?;
+    Some(format!("its mode is {:04o}", stat.st_mode & 0o7777))
 }
 
 /// Why a file that may be executed is nothing the kernel could execute.
@@ -163,8 +171,7 @@ struct Header {
 }
 
 fn read_header(path: &CStr) -> Option<Header> {
-    let status = sys::file::status(open(path).ok()?).ok()?;
-    if !status.is(libc::S_IFREG) {
+    if !is_regular(&sys::path::stat(open(path).ok()?).ok()?) {
         return None;
     }
     let file = open_with(path, libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY).ok()?;

@@ -7,7 +7,7 @@
 use std::{collections::BTreeSet, ffi::CString, os::fd::AsFd};
 
 use anyhow::{Result, bail};
-use hull_runtime_sys as sys;
+use hull_runtime_sys::{self as sys, path::Links};
 
 /// How much of `/etc/passwd` is read.
 const PASSWD_BYTES: usize = 1 << 20;
@@ -81,8 +81,8 @@ impl Environment {
 fn home_of(uid: u32, root: impl AsFd) -> Option<Vec<u8>> {
     // Opening a pipe must not wait for a writer, nor a terminal become ours.
     let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
-    let file = sys::file::open_in_root(root, c"/etc/passwd", flags).ok()?;
-    if !sys::file::status(&file).ok()?.is(libc::S_IFREG) {
+    let file = sys::path::open_in_root(root, "/etc/passwd", flags, 0, Links::Follow).ok()?;
+    if sys::path::stat(&file).ok()?.st_mode & libc::S_IFMT != libc::S_IFREG {
         return None;
     }
     find_home(uid, |buffer| sys::fd::read(&file, buffer).ok())
@@ -299,9 +299,9 @@ mod tests {
         let link = root.path().join("link");
         symlink(format!("/proc/self/fd/{number}"), &link).unwrap();
         assert!(fs::read(&link).is_ok());
-        let path = CString::new(link.to_str().unwrap()).unwrap();
         let host = fs::File::open("/").unwrap();
-        let error = sys::file::open_in_root(host, &path, libc::O_RDONLY).unwrap_err();
+        let error = sys::path::open_in_root(host, &link, libc::O_RDONLY, 0, Links::Follow);
+        let error = error.unwrap_err();
         assert_eq!(error.errno(), libc::ELOOP);
     }
 }

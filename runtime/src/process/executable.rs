@@ -49,7 +49,7 @@ pub(crate) fn find_executable(name: &CStr, path: &[u8]) -> Result<CString> {
 }
 
 /// Says early why `path` cannot be executed, as far as two system calls tell.
-pub(crate) fn preflight(path: &CStr) -> Result<()> {
+fn preflight(path: &CStr) -> Result<()> {
     check(path).map_err(|error| {
         let subject = format!("exec: {}", quoted(path));
         match error.call() {
@@ -65,20 +65,20 @@ pub(crate) fn preflight(path: &CStr) -> Result<()> {
 /// A file this user may execute, and no directory. A failing `stat` is told apart from a
 /// refused execution, as Go's `exec.LookPath` does.
 fn check(path: &CStr) -> sys::Result<()> {
-    let permission = sys::file::may_execute(path);
-    let status = match &permission {
+    let permission = sys::process::may_execute(path);
+    let stat = match &permission {
         Err(error) if error.errno() == libc::ENOENT => {
             return Err(sys::Error::new("stat", libc::ENOENT).on(path.to_string_lossy()));
         }
-        _ => sys::file::status_of(path)?,
+        _ => sys::process::stat(path)?,
     };
-    if status.is(libc::S_IFDIR) {
+    if sys::path::is_directory(&stat) {
         return Err(sys::Error::new("exec", libc::EISDIR));
     }
     match permission {
         // A seccomp filter, already loaded, that does not know the call: the mode has to do.
         Err(error) if matches!(error.errno(), libc::ENOSYS | libc::EPERM) => {
-            match status.mode & 0o111 {
+            match stat.st_mode & 0o111 {
                 0 => Err(sys::Error::new("exec", libc::EACCES)),
                 _ => Ok(()),
             }

@@ -5,12 +5,16 @@
 //! directory of the host (CVE-2024-21626).
 
 use std::{
-    ffi::{CStr, CString},
-    os::fd::{AsFd, OwnedFd},
+    ffi::{CStr, CString, OsStr},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use hull_runtime_sys as sys;
+use hull_runtime_sys::{self as sys, path::Links};
 
 use super::Plan;
 
@@ -116,7 +120,8 @@ fn verify_cwd() -> Result<()> {
 }
 
 fn open_directory(root: impl AsFd, path: &CStr) -> sys::Result<OwnedFd> {
-    sys::file::open_in_root(root, path, libc::O_PATH | libc::O_DIRECTORY)
+    let path = Path::new(OsStr::from_bytes(path.to_bytes()));
+    sys::path::open_in_root(root, path, libc::O_PATH | libc::O_DIRECTORY, 0, Links::Follow)
 }
 
 /// mkdir -p within the root. A link or `..` in the path stays within it.

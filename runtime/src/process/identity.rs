@@ -3,7 +3,7 @@
 //! Names are not looked up: the configuration has numbers, and a name in it is for other
 //! platforms.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 use anyhow::{Context, Result, bail};
 use hull_runtime_sys as sys;
@@ -17,7 +17,7 @@ const HIGHEST_ID: u32 = i32::MAX as u32;
 const MOST_GROUPS: usize = 65536;
 
 /// `/dev/null`.
-const NULL_DEVICE: (u32, u32) = (1, 3);
+const NULL_DEVICE: libc::dev_t = libc::makedev(1, 3);
 
 /// The user and groups a process runs as.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,8 +96,7 @@ impl User {
     /// pipe again by `/dev/stdout`. Only the owner changes, and `/dev/null` stays as it is:
     /// it is the host's.
     pub(super) fn own_streams(&self) -> Result<()> {
-        let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-        for stream in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()] {
+        for stream in sys::fd::standard_streams() {
             own_stream(stream, self.uid)?;
         }
         Ok(())
@@ -105,15 +104,16 @@ impl User {
 }
 
 fn own_stream(stream: BorrowedFd<'_>, uid: u32) -> Result<()> {
-    let status = sys::file::status(stream).context("a standard stream is not open")?;
-    let null = status.is(libc::S_IFCHR) && status.device == NULL_DEVICE;
-    if status.uid == uid || null {
+    let stat = sys::path::stat(stream).context("a standard stream is not open")?;
+    let null = stat.st_mode & libc::S_IFMT == libc::S_IFCHR && stat.st_rdev == NULL_DEVICE;
+    if stat.st_uid == uid || null {
         return Ok(());
     }
-    match sys::file::set_owner(stream, uid) {
+    match sys::path::chown(stream, uid, u32::MAX) {
         // The owner has no number in this user namespace, or the file system is read-only:
-        // the streams work all the same.
-        Err(error) if matches!(error.errno(), libc::EPERM | libc::EROFS) => Ok(()),
+        // the streams work all the same. The user itself may have none (EINVAL), which the
+        // change to it will say better.
+        Err(error) if matches!(error.errno(), libc::EPERM | libc::EROFS | libc::EINVAL) => Ok(()),
         result => result.context("failed to change the owner of a standard stream"),
     }
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use hull_runtime_sys as sys;
 
 /// `SELINUX_MAGIC`.
-const SELINUX_MAGIC: i64 = 0xf97c_ff8c;
+const SELINUX_MAGIC: u32 = 0xf97c_ff8c;
 
 pub(super) fn plan(what: &str, label: &str) -> Result<Option<String>> {
     if label.chars().any(char::is_control) {
@@ -23,8 +23,10 @@ pub(super) fn plan(what: &str, label: &str) -> Result<Option<String>> {
 /// still sees the host's `/sys`.
 pub(super) fn check_selinux(label: Option<&String>) -> Result<()> {
     if label.is_some() {
-        match sys::file::file_system_magic(c"/sys/fs/selinux") {
-            Ok(SELINUX_MAGIC) => {}
+        let mounted = sys::path::open_without_links("/sys/fs/selinux", libc::O_PATH)
+            .and_then(sys::path::file_system);
+        match mounted {
+            Ok(file_system) if file_system.magic == SELINUX_MAGIC => {}
             _ => bail!(
                 "selinux label is specified in config, but selinux is disabled or not supported"
             ),

@@ -74,9 +74,7 @@ pub(super) fn plan_oom_score(configured: Option<i32>) -> Result<Option<i32>> {
     }
 }
 
-/// Sets the limits of this process. Raising a hard limit needs CAP_SYS_RESOURCE in the
-/// initial user namespace, so this comes before the user changes.
-pub(super) fn apply(pid: i32, limits: &[Limit]) -> Result<()> {
+pub(super) fn apply(limits: &[Limit], pid: i32) -> Result<()> {
     for limit in limits {
         sys::process::set_limit(pid, limit.resource.into(), limit.soft, limit.hard)
             .with_context(|| format!("error setting rlimit type {}", limit.resource))?;

@@ -29,20 +29,19 @@ mod scheduling;
 use std::{ffi::CString, os::fd::AsFd};
 
 use anyhow::{Context, Result, bail};
+use hull_runtime_sys as sys;
 use hull_specs_oci as oci;
 
 pub(crate) use capabilities::{known as known_capabilities, make_effective};
 pub(crate) use describe::Description;
 pub(crate) use diagnose::diagnose;
-pub(crate) use environment::Environment;
-pub(crate) use executable::{find_executable, preflight};
-pub(crate) use id_set::IdSet;
-pub(crate) use identity::User;
-pub(crate) use limits::Limit;
-pub(crate) use scheduling::{
-    Affinity, IoPriority, MEMORY_FLAGS, MEMORY_MODES, MemoryPolicy, Personality, Scheduler,
-    reset_affinity,
-};
+pub(crate) use executable::find_executable;
+pub(crate) use scheduling::{MEMORY_FLAGS, MEMORY_MODES, reset_affinity};
+
+use environment::Environment;
+use identity::User;
+use limits::Limit;
+use scheduling::{Affinity, IoPriority, MemoryPolicy, Personality, Scheduler};
 
 /// A terminal's size in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +133,31 @@ pub(crate) fn plan(process: &oci::Process, linux: Option<&oci::Linux>) -> Result
     })
 }
 
+/// Gives a process that joins a container what the container's own process has, where it
+/// does not say otherwise itself, as runc does.
+pub(crate) fn inherit(process: &mut oci::Process, container: &oci::Process) {
+    fn or<T: Clone>(own: &mut Option<T>, inherited: &Option<T>) {
+        if own.is_none() {
+            own.clone_from(inherited);
+        }
+    }
+    or(&mut process.capabilities, &container.capabilities);
+    or(&mut process.user.umask, &container.user.umask);
+    or(&mut process.oom_score_adj, &container.oom_score_adj);
+    or(&mut process.io_priority, &container.io_priority);
+    or(&mut process.scheduler, &container.scheduler);
+    or(&mut process.exec_cpu_affinity, &container.exec_cpu_affinity);
+    if process.apparmor_profile.is_empty() {
+        process.apparmor_profile.clone_from(&container.apparmor_profile);
+    }
+    if process.selinux_label.is_empty() {
+        process.selinux_label.clone_from(&container.selinux_label);
+    }
+    if process.rlimits.is_empty() {
+        process.rlimits.clone_from(&container.rlimits);
+    }
+}
+
 /// Without a terminal the size is ignored, as the specification says.
 fn console_size(process: &oci::Process) -> Result<Option<ConsoleSize>> {
     let Some(size) = process.console_size.as_ref().filter(|_| process.terminal) else {
@@ -152,10 +176,22 @@ impl Plan {
         labels::check_selinux(self.selinux_label.as_ref())
     }
 
-    /// Sets the resource limits of process `pid`: from outside, because inside a user
-    /// namespace nothing can raise them.
+    /// Takes out of the capability sets what this runtime does not have itself, with a
+    /// warning. For the parent, of a process that gets no user namespace of its own.
+    pub(crate) fn drop_ungrantable_capabilities(&mut self) -> Result<()> {
+        match &mut self.capabilities {
+            Some(sets) => sets.drop_ungrantable(&mut self.warnings),
+            None => Ok(()),
+        }
+    }
+
+    /// Sets the resource limits of a process; 0 is this one.
+    ///
+    /// To raise a hard limit takes CAP_SYS_RESOURCE in the initial user namespace, so for a
+    /// process in another one the runtime does it. To change another user's process takes
+    /// CAP_SYS_RESOURCE at all, so it is done before [`Self::become_user`].
     pub(crate) fn set_limits(&self, pid: i32) -> Result<()> {
-        limits::apply(pid, &self.limits)
+        limits::apply(&self.limits, pid)
     }
 
     /// Sets the out-of-memory score through a private procfs.
@@ -171,6 +207,13 @@ impl Plan {
     /// Names the SELinux label of the next exec, through a private procfs.
     pub(crate) fn set_selinux_label(&self, procfs: impl AsFd) -> Result<()> {
         labels::apply_selinux(self.selinux_label.as_ref(), procfs)
+    }
+
+    /// Sets the file creation mask, or `default` if none is configured.
+    pub(crate) fn set_umask(&self, default: Option<u32>) {
+        if let Some(umask) = self.user.umask.or(default) {
+            sys::process::set_umask(umask);
+        }
     }
 
     /// Sets scheduler, I/O priority, personality and memory policy.
@@ -189,9 +232,7 @@ impl Plan {
             None => Ok(()),
         }
     }
-
-    /// Completes the environment with `HOME`, from the container's `/etc/passwd`.
-    pub(crate) fn add_home(&mut self, root: impl AsFd) {
-        self.environment.add_home(self.user.uid, root);
-    }
 }
+
+#[cfg(test)]
+mod tests;

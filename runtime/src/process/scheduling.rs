@@ -319,3 +319,130 @@ impl Personality {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scheduler(json: &str) -> Result<Scheduler> {
+        Scheduler::plan(&serde_json::from_str(json).unwrap(), false)
+    }
+
+    #[test]
+    fn policies_and_flags_have_the_kernels_numbers() {
+        for (number, name) in (0..).zip(["OTHER", "FIFO", "RR", "BATCH", "ISO", "IDLE", "DEADLINE"])
+        {
+            let planned = scheduler(&format!(r#"{{"policy":"SCHED_{name}"}}"#)).unwrap();
+            assert_eq!(planned.attributes.policy, number);
+        }
+        let planned = scheduler(
+            r#"{"policy":"SCHED_DEADLINE","runtime":1,"deadline":2,"period":3,"flags":
+                ["SCHED_FLAG_RESET_ON_FORK","SCHED_FLAG_RECLAIM","SCHED_FLAG_DL_OVERRUN",
+                 "SCHED_FLAG_KEEP_POLICY","SCHED_FLAG_KEEP_PARAMS","SCHED_FLAG_UTIL_CLAMP_MIN",
+                 "SCHED_FLAG_UTIL_CLAMP_MAX"]}"#,
+        )
+        .unwrap();
+        assert_eq!(planned.attributes.flags, 0x7f);
+        let times = planned.attributes;
+        assert_eq!((times.runtime, times.deadline, times.period), (1, 2, 3));
+    }
+
+    #[test]
+    fn combinations_without_meaning_are_refused() {
+        for (json, why) in [
+            (r#"{"policy":""}"#, "scheduler policy is required"),
+            (r#"{"policy":"FIFO"}"#, "invalid scheduler policy: FIFO"),
+            (
+                r#"{"policy":"SCHED_OTHER","nice":20}"#,
+                "invalid scheduler.nice: 20 when scheduler.policy is SCHED_OTHER",
+            ),
+            (
+                r#"{"policy":"SCHED_BATCH","nice":-21}"#,
+                "invalid scheduler.nice: -21 when scheduler.policy is SCHED_BATCH",
+            ),
+            (
+                r#"{"policy":"SCHED_IDLE","priority":1}"#,
+                "scheduler.priority can only be specified for SchedFIFO or SchedRR policy",
+            ),
+            (r#"{"policy":"SCHED_RR","priority":-1}"#, "invalid scheduler.priority: -1"),
+            (
+                r#"{"policy":"SCHED_RR","period":1}"#,
+                "scheduler runtime/deadline/period can only be specified for SchedDeadline policy",
+            ),
+            (r#"{"policy":"SCHED_RR","flags":["X"]}"#, "invalid scheduler flag: X"),
+        ] {
+            assert_eq!(scheduler(json).unwrap_err().to_string(), why, "{json}");
+        }
+        assert!(scheduler(r#"{"policy":"SCHED_FIFO","nice":99}"#).is_ok());
+    }
+
+    #[test]
+    fn io_priorities() {
+        let plan = |class: &str, priority| {
+            IoPriority::plan(&oci::IoPriority { class: class.to_owned(), priority })
+        };
+        for (number, class) in [(1, "RT"), (2, "BE"), (3, "IDLE")] {
+            let class = format!("IOPRIO_CLASS_{class}");
+            assert_eq!(plan(&class, 7).unwrap(), IoPriority { class: number, level: 7 });
+        }
+        for (class, level, why) in [
+            ("IOPRIO_CLASS_RT", 8, "invalid ioPriority.Priority: 8"),
+            ("IOPRIO_CLASS_RT", -1, "invalid ioPriority.Priority: -1"),
+            ("RT", 1, "invalid ioPriority.Class: \"RT\""),
+            ("", 1, "invalid ioPriority.Class: \"\""),
+        ] {
+            assert_eq!(plan(class, level).unwrap_err().to_string(), why);
+        }
+    }
+
+    #[test]
+    fn memory_policies() {
+        let plan = |mode: &str, nodes: &str, flags: &[&str]| {
+            MemoryPolicy::plan(&oci::MemoryPolicy {
+                mode: mode.to_owned(),
+                nodes: nodes.to_owned(),
+                flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            })
+        };
+        for (mode, number, nodes) in [
+            ("MPOL_DEFAULT", libc::MPOL_DEFAULT, ""),
+            ("MPOL_PREFERRED", libc::MPOL_PREFERRED, ""),
+            ("MPOL_PREFERRED", libc::MPOL_PREFERRED, "1"),
+            ("MPOL_BIND", libc::MPOL_BIND, "0-1"),
+            ("MPOL_INTERLEAVE", libc::MPOL_INTERLEAVE, "0"),
+            ("MPOL_LOCAL", libc::MPOL_LOCAL, ""),
+            ("MPOL_PREFERRED_MANY", 5, "0"),
+            ("MPOL_WEIGHTED_INTERLEAVE", 6, "0"),
+        ] {
+            assert_eq!(plan(mode, nodes, &[]).unwrap().mode, number, "{mode}");
+        }
+        let flags = ["MPOL_F_STATIC_NODES", "MPOL_F_NUMA_BALANCING"];
+        assert_eq!(plan("MPOL_BIND", "0", &flags).unwrap().flags, 1 << 15 | 1 << 13);
+        for (mode, nodes, flags, why) in [
+            ("bind", "0", &[][..], "invalid memory policy mode \"bind\""),
+            ("MPOL_LOCAL", "0-1", &[], "memory policy mode requires 0 nodes but got 0-1"),
+            ("MPOL_BIND", "", &[], "memory policy mode requires at least one node but got 0"),
+            ("MPOL_BIND", "0", &["F"], "invalid memory policy flag \"F\""),
+            ("MPOL_BIND", "x", &[], "invalid memory policy nodes \"x\""),
+        ] {
+            assert_eq!(plan(mode, nodes, flags).unwrap_err().to_string(), why);
+        }
+    }
+
+    #[test]
+    fn personalities_have_no_flags() {
+        let mut warnings = Vec::new();
+        let mut plan = |domain: &str, flags: &[&str]| {
+            let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+            let configured = oci::Personality { domain: domain.to_owned(), flags };
+            Personality::plan(&configured, &mut warnings)
+        };
+        assert_eq!(plan("LINUX", &[]).unwrap(), Personality::Linux);
+        assert_eq!(plan("LINUX32", &["X"]).unwrap(), Personality::Linux32);
+        assert_eq!(plan("BSD", &[]).unwrap_err().to_string(), "invalid personality domain BSD");
+        assert_eq!(
+            warnings,
+            [r#"ignoring unsupported personality flags: ["X"], the specification has none"#]
+        );
+    }
+}

@@ -14,6 +14,16 @@ pub const AT_FDCWD: BorrowedFd<'static> = {
     unsafe { BorrowedFd::borrow_raw(libc::AT_FDCWD) }
 };
 
+/// The standard streams. The standard library opens `/dev/null` for those that are closed
+/// when a program starts, and nothing of ours closes them.
+#[must_use]
+pub fn standard_streams() -> [BorrowedFd<'static>; 3] {
+    [libc::STDIN_FILENO, libc::STDOUT_FILENO, libc::STDERR_FILENO].map(|number| {
+        // SAFETY: these numbers stay open for as long as the program runs.
+        unsafe { BorrowedFd::borrow_raw(number) }
+    })
+}
+
 /// openat(2) with `O_CLOEXEC`. Only for paths that the host's operator controls; paths
 /// inside a container go through [`crate::path`].
 pub fn openat(dir: impl AsFd, path: &CStr, flags: i32, mode: u32) -> Result<OwnedFd> {

@@ -14,7 +14,6 @@ mod error;
 pub mod bpf;
 pub mod caps;
 pub mod fd;
-pub mod file;
 pub mod mount;
 pub mod namespace;
 pub mod netlink;

@@ -68,6 +68,32 @@ pub fn execveat(fd: impl AsFd, args: &StringArray, env: &StringArray) -> Error {
     Error::last("execveat")
 }
 
+/// faccessat2(2) with `AT_EACCESS` (kernel 5.8): whether the effective user may execute the
+/// path as this process sees it; never on a mount without exec.
+pub fn may_execute(path: &CStr) -> Result<()> {
+    // SAFETY: `path` is a NUL-terminated string that outlives the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_faccessat2,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::X_OK,
+            libc::AT_EACCESS,
+        )
+    };
+    check("faccessat2", result).map(drop).map_err(|e| e.on(path.to_string_lossy()))
+}
+
+/// stat(2) of a path as this process sees it, following links.
+pub fn stat(path: &CStr) -> Result<libc::stat> {
+    // SAFETY: all-zero is a valid stat.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: `path` is NUL-terminated and `stat` is ours to write.
+    let result = unsafe { libc::stat(path.as_ptr(), &raw mut stat) };
+    check("stat", result.into()).map_err(|e| e.on(path.to_string_lossy()))?;
+    Ok(stat)
+}
+
 /// _exit(2): ends at once, without running destructors or flushing anything.
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: _exit takes an integer and does not return.
@@ -256,7 +282,7 @@ pub fn set_name(name: &CStr) -> Result<()> {
     check("prctl PR_SET_NAME", result.into()).map(drop)
 }
 
-/// prlimit(2): the limit of process `pid`, 0 for this one.
+/// prlimit(2): a limit of a process; 0 is this one.
 pub fn set_limit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<()> {
     let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
     // SAFETY: prlimit64 reads one rlimit64; a null old limit is not written.
@@ -269,7 +295,7 @@ pub fn set_limit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<()> {
             std::ptr::null_mut::<u8>(),
         )
     };
-    check("setrlimit", result).map(drop)
+    check("prlimit", result).map(drop)
 }
 
 /// personality(2).
