@@ -28,6 +28,8 @@ mod devices;
 mod file;
 mod host;
 mod limit;
+#[cfg(test)]
+mod live;
 mod location;
 mod mounts;
 mod oom;
