@@ -19,7 +19,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use hull_runtime_sys as sys;
 use hull_specs_oci as oci;
 
-use super::file;
+use super::{file, host::Mode};
 
 /// One limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,8 +102,7 @@ pub(super) fn apply<'a>(limits: &[Limit], dir: impl Fn(&str) -> Option<&'a Path>
         let controller = group[0].controller;
         let Some(dir) = dir(controller) else {
             bail!(
-                "cannot set {controller} limit: the container has no {controller} cgroup \
-                 (asked for by {})",
+                "cannot set {controller} limit: container could not join or create cgroup ({})",
                 group[0].field
             );
         };
@@ -236,6 +235,14 @@ pub(super) fn require(limits: &[Limit], available: impl Fn(&str) -> bool) -> Res
                 .with_context(|| format!("cannot set {} limit ({})", limit.controller, limit.field))
         }
     }
+}
+
+/// Fields that are accepted and have no effect: the specification's leftovers of kernel memory
+/// limits, which no current kernel enforces. The text is runc's warning.
+pub(crate) fn ignored_fields(mode: Mode, resources: &oci::Resources) -> Option<&'static str> {
+    let memory = resources.memory.as_ref()?;
+    let ignored = memory.kernel.is_some() || mode == Mode::V2 && memory.kernel_tcp.is_some();
+    ignored.then_some("Kernel memory settings are ignored and will be removed")
 }
 
 /// `pids.limit`: 0 becomes 1 because systemd refuses 0, and both drivers shall agree; negative

@@ -331,6 +331,78 @@ fn a_v2_container_from_create_to_destroy() {
     fs::remove_dir(dir.parent().expect("a parent")).expect("is empty");
 }
 
+/// A v2 host whose unified hierarchy has the controllers that limits need.
+fn v2_host_with_limits() -> Option<Host> {
+    let host = Host::observe().ok().filter(|host| host.mode() == Mode::V2 && !skipped())?;
+    let complete = ["memory", "pids", "cpu"].iter().all(|c| host.controllers().contains(c));
+    if !complete {
+        eprintln!("skipped: the unified hierarchy lacks controllers");
+    }
+    complete.then_some(host)
+}
+
+#[test]
+fn limits_on_v2_are_written_changed_and_lifted() {
+    let Some(host) = v2_host_with_limits() else { return };
+    let location = located(&host, &format!("/{}/inner", name()));
+    let asked = resources(serde_json::json!({
+        "memory": {"limit": 33_554_432, "swap": 33_554_432, "reservation": 16_777_216},
+        "cpu": {"shares": 512, "quota": 50_000, "period": 100_000},
+        "pids": {"limit": 20},
+        "unified": {"memory.high": "30000000"}
+    }));
+    let guard = create(&location, &asked).expect("creates");
+    let dir = location.dir("memory");
+    for (file, value) in [
+        ("memory.max", "33554432"),
+        ("memory.low", "16777216"),
+        ("memory.high", "29999104"),
+        ("cpu.max", "50000 100000"),
+        ("pids.max", "20"),
+    ] {
+        assert_eq!(text(dir, file), value, "{file}");
+    }
+    let weight: u64 = text(dir, "cpu.weight").parse().expect("a number");
+    assert_eq!(weight, v2::limits::cpu_weight(512));
+    guard
+        .0
+        .set(&resources(serde_json::json!({"memory": {"limit": -1}, "cpu": {"quota": -1},
+        "pids": {"limit": -1}})))
+        .expect("lifts");
+    assert_eq!(text(dir, "memory.max"), "max");
+    assert_eq!(text(dir, "cpu.max"), "max 100000");
+    assert_eq!(text(dir, "pids.max"), "max");
+    let error = guard.0.set(&resources(serde_json::json!({"memory": {"swappiness": 5}})));
+    assert!(error.expect_err("not on v2").to_string().contains("swappiness"));
+    let stats = guard.0.stats().expect("reads");
+    assert!(stats.memory.raw.contains_key("anon"));
+    guard.0.destroy().expect("removes");
+    fs::remove_dir(dir.and_then(Path::parent).expect("a parent")).expect("is empty");
+}
+
+#[test]
+fn running_out_of_memory_on_v2_is_reported() {
+    let Some(host) = v2_host_with_limits() else { return };
+    let location = located(&host, &format!("/{}", name()));
+    let asked = resources(serde_json::json!({"memory": {"limit": 8_388_608, "swap": 8_388_608}}));
+    let guard = create(&location, &asked).expect("creates");
+    let mut notifier = guard.0.oom_notifier().expect("watches");
+    let mut command = Command::new("sh");
+    command.args(["-c", "read go; exec tail /dev/zero"]).stdin(Stdio::piped());
+    let mut hog = Process(command.spawn().expect("starts"));
+    tree::attach(location.dir("memory").expect("memory"), hog.pid()).expect("joins");
+    drop(hog.0.stdin.take());
+    let mut events = Vec::new();
+    while !events.contains(&OomEvent::Ended) {
+        let ready = hull_runtime_sys::process::wait_readable(&notifier, 20_000).expect("polls");
+        assert!(ready, "no event after {events:?}");
+        events.extend(notifier.read().expect("reads"));
+        let _ = hog.0.try_wait();
+    }
+    assert!(events.contains(&OomEvent::Oom), "{events:?}");
+    assert!(guard.0.oom_kills() > 0);
+}
+
 #[test]
 fn the_kernel_takes_the_device_program_and_obeys_it() {
     if skipped() {

@@ -52,6 +52,7 @@ use hull_specs_oci as oci;
 
 pub(crate) use devices::rules as device_rules;
 pub(crate) use host::{Host, Mode};
+pub(crate) use limit::ignored_fields;
 pub(crate) use location::{Driver, Location, Request, locate};
 pub(crate) use mounts::{ContainerMounts, HierarchyMount, UnifiedMount, mounts_for_container};
 pub(crate) use oom::{OomEvent, OomNotifier};

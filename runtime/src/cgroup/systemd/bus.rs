@@ -334,7 +334,8 @@ pub(super) mod tests {
                 let ours = call.destination == BUS;
                 let replies = if ours { vec![done(&call, vec![])] } else { answer(&call) };
                 for reply in replies {
-                    peer.stream.write_all(&reply.encode().expect("encodes")).expect("writes");
+                    // The client may have heard enough.
+                    let _ = peer.stream.write_all(&reply.encode().expect("encodes"));
                 }
                 calls.push(call);
             }

@@ -31,8 +31,7 @@ pub(super) fn create(
     let mut kept = Vec::with_capacity(location.hierarchies.len());
     let mut fresh_devices = false;
     for place in std::mem::take(&mut location.hierarchies) {
-        let result = enter(&place, made, limits);
-        match result {
+        match enter(&place, made, limits) {
             Ok((new, file)) => {
                 fresh_devices |= new && place.holds("devices");
                 tasks.push(file);
