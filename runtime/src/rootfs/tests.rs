@@ -504,7 +504,7 @@ fn masks_do_not_use_the_null_device_of_the_image() {
     if !alone("masks_do_not_use_the_null_device_of_the_image") {
         return;
     }
-    for hostile in ["file", "device", "bound"] {
+    for hostile in ["file", "device", "bound", "replaced"] {
         let bundle = Bundle::new();
         fs::create_dir(bundle.root("dev")).unwrap();
         fs::write(bundle.root("secret"), "secret").unwrap();
@@ -516,7 +516,8 @@ fn masks_do_not_use_the_null_device_of_the_image() {
                 let zero = libc::makedev(1, 5);
                 path::mknod(&dev, c"null", libc::S_IFCHR | 0o666, zero).unwrap();
             }
-            _ => fs::write(bundle.root("dev/null"), "hostile").unwrap(),
+            "bound" => fs::write(bundle.root("dev/null"), "hostile").unwrap(),
+            _ => {}
         }
         let spec = spec(|s| {
             s["mounts"] = if hostile == "bound" {
@@ -528,6 +529,10 @@ fn masks_do_not_use_the_null_device_of_the_image() {
             s["linux"]["maskedPaths"] = json!(["/secret", "/other"]);
         });
         let (plan, root) = bundle.mount(&spec).unwrap();
+        if hostile == "replaced" {
+            fs::rename(bundle.root("dev/null"), bundle.root("dev/moved")).unwrap();
+            fs::write(bundle.root("dev/null"), "hostile").unwrap();
+        }
         seal(&plan, &root).unwrap();
         for path in ["secret", "other"] {
             let metadata = fs::metadata(bundle.root(path)).unwrap();
@@ -849,6 +854,7 @@ fn without_pivot_the_root_is_moved_over_the_old_one() {
 const SHARED: &str = r#"
 mount --make-rshared /
 unshare --mount --propagation unchanged "$@"
+grep -q ' /proc ' /proc/self/mountinfo
 ! grep "$TMPDIR" /proc/self/mountinfo
 "#;
 
