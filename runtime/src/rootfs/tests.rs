@@ -852,10 +852,11 @@ fn without_pivot_the_root_is_moved_over_the_old_one() {
 
 /// A namespace whose mounts are shared with the test's, which must see none of them.
 const SHARED: &str = r#"
+mount -t tmpfs none "$TMPDIR"
 mount --make-rshared /
 unshare --mount --propagation unchanged "$@"
 grep -q ' /proc ' /proc/self/mountinfo
-! grep "$TMPDIR" /proc/self/mountinfo
+! grep "$TMPDIR/" /proc/self/mountinfo
 "#;
 
 #[test]
