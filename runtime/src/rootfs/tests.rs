@@ -439,7 +439,7 @@ fn links_of_the_image_lead_nowhere_outside() {
     if !alone("links_of_the_image_lead_nowhere_outside") {
         return;
     }
-    for link in ["/../../outside", "../../../outside", "../outside/missing"] {
+    for link in ["/../../outside", "../outside", "../outside/missing"] {
         for place in ["proc", "sys"] {
             let bundle = Bundle::new();
             symlink(link, bundle.root(place)).unwrap();
@@ -979,7 +979,7 @@ fn a_mount_point_that_keeps_changing_stays_inside() {
     let bundle = Bundle::new();
     fs::create_dir_all(bundle.root("swap/deep")).unwrap();
     fs::create_dir(bundle.path().join("source")).unwrap();
-    symlink("../../../../../../outside", bundle.root("link")).unwrap();
+    symlink("../outside", bundle.root("link")).unwrap();
     fs::create_dir(bundle.path().join("outside/deep")).unwrap();
     let spec = spec(|s| {
         s["mounts"] = json!([
