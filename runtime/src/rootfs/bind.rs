@@ -4,7 +4,6 @@ use std::os::fd::OwnedFd;
 
 use anyhow::{Context as _, Result, bail};
 use hull_runtime_sys::{
-    Error,
     mount::{self, Attributes, Change},
     path::{self, is_directory},
 };
@@ -12,8 +11,8 @@ use hull_runtime_sys::{
 use super::{
     Root,
     options::{Below, Flags},
-    plan::{Bind, FlagChange},
     propagate,
+    steps::{Bind, FlagChange},
     target::{self, What},
 };
 
@@ -41,11 +40,6 @@ pub(super) fn apply(root: &mut Root, bind: &Bind, given: Option<Given>) -> Resul
     let stat = path::stat(&tree)?;
     let what = target::what_is(&tree)?;
     let target = target::open(root, &bind.destination, !is_directory(&stat), what)?;
-    if !target.created && is_directory(&path::stat(&target.fd)?) != is_directory(&stat) {
-        // The errno and words of mount(2), which callers look for.
-        return Err(Error::new("mount", libc::ENOTDIR))
-            .context("a directory cannot be mounted on a file, nor a file on a directory");
-    }
     if what == What::BoundProc
         && target.path.as_os_str() == "proc"
         && stat.st_ino != PROC_ROOT_INODE

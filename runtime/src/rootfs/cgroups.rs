@@ -15,8 +15,8 @@ use hull_runtime_sys::{
 use super::{
     Plan, Root, bind, file_system,
     options::Flags,
-    plan::Cgroup,
     propagate,
+    steps::Cgroup,
     target::{self, What},
 };
 

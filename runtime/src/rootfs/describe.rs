@@ -4,8 +4,11 @@ use std::fmt::Write as _;
 
 use hull_runtime_sys::mount::Propagation;
 
-use super::plan::{Entry, FlagChange, Mapping, Plan, Start, Step};
-use crate::rootfs::options::Flags;
+use super::{
+    options::Flags,
+    plan::{Entry, Plan, Start},
+    steps::{FlagChange, Mapping, Step},
+};
 
 impl Plan {
     /// One sentence an operation, in the order in which they happen.

@@ -13,8 +13,9 @@ use hull_runtime_sys::{
 use super::{
     Root, bind, copy_up,
     options::Flags,
-    plan::{FileSystem, Parameter, Remount},
-    propagate, target,
+    propagate,
+    steps::{FileSystem, Parameter, Remount},
+    target,
     target::What,
 };
 

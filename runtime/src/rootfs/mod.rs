@@ -28,6 +28,7 @@ mod options;
 mod pivot;
 mod plan;
 mod sources;
+mod steps;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -49,7 +50,7 @@ pub(crate) use pivot::enter;
 pub(crate) use plan::{Facts, Plan, plan};
 pub(crate) use sources::{Sources, UserNamespaces};
 
-use plan::Step;
+use steps::Step;
 
 /// The kernel takes 340 lines of at most 33 bytes.
 const UID_MAP_LIMIT_BYTES: usize = 64 << 10;

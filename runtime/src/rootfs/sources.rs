@@ -21,7 +21,8 @@ use hull_specs_oci as oci;
 
 use super::{
     bind::Given,
-    plan::{Bind, IdMap, Mapping, Plan, Step},
+    plan::Plan,
+    steps::{Bind, IdMap, Mapping, Step},
 };
 
 /// Gives user namespaces with a mapping: a process has to be made for one, which is not

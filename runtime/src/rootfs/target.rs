@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use hull_runtime_sys::path::{self, Links, Missing, PROC_MAGIC, Target};
+use hull_runtime_sys::{
+    Error,
+    path::{self, Links, Missing, PROC_MAGIC, Target},
+};
 
 use super::Root;
 
@@ -38,6 +41,11 @@ pub(super) fn open(root: &Root, destination: &Path, file: bool, what: What) -> R
     let target =
         path::resolve(&root.fd, destination, missing).context("error creating mountpoint")?;
     check(&target.path, what)?;
+    if !target.created && path::is_directory(&path::stat(&target.fd)?) == file {
+        // The errno and words of mount(2), which callers look for.
+        return Err(Error::new("mount", libc::ENOTDIR))
+            .context("a directory cannot be mounted on a file, nor a file on a directory");
+    }
     Ok(target)
 }
 

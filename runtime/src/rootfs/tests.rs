@@ -15,7 +15,10 @@ use serde_json::{Value, json};
 use hull_specs_oci as oci;
 
 use super::*;
-use crate::rootfs::plan::{Bind, Entry, Start};
+use crate::rootfs::{
+    plan::{Entry, Start},
+    steps::Bind,
+};
 
 fn spec(change: impl FnOnce(&mut Value)) -> oci::Spec {
     let mut spec = json!({
@@ -192,17 +195,17 @@ fn id_mappings_come_from_the_mount_or_the_container() {
     let plain = json!({"destination": "/x", "source": "/s", "options": ["rbind", "ridmap"]});
     let own = json!({"namespaces": [{"type": "mount"}, {"type": "user"}],
                      "uidMappings": ids, "gidMappings": ids});
-    assert!(matches!(mapping(own, plain.clone()).mapping, plan::Mapping::Ids { uids, .. }
+    assert!(matches!(mapping(own, plain.clone()).mapping, steps::Mapping::Ids { uids, .. }
                      if uids[0].host_id == 1000));
     let joined = json!({"namespaces": [{"type": "mount"}, {"type": "user", "path": "/ns"}]});
     assert_eq!(
         mapping(joined.clone(), plain),
-        plan::IdMap { recursive: true, mapping: plan::Mapping::Namespace("/ns".into()) }
+        steps::IdMap { recursive: true, mapping: steps::Mapping::Namespace("/ns".into()) }
     );
     let explicit = json!({"destination": "/x", "source": "/s", "options": ["rbind"],
                           "uidMappings": ids, "gidMappings": ids});
     let map = mapping(joined, explicit);
-    assert!(!map.recursive && matches!(map.mapping, plan::Mapping::Ids { .. }));
+    assert!(!map.recursive && matches!(map.mapping, steps::Mapping::Ids { .. }));
 }
 
 #[test]
@@ -262,17 +265,28 @@ fn the_plan_can_be_told() {
     }
 }
 
+/// Set in the program that a test has started.
+const INSIDE: &str = "HULL_TEST_IN_MOUNT_NAMESPACE";
+
 /// Runs the test of this name again in a mount namespace of its own; true in there.
 fn alone(name: &str) -> bool {
-    const INSIDE: &str = "HULL_TEST_IN_MOUNT_NAMESPACE";
+    alone_as(name, r#"exec "$@""#, "")
+}
+
+/// As [`alone`], started by a script in the new namespace, with a word for the test.
+fn alone_as(name: &str, script: &str, word: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }
+    // Who has entered a root cannot tidy up behind itself.
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let output = Command::new("unshare")
-        .args(["--mount", "--propagation", "private"])
+        .args(["--mount", "--propagation", "private", "sh", "-ec", script, "sh"])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", &format!("rootfs::tests::{name}"), "--nocapture", "--test-threads=1"])
-        .env(INSIDE, "1")
+        .env(INSIDE, word)
+        .env("TMPDIR", directory.path())
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned()
@@ -425,7 +439,7 @@ fn links_of_the_image_lead_nowhere_outside() {
     if !alone("links_of_the_image_lead_nowhere_outside") {
         return;
     }
-    for link in ["/../../outside", "../../../outside", "../outside/missing"] {
+    for link in ["/../../outside", "../outside", "../outside/missing"] {
         for place in ["proc", "sys"] {
             let bundle = Bundle::new();
             symlink(link, bundle.root(place)).unwrap();
@@ -490,7 +504,7 @@ fn masks_do_not_use_the_null_device_of_the_image() {
     if !alone("masks_do_not_use_the_null_device_of_the_image") {
         return;
     }
-    for hostile in ["file", "device", "bound"] {
+    for hostile in ["file", "device", "bound", "replaced"] {
         let bundle = Bundle::new();
         fs::create_dir(bundle.root("dev")).unwrap();
         fs::write(bundle.root("secret"), "secret").unwrap();
@@ -502,7 +516,8 @@ fn masks_do_not_use_the_null_device_of_the_image() {
                 let zero = libc::makedev(1, 5);
                 path::mknod(&dev, c"null", libc::S_IFCHR | 0o666, zero).unwrap();
             }
-            _ => fs::write(bundle.root("dev/null"), "hostile").unwrap(),
+            "bound" => fs::write(bundle.root("dev/null"), "hostile").unwrap(),
+            _ => {}
         }
         let spec = spec(|s| {
             s["mounts"] = if hostile == "bound" {
@@ -514,6 +529,10 @@ fn masks_do_not_use_the_null_device_of_the_image() {
             s["linux"]["maskedPaths"] = json!(["/secret", "/other"]);
         });
         let (plan, root) = bundle.mount(&spec).unwrap();
+        if hostile == "replaced" {
+            fs::rename(bundle.root("dev/null"), bundle.root("dev/moved")).unwrap();
+            fs::write(bundle.root("dev/null"), "hostile").unwrap();
+        }
         seal(&plan, &root).unwrap();
         for path in ["secret", "other"] {
             let metadata = fs::metadata(bundle.root(path)).unwrap();
@@ -630,6 +649,7 @@ fn errors_say_what_the_kernel_says() {
     }
     let bundle = Bundle::new();
     fs::write(bundle.path().join("file"), "").unwrap();
+    fs::write(bundle.root("plain"), "").unwrap();
     fs::create_dir(bundle.root("dir")).unwrap();
     for (value, message) in [
         (
@@ -642,6 +662,7 @@ fn errors_say_what_the_kernel_says() {
             "missing: no such file or directory",
         ),
         (json!({"destination": "/dir", "source": "file", "options": ["bind"]}), "not a directory"),
+        (json!({"destination": "/plain", "type": "tmpfs"}), "not a directory"),
     ] {
         let text = format!("{:#}", bundle.mount(&spec(mount(value.clone()))).unwrap_err());
         assert!(text.contains(message), "{value}: {text}");
@@ -717,4 +738,291 @@ fn hierarchies_are_mounted_in_a_namespace_and_bound_without() {
             assert!(place.join("tasks").exists(), "{}", place.display());
         }
     }
+}
+
+/// A host mount with flags, then a user namespace in which they are locked.
+const USER_NAMESPACE: &str = r#"
+mount -t tmpfs -o nosuid,nodev,noatime none /mnt
+exec unshare --user --map-root-user --mount --propagation slave "$@"
+"#;
+
+#[test]
+fn locked_flags_stay_in_a_user_namespace() {
+    if !alone_as("locked_flags_stay_in_a_user_namespace", USER_NAMESPACE, "") {
+        return;
+    }
+    let bundle = Bundle::new();
+    let bind = |options: &Value| {
+        first_bind(json!({"destination": "/x", "source": "/mnt", "options": options}))
+    };
+    for given in [false, true] {
+        let given = || {
+            let tree = mount::copy_at("/mnt", true).unwrap();
+            given.then_some(bind::Given { tree, lock: true })
+        };
+        for (options, word) in [
+            (json!(["rbind", "ro"]), "ro"),
+            (json!(["rbind", "noexec"]), "noexec"),
+            (json!(["rbind", "noatime", "ro"]), "ro"),
+            (json!(["rbind"]), "rw"),
+        ] {
+            let mut root = pivot::prepare(&bundle.plan(&spec(|_| {}))).unwrap();
+            bind::apply(&mut root, &bind(&options), given()).unwrap();
+            let place = bundle.root("x");
+            for word in [word, "nosuid", "nodev", "noatime"] {
+                assert!(has(&place, word), "{options} {word}: {:?}", options_of(&place));
+            }
+        }
+        for (options, message) in [
+            (json!(["rbind", "suid"]), "cannot clear locked flags (among nosuid)"),
+            (json!(["rbind", "dev", "ro"]), "cannot clear locked flags (among nodev)"),
+            (json!(["rbind", "relatime"]), "cannot change locked access-time flags"),
+        ] {
+            let mut root = pivot::prepare(&bundle.plan(&spec(|_| {}))).unwrap();
+            let error = bind::apply(&mut root, &bind(&options), given()).unwrap_err();
+            assert!(format!("{error:#}").contains(message), "{options}: {error:#}");
+        }
+    }
+}
+
+#[test]
+fn devices_and_masks_work_in_a_user_namespace() {
+    if !alone_as("devices_and_masks_work_in_a_user_namespace", USER_NAMESPACE, "") {
+        return;
+    }
+    let bundle = Bundle::new();
+    fs::write(bundle.root("secret"), "secret").unwrap();
+    fs::create_dir(bundle.root("private")).unwrap();
+    fs::write(bundle.root("private/file"), "secret").unwrap();
+    let spec = spec(|s| {
+        s["mounts"] = json!([
+            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"]},
+            {"destination": "/run", "type": "tmpfs", "source": "tmpfs"},
+        ]);
+        s["root"]["readonly"] = json!(true);
+        s["linux"] = json!({
+            "namespaces": [{"type": "mount"}, {"type": "user"}],
+            "maskedPaths": ["/secret", "/private", "/run"],
+            // The name differs from the host's: the number decides.
+            "devices": [{"path": "/dev/nothing", "type": "c", "major": 1, "minor": 3},
+                        {"path": "/dev/pipe", "type": "p"}],
+        });
+    });
+    let result = bundle.mount(&spec);
+    let (plan, root) = match result {
+        Ok(mounted) => mounted,
+        // Without udev the host has no names by number.
+        Err(error) if !Path::new("/dev/char/1:3").exists() => {
+            assert!(format!("{error:#}").contains("the host has no such device"), "{error:#}");
+            let mut spec = spec;
+            spec.linux.as_mut().unwrap().devices.remove(0);
+            bundle.mount(&spec).unwrap()
+        }
+        Err(error) => panic!("{error:#}"),
+    };
+    enter(&plan, &root).unwrap();
+    seal(&plan, &root).unwrap();
+    assert_eq!(fs::metadata("/dev/zero").unwrap().rdev(), libc::makedev(1, 5));
+    assert_eq!(fs::read("/secret").unwrap(), b"");
+    assert_eq!(fs::read_dir("/private").unwrap().count(), 0);
+    assert!(fs::write("/private/x", "").is_err() && fs::write("/run/x", "").is_err());
+    assert!(fs::metadata("/dev/pipe").unwrap().file_type().is_fifo());
+}
+
+#[test]
+fn without_pivot_the_root_is_moved_over_the_old_one() {
+    if !alone("without_pivot_the_root_is_moved_over_the_old_one") {
+        return;
+    }
+    let bundle = Bundle::new();
+    fs::write(bundle.root("here"), "").unwrap();
+    let spec = spec(|_| {});
+    let facts = Facts { no_pivot: true, ..Facts::default() };
+    let plan = plan(&spec, bundle.path(), facts).unwrap();
+    let mut join_cgroup = || panic!("no cgroup mount is planned");
+    let context = Context { join_cgroup: &mut join_cgroup, sources: Sources::default() };
+    let root = mount_all(&plan, context).unwrap();
+    enter(&plan, &root).unwrap();
+    assert!(Path::new("/here").exists() && Path::new("here").exists());
+    assert!(!Path::new("/usr").exists() && !Path::new("/../usr").exists());
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let whole = table.lines().filter(|line| line.contains(" - proc ")).count();
+    assert_eq!(whole, 1, "{table}");
+}
+
+/// A namespace whose mounts are shared with the test's, which must see none of them.
+const SHARED: &str = r#"
+mount -t tmpfs none "$TMPDIR"
+mount --make-rshared /
+unshare --mount --propagation unchanged "$@"
+grep -q ' /proc ' /proc/self/mountinfo
+! grep "$TMPDIR/" /proc/self/mountinfo
+"#;
+
+#[test]
+fn nothing_spreads_to_the_host_whatever_the_propagation() {
+    let name = "nothing_spreads_to_the_host_whatever_the_propagation";
+    let words = [
+        ("", ""),
+        ("slave", "master:"),
+        ("rslave", "master:"),
+        ("private", ""),
+        ("rprivate", ""),
+        ("shared", "shared:"),
+        ("rshared", "shared:"),
+        ("unbindable", "unbindable"),
+        ("runbindable", "unbindable"),
+    ];
+    for (word, tag) in words {
+        if !alone_as(name, SHARED, word) {
+            continue;
+        }
+        let word = std::env::var(INSIDE).unwrap();
+        let tag = words.iter().find(|(known, _)| *known == word).map_or(tag, |(_, tag)| tag);
+        let bundle = Bundle::new();
+        let spec = spec(|s| s["linux"]["rootfsPropagation"] = json!(word));
+        let (plan, root) = bundle.mount(&spec).unwrap();
+        enter(&plan, &root).unwrap();
+        let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let line = table.lines().find(|line| line.split(' ').nth(4) == Some("/")).unwrap();
+        let tags = line.split(' ').skip(6).take_while(|field| *field != "-");
+        let tags: Vec<_> = tags.collect();
+        assert_eq!(tags.len(), usize::from(!tag.is_empty()), "{word}: {line}");
+        assert!(tags.iter().all(|found| found.starts_with(tag)), "{word}: {line}");
+        return;
+    }
+}
+
+/// Maps ids with the help of a process of util-linux.
+struct Unshare;
+
+impl UserNamespaces for Unshare {
+    fn user_namespace(
+        &mut self,
+        uids: &[oci::IdMapping],
+        gids: &[oci::IdMapping],
+    ) -> Result<OwnedFd> {
+        let mut child = Command::new("unshare")
+            .args(["--user", "sh", "-c", "echo; read line"])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()?;
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0])?;
+        let proc = PathBuf::from(format!("/proc/{}", child.id()));
+        for (name, ids) in [("uid_map", uids), ("gid_map", gids)] {
+            let ids = &ids[0];
+            let line = format!("{} {} {}", ids.container_id, ids.host_id, ids.size);
+            fs::write(proc.join(name), line)?;
+        }
+        let namespace = fs::File::open(proc.join("ns/user"))?;
+        drop(child.stdin.take());
+        child.wait()?;
+        Ok(namespace.into())
+    }
+}
+
+#[test]
+fn an_id_mapped_mount_shows_other_owners() {
+    if !alone("an_id_mapped_mount_shows_other_owners") {
+        return;
+    }
+    let bundle = Bundle::new();
+    fs::create_dir(bundle.path().join("source")).unwrap();
+    std::os::unix::fs::chown(bundle.path().join("source"), Some(3), Some(4)).unwrap();
+    let spec = spec(mount(json!({
+        "destination": "/x", "source": "source", "options": ["rbind", "ro", "ridmap"],
+        "uidMappings": [{"containerID": 0, "hostID": 100_000, "size": 10}],
+        "gidMappings": [{"containerID": 0, "hostID": 200_000, "size": 10}],
+    })));
+    let plan = bundle.plan(&spec);
+    let sources = Sources::open(&plan, &mut Unshare).unwrap();
+    let mut join_cgroup = || panic!("no cgroup mount is planned");
+    let _root = mount_all(&plan, Context { join_cgroup: &mut join_cgroup, sources }).unwrap();
+    let metadata = fs::metadata(bundle.root("x")).unwrap();
+    assert_eq!((metadata.uid(), metadata.gid()), (100_003, 200_004));
+    assert!(has(&bundle.root("x"), "ro"));
+}
+
+#[test]
+fn only_what_others_cannot_reach_is_opened_before() {
+    if !alone("only_what_others_cannot_reach_is_opened_before") {
+        return;
+    }
+    let bundle = Bundle::new();
+    fs::set_permissions(bundle.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    for name in ["open", "closed/inner"] {
+        fs::create_dir_all(bundle.path().join(name)).unwrap();
+    }
+    let closed = bundle.path().join("closed");
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+    symlink("closed/inner", bundle.path().join("link")).unwrap();
+    let spec = spec(|s| {
+        s["mounts"] = json!([
+            {"destination": "/a", "source": "open", "options": ["bind"]},
+            {"destination": "/b", "source": "closed/inner", "options": ["bind"]},
+            {"destination": "/c", "source": "link", "options": ["bind"]},
+            {"destination": "/d", "source": "closed", "options": ["bind"]},
+        ]);
+        s["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+    });
+    let mut sources = Sources::open(&bundle.plan(&spec), &mut Unshare).unwrap();
+    let given = [0, 1, 2, 3].map(|index| sources.take(index).is_some_and(|given| given.lock));
+    assert_eq!(given, [false, true, true, false]);
+}
+
+#[test]
+fn a_mount_point_that_keeps_changing_stays_inside() {
+    const ROUNDS: u32 = 200;
+    if !alone("a_mount_point_that_keeps_changing_stays_inside") {
+        return;
+    }
+    let bundle = Bundle::new();
+    fs::create_dir_all(bundle.root("swap/deep")).unwrap();
+    fs::create_dir(bundle.path().join("source")).unwrap();
+    fs::create_dir(bundle.path().join("outside/deep")).unwrap();
+    let spec = spec(|s| {
+        s["mounts"] = json!([
+            {"destination": "/swap/deep/a", "source": "source", "options": ["bind"]},
+            {"destination": "/swap/deep", "type": "tmpfs", "source": "tmpfs"},
+            {"destination": "/swap/new/b", "source": "source", "options": ["bind"]},
+        ]);
+        s["linux"]["devices"] = json!([{"path": "/swap/pipe", "type": "p"}]);
+    });
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let swap = bundle.root("swap");
+    let mut mounted = 0;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // What the mounting makes in a gap is moved away with the next turn.
+            for turn in 0.. {
+                let away = bundle.root(&format!("away{turn}"));
+                let _ = fs::rename(&swap, &away);
+                let _ = symlink("../outside", &swap);
+                std::thread::yield_now();
+                let _ = fs::remove_file(&swap);
+                let _ = fs::rename(&away, &swap);
+                if done.load(std::sync::atomic::Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        for _ in 0..ROUNDS {
+            // That one fails in the middle of a change is the adversary's own affair.
+            if let Ok((_, root)) = bundle.mount(&spec) {
+                hull_runtime_sys::process::change_directory(&root.fd).unwrap();
+                mount::detach_here().unwrap();
+                mounted += 1;
+            } else {
+                let top = fs::File::open(bundle.path().join("rootfs")).unwrap();
+                hull_runtime_sys::process::change_directory(&top).unwrap();
+                mount::detach_here().unwrap();
+            }
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert!(mounted > 0);
+    let outside = bundle.path().join("outside");
+    assert_eq!(fs::read_dir(outside.join("deep")).unwrap().count(), 0);
+    fs::remove_dir(outside.join("deep")).unwrap();
+    bundle.outside_is_untouched();
 }
