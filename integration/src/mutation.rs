@@ -1,0 +1,1 @@
+//! Deterministic mutations of a configuration.
