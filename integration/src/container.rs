@@ -22,6 +22,8 @@ pub struct Container {
     pub bundle: Bundle,
     /// Its id.
     pub id: String,
+    /// What its directories and cgroup are named after, also when `id` is changed.
+    key: String,
     root: PathBuf,
     cgroup: String,
     preludes: Vec<String>,
@@ -33,11 +35,12 @@ impl Container {
     pub fn new(bundle: Bundle) -> Self {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let id = format!("hull-{}-{number}", std::process::id());
+        // A letter at the end: no key is the beginning of another one.
+        let key = format!("hull-{}-{number}c", std::process::id());
         let root = scratch_dir().join(format!("root-{number}"));
         fs::create_dir(&root).expect("the scratch directory is writable");
         let mut container =
-            Self { bundle, cgroup: format!("/{id}"), id, root, preludes: Vec::new() };
+            Self { bundle, cgroup: format!("/{key}"), id: key.clone(), key, root, preludes: Vec::new() };
         container.write_config();
         container
     }
@@ -212,9 +215,9 @@ impl Container {
             .filter(|pid| *pid != i32::try_from(std::process::id()).unwrap_or(0))
             .filter(|pid| {
                 let in_cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup"))
-                    .is_ok_and(|text| text.contains(&self.id) && !is_zombie(*pid));
+                    .is_ok_and(|text| text.contains(&self.key) && !is_zombie(*pid));
                 let works_on_it = fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|bytes| {
-                    bytes.split(|byte| *byte == 0).any(|word| word == self.id.as_bytes())
+                    bytes.split(|byte| *byte == 0).any(|word| word == self.key.as_bytes())
                 });
                 in_cgroup || works_on_it
             })
@@ -237,7 +240,7 @@ impl Container {
             }
         }
         found.extend(
-            cgroup::named(&self.id).iter().map(|path| format!("cgroup {}", path.display())),
+            cgroup::named(&self.key).iter().map(|path| format!("cgroup {}", path.display())),
         );
         found.extend(self.processes().iter().map(|pid| {
             let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -281,12 +284,12 @@ impl Container {
             for pid in &processes {
                 let _ = signal::kill(Pid::from_raw(*pid), Signal::SIGKILL);
             }
-            for path in cgroup::named(&self.id).iter().rev() {
+            for path in cgroup::named(&self.key).iter().rev() {
                 let _ = fs::write(path.join("freezer.state"), "THAWED");
                 let _ = fs::write(path.join("cgroup.freeze"), "0");
                 let _ = fs::remove_dir(path);
             }
-            if processes.is_empty() && cgroup::named(&self.id).is_empty() {
+            if processes.is_empty() && cgroup::named(&self.key).is_empty() {
                 break;
             }
             thread::sleep(Duration::from_millis(10));
@@ -306,7 +309,8 @@ impl Drop for Container {
     fn drop(&mut self) {
         let failed = thread::panicking();
         if failed {
-            note(&format!("left at the failure: {:?}", self.residue()));
+            let residue = self.residue();
+            note(&format!("{} things were left at the failure, among them {:?}", residue.len(), residue.first()));
         }
         let cleaned = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.clean_up()));
         if failed || cleaned.is_err() {

@@ -311,14 +311,14 @@ impl Output {
     /// Fails the test unless the exit code is 0.
     #[track_caller]
     pub fn ok(self) -> Self {
-        assert_eq!(self.code(), Some(0), "{}", self.transcript());
+        assert_eq!(self.code(), Some(0), "{}", self.summary());
         self
     }
 
     /// Fails the test unless the exit code is `code`.
     #[track_caller]
     pub fn exits(self, code: i32) -> Self {
-        assert_eq!(self.code(), Some(code), "{}", self.transcript());
+        assert_eq!(self.code(), Some(code), "{}", self.summary());
         self
     }
 
@@ -326,13 +326,13 @@ impl Output {
     /// no signal, no panic, and words on standard error.
     #[track_caller]
     pub fn fails(self) -> Self {
-        assert!(self.code().is_some_and(|code| code != 0), "should fail: {}", self.transcript());
-        assert!(!self.stderr.contains("panicked"), "{}", self.transcript());
-        assert!(!self.stderr.trim().is_empty(), "fails in silence: {}", self.transcript());
+        assert!(self.code().is_some_and(|code| code != 0), "should fail: {}", self.summary());
+        assert!(!self.stderr.contains("panicked"), "{}", self.summary());
+        assert!(!self.stderr.trim().is_empty(), "fails in silence: {}", self.summary());
         // Peers may add warnings and a usage text; ours is held to one sentence.
         if runtime().peer == Peer::Hull {
             let lines = self.stderr.trim_end().lines().count();
-            assert_eq!(lines, 1, "one sentence is enough: {}", self.transcript());
+            assert_eq!(lines, 1, "one sentence is enough: {}", self.summary());
         }
         self
     }
@@ -343,7 +343,7 @@ impl Output {
     pub fn fails_with(self, words: &str) -> Self {
         let output = self.fails();
         if runtime().peer != Peer::Crun {
-            assert!(output.stderr.contains(words), "no {words:?} in {}", output.transcript());
+            assert!(output.stderr.contains(words), "no {words:?} in {}", output.summary());
         }
         output
     }
@@ -357,7 +357,17 @@ impl Output {
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout)
-            .unwrap_or_else(|error| panic!("not JSON ({error}): {}", self.transcript()))
+            .unwrap_or_else(|error| panic!("not JSON ({error}): {}", self.summary()))
+    }
+
+    /// The command, how it ended and what it complained of, in one line.
+    pub fn summary(&self) -> String {
+        let status = match self.status {
+            Some(status) => status.to_string(),
+            None => "killed at its time limit".to_owned(),
+        };
+        let complaint: String = self.stderr.trim().chars().take(500).collect();
+        format!("{status} of {}: {complaint}", self.shown)
     }
 
     /// The whole of it, for a failure message.
@@ -369,7 +379,7 @@ impl Output {
         let mut out = format!("$ {}\n  -> {status} in {:?}", self.shown, self.took);
         for (name, text) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
             if !text.trim().is_empty() {
-                let shown: String = text.trim_end().chars().take(4000).collect();
+                let shown: String = text.trim_end().chars().take(1500).collect();
                 out.push_str(&format!("\n  {name}: {}", shown.replace('\n', "\n    ")));
             }
         }
