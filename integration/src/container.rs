@@ -39,8 +39,14 @@ impl Container {
         let key = format!("hull-{}-{number}c", std::process::id());
         let root = scratch_dir().join(format!("root-{number}"));
         fs::create_dir(&root).expect("the scratch directory is writable");
-        let mut container =
-            Self { bundle, cgroup: format!("/{key}"), id: key.clone(), key, root, preludes: Vec::new() };
+        let mut container = Self {
+            bundle,
+            cgroup: format!("/{key}"),
+            id: key.clone(),
+            key,
+            root,
+            preludes: Vec::new(),
+        };
         container.write_config();
         container
     }
@@ -310,7 +316,11 @@ impl Drop for Container {
         let failed = thread::panicking();
         if failed {
             let residue = self.residue();
-            note(&format!("{} things were left at the failure, among them {:?}", residue.len(), residue.first()));
+            note(&format!(
+                "{} things were left at the failure, among them {:?}",
+                residue.len(),
+                residue.first()
+            ));
         }
         let cleaned = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.clean_up()));
         if failed || cleaned.is_err() {

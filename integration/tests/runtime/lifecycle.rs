@@ -333,7 +333,9 @@ fn unknown_commands_and_options_are_refused() {
 
 fn missing_arguments_are_refused() {
     let container = Container::new(Bundle::new());
-    for name in ["create", "start", "state", "kill", "delete", "run", "exec", "pause", "resume", "ps"] {
+    for name in
+        ["create", "start", "state", "kill", "delete", "run", "exec", "pause", "resume", "ps"]
+    {
         // From a directory without a bundle, so that nothing can be created by accident.
         container.invoke(&[name]).cwd("/").run().fails();
     }

@@ -120,7 +120,10 @@ fn with_descriptors(container: &Container, opens: &str, options: &[&str]) -> Inv
     } else {
         ""
     };
-    let script = format!("cd {}; {prelude} export LISTEN_PID=$$; exec \"$@\" {opens}", container.bundle.dir().display());
+    let script = format!(
+        "cd {}; {prelude} export LISTEN_PID=$$; exec \"$@\" {opens}",
+        container.bundle.dir().display()
+    );
     if !prelude.is_empty() {
         shell = Invocation::new("unshare").args(["-m", "--propagation", "slave", "/bin/sh"]);
     }
