@@ -4,12 +4,17 @@
 mod devices;
 mod exec;
 mod hooks;
+mod information;
+mod input;
 mod lifecycle;
 mod mounts;
 mod namespaces;
 mod process;
 mod resources;
 mod run;
+mod seccomp;
+mod stress;
+mod terminal;
 
 use std::process::ExitCode;
 
@@ -26,6 +31,11 @@ fn main() -> ExitCode {
             hooks::TESTS,
             devices::TESTS,
             resources::TESTS,
+            terminal::TESTS,
+            information::TESTS,
+            seccomp::TESTS,
+            input::TESTS,
+            stress::TESTS,
         ],
     )
 }
