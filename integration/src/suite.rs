@@ -249,3 +249,45 @@ fn summary(
         false => ExitCode::FAILURE,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::not_run;
+
+    fn outcome_of(test: fn()) -> Outcome {
+        run_one(test).0
+    }
+
+    #[test]
+    fn a_panic_is_a_failure() {
+        assert!(matches!(outcome_of(|| assert_eq!(1, 2)), Outcome::Failed(_)));
+    }
+
+    #[test]
+    fn a_gate_is_neither_passed_nor_failed() {
+        let missing = outcome_of(|| not_run(NotRun::Missing("no reason".to_owned())));
+        assert!(matches!(missing, Outcome::Missing(reason) if reason == "no reason"));
+        let lacking = outcome_of(|| not_run(NotRun::PeerLacks("older".to_owned())));
+        assert!(matches!(lacking, Outcome::PeerLacks(_)));
+    }
+
+    #[test]
+    fn one_failure_fails_the_suite() {
+        let took = Duration::ZERO;
+        let passed = [("a", Outcome::Passed, took)];
+        assert_eq!(summary("s", "b", &passed, took), ExitCode::SUCCESS);
+        let failed = [("a", Outcome::Passed, took), ("b", Outcome::Failed(String::new()), took)];
+        assert_eq!(summary("s", "b", &failed, took), ExitCode::FAILURE);
+    }
+
+    #[test]
+    fn arguments_of_the_standard_harness_are_understood() {
+        let words = ["--exact", "name", "--test-threads=3", "--skip", "other"];
+        let arguments = parse(words.into_iter().map(str::to_owned)).expect("they are known");
+        assert!(arguments.exact && arguments.threads == Some(3));
+        assert_eq!(arguments.filters, ["name"]);
+        assert_eq!(arguments.skips, ["other"]);
+        assert!(parse(["--nosuch".to_owned()].into_iter()).is_err());
+    }
+}

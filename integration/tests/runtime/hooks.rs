@@ -222,6 +222,7 @@ fn a_failing_poststart_hook_stops_the_container() {
 }
 
 fn a_failing_poststop_hook_does_not_keep_the_container() {
+    peer_lacks!("crun 1.8", "a hook that does not read its state kills it by SIGPIPE");
     let bundle = Bundle::sleeper();
     let log = log(&bundle);
     let hooks = json!([shell("exit 7"), logging(&bundle, "poststop", "echo second")]);
@@ -231,7 +232,6 @@ fn a_failing_poststop_hook_does_not_keep_the_container() {
     container.command("delete", &[]);
     container.command("state", &[]).fails_with("container does not exist");
     peer_lacks!("runc", "it stops at the first failure");
-    peer_lacks!("crun", "it stops at the first failure");
     assert_eq!(lines(&log), ["second"], "the remaining hooks run as if it had succeeded");
 }
 

@@ -103,8 +103,8 @@ fn list_prints_a_table_and_ids_only() {
 
 fn list_of_an_empty_root_is_empty() {
     let container = Container::new(Bundle::new());
-    let list = container.invoke(&["list", "--format", "json"]).run().ok();
-    assert!(["null", "[]"].contains(&list.text()), "{}", list.stdout);
+    let list = container.invoke(&["list", "--format", "json"]).run().ok().json();
+    assert!(list.is_null() || list == json!([]), "{list}");
     assert_eq!(container.invoke(&["list", "-q"]).run().ok().text(), "");
 }
 
@@ -199,6 +199,7 @@ fn spec_does_not_overwrite() {
 }
 
 fn a_rootless_spec_maps_the_caller() {
+    peer_lacks!("crun 1.8", "it leaves the mappings out");
     let container = Container::new(Bundle::new());
     let path = container.bundle.dir().join("config.json");
     fs::remove_file(&path).expect("it was written");

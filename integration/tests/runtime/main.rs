@@ -8,6 +8,7 @@ mod information;
 mod input;
 mod lifecycle;
 mod mounts;
+mod mutants;
 mod namespaces;
 mod process;
 mod resources;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
             seccomp::TESTS,
             input::TESTS,
             stress::TESTS,
+            mutants::TESTS,
         ],
     )
 }

@@ -35,6 +35,7 @@ fn with_terminal(bundle: Bundle) -> (Container, hull_integration::Pty) {
 }
 
 fn the_master_is_sent_over_the_console_socket() {
+    peer_lacks!("crun 1.8", "it sends no name");
     let (_container, mut terminal) = with_terminal(Bundle::shell("echo from inside"));
     assert!(terminal.name.starts_with('/'), "the payload names a terminal: {:?}", terminal.name);
     assert!(terminal.read_to_end(SOON).contains("from inside\r\n"), "output is processed");
@@ -109,6 +110,7 @@ fn exec_takes_the_terminal_from_the_process_file() {
 }
 
 fn exec_sets_the_console_size() {
+    peer_lacks!("crun 1.8", "exec has no size");
     let container = Container::new(Bundle::sleeper());
     container.run_detached().ok();
     let path = container.bundle.dir().join("process.json");
