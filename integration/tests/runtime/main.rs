@@ -1,0 +1,43 @@
+//! The runtime's suite: one module a feature, every test against the command line.
+#![forbid(unsafe_code)]
+
+mod devices;
+mod exec;
+mod hooks;
+mod information;
+mod input;
+mod lifecycle;
+mod mounts;
+mod mutants;
+mod namespaces;
+mod process;
+mod resources;
+mod run;
+mod seccomp;
+mod stress;
+mod terminal;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    hull_integration::suite::main(
+        "runtime",
+        &[
+            lifecycle::TESTS,
+            run::TESTS,
+            exec::TESTS,
+            process::TESTS,
+            mounts::TESTS,
+            namespaces::TESTS,
+            hooks::TESTS,
+            devices::TESTS,
+            resources::TESTS,
+            terminal::TESTS,
+            information::TESTS,
+            seccomp::TESTS,
+            input::TESTS,
+            stress::TESTS,
+            mutants::TESTS,
+        ],
+    )
+}
