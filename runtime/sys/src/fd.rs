@@ -123,23 +123,24 @@ pub fn cloexec_from(first: u32) -> Result<()> {
     check("close_range", result).map(drop)
 }
 
-/// Closes every descriptor from `first` on, but for `kept` (close_range(2)). For the last
-/// step before an exec: owners of the closed descriptors must not be used or dropped after.
-pub fn close_from(first: u32, kept: Option<BorrowedFd<'_>>) -> Result<()> {
-    let close = |from: u32, to: u32| {
-        // SAFETY: close_range takes integers; the caller gives the descriptors up.
-        let result = unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) };
-        check("close_range", result).map(drop)
-    };
-    match kept.and_then(|fd| u32::try_from(fd.as_raw_fd()).ok()) {
-        Some(kept) if kept >= first => {
-            if kept > first {
-                close(first, kept - 1)?;
-            }
-            close(kept + 1, u32::MAX)
+/// Closes every descriptor from `first` on, but for those `kept` (close_range(2)). For the
+/// last steps before an exec: owners of the closed descriptors must not be used or dropped
+/// after.
+pub fn close_from(first: u32, kept: &[BorrowedFd<'_>]) -> Result<()> {
+    let mut kept: Vec<u32> =
+        kept.iter().filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok()).collect();
+    kept.sort_unstable();
+    let mut from = first;
+    for end in kept.into_iter().filter(|fd| *fd >= first).chain([u32::MAX]) {
+        if end > from {
+            let to = if end == u32::MAX { end } else { end - 1 };
+            // SAFETY: close_range takes integers; the caller gives the descriptors up.
+            let result = unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) };
+            check("close_range", result)?;
         }
-        _ => close(first, u32::MAX),
+        from = end.saturating_add(1);
     }
+    Ok(())
 }
 
 /// Whether `number` is an open descriptor of this process.
