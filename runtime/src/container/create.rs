@@ -93,8 +93,11 @@ pub(super) fn prepare(global: &Global, request: &Create) -> Result<Prepared> {
     let (content, spec) = spec::read(&request.bundle.join("config.json"))?;
     let plan = plan(global, &request.bundle, &request.id, &spec, request.no_pivot)?;
     let process = spec.process.as_ref().context("process property must not be empty")?;
-    let process = process::plan(process, spec.linux.as_ref())?;
+    let mut process = process::plan(process, spec.linux.as_ref())?;
     process.check_host()?;
+    if !plan.namespaces.has(NamespaceKind::User) {
+        process.drop_ungrantable_capabilities()?;
+    }
     let seccomp_warnings = plan.seccomp.iter().flat_map(|program| &program.warnings);
     let warnings = plan.warnings.iter().chain(&plan.rootfs.warnings).chain(&process.warnings);
     warnings.chain(seccomp_warnings).for_each(log::warning);
@@ -170,12 +173,7 @@ pub(crate) fn plan(
             user_manager: user_manager.as_deref(),
         },
     )?;
-    let facts = rootfs::Facts {
-        in_user_namespace: in_user_namespace(),
-        rootless: !privileged,
-        no_pivot,
-        kcore: Path::new("/proc/kcore").exists(),
-    };
+    let facts = rootfs::Facts::observe(!privileged, no_pivot)?;
     let rootfs = rootfs::plan(spec, bundle, facts)?;
     let seccomp = linux.seccomp.as_ref().map(seccomp::compile).transpose()?;
     Ok(Plans { rootfs, namespaces, seccomp, host, location, rootless, warnings })
@@ -400,6 +398,9 @@ fn make(
     } else if namespaces.makes(NamespaceKind::User) {
         mapped(pid)?;
     }
+    if namespaces.has(NamespaceKind::User) {
+        prepared.process.raise_limits(pid)?;
+    }
     record.init = Some(ProcessIdentity::of(pid)?);
     if staged {
         let channel = made.take().context("just set")?.1;
@@ -437,8 +438,6 @@ fn make(
             other => bail!("unexpected message {other:?} from the container's process"),
         }
     }
-    // Set from outside: in a user namespace the process could not raise them.
-    prepared.process.set_limits(pid)?;
     record.phase = Phase::Created;
     dir.save(record)
 }

@@ -39,13 +39,19 @@ pub(crate) fn exec(global: &Global, request: &Exec) -> Result<i32> {
     let spec = dir.spec()?;
     let default = oci::Linux::default();
     let linux = spec.linux.as_ref().unwrap_or(&default);
-    let process = match &request.process {
+    let mut process = match &request.process {
         ExecProcess::File(path) => spec::read_process(path)?,
         ExecProcess::Changed(changes) => {
             change(spec.process.clone().context("the container has no process")?, changes)
         }
     };
-    let plan = process::plan(&process, Some(linux))?;
+    if let Some(container) = &spec.process {
+        process::inherit(&mut process, container);
+    }
+    let mut plan = process::plan(&process, Some(linux))?;
+    if !record.namespaces.contains(&NamespaceKind::User) {
+        plan.drop_ungrantable_capabilities()?;
+    }
     plan.check_host()?;
     plan.warnings.iter().for_each(log::warning);
     let seccomp = linux.seccomp.as_ref().map(seccomp::compile).transpose()?;
@@ -133,6 +139,7 @@ fn enter(
         sys::namespace::setns(entering.init, libc::CLONE_NEWPID)
             .context("cannot enter the container's pid namespace")?;
     }
+    plan.affinity.apply_initial()?;
     let born_in = entering.join.unified_dir.as_ref().map(AsFd::as_fd);
     let (pid, pidfd) = match sys::namespace::clone(0, born_in).context("cannot make a process")? {
         sys::namespace::Clone::Child => {
@@ -146,7 +153,7 @@ fn enter(
         sys::namespace::Clone::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop(theirs);
-    match supervise(entering, plan, pid, &pidfd, &ours) {
+    match supervise(entering, pid, &pidfd, &ours) {
         Ok(()) => Ok((pid, pidfd)),
         Err(error) => {
             let _ = sys::process::send_signal(&pidfd, libc::SIGKILL);
@@ -172,6 +179,10 @@ fn become_process(
     sys::process::set_dumpable(false)?;
     sys::process::new_session()?;
     init::join_cgroups(&entering.join.tasks)?;
+    plan.affinity.apply_final()?;
+    if record.namespaces.contains(&NamespaceKind::User) {
+        plan.raise_limits(0)?;
+    }
     if flags != 0 {
         sys::namespace::setns(entering.init, flags)
             .context("cannot enter the container's namespaces")?;
@@ -187,6 +198,7 @@ fn become_process(
         let peer = init::open_console(root.as_fd(), socket, plan.console_size)?;
         init::take_console(&peer)?;
     }
+    plan.set_umask(None);
     plan.set_oom_score(&proc)?;
     plan.set_scheduling()?;
     init::finish(
@@ -207,7 +219,6 @@ fn become_process(
 
 fn supervise(
     entering: &Entering<'_>,
-    plan: &process::Plan,
     pid: i32,
     pidfd: &OwnedFd,
     channel: &Channel,
@@ -225,7 +236,6 @@ fn supervise(
             other => bail!("unexpected message {other:?} from the process"),
         }
     }
-    plan.set_limits(pid)?;
     channel.send(&Message::Go)?;
     match channel.receive()? {
         None => Ok(()),

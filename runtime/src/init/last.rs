@@ -6,7 +6,7 @@
 
 use std::{
     ffi::{CStr, CString},
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
 };
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -33,55 +33,62 @@ pub(crate) struct Last<'a> {
     pub(crate) state: Option<&'a oci::State>,
 }
 
-/// Goes on to the program. Returns only with an error that the runtime waits for.
+/// Goes on to the program. Returns only with an error that the runtime waits for; the
+/// caller reports it and ends the process.
 pub(crate) fn finish(last: Last<'_>, channel: &Channel) -> Result<()> {
     let process = last.process;
-    if process.no_new_privileges {
-        sys::process::set_no_new_privileges()?;
-    }
     process.set_apparmor_profile(&last.proc)?;
     process.set_selinux_label(&last.proc)?;
-    // Without no_new_privs, loading a filter needs the privileges that go away next. With
-    // it, the filter comes as late as can be.
-    if !process.no_new_privileges {
-        load_seccomp(last.seccomp, channel)?;
-    }
+    // While this is still the runtime's user: another user's could be refused.
+    process.set_limits(0)?;
     let mut environment = process.environment.clone();
     environment.add_home(process.user.uid, &last.root);
     process.become_user(&last.root, last.attached.inherited_fds, may_set_groups(&last)?)?;
-    // Warnings of what could not be granted were given when the plan was made.
-    let _ = process.set_capabilities()?;
     let name = process.args.first().context("args must not be empty")?;
     let program = process::find_executable(name, environment.path())?;
     environment.variables.extend(last.attached.environment());
-    // A change of ids has cleared it.
-    sys::process::set_parent_death_signal(libc::SIGKILL)?;
-    sys::signal::reset_dispositions();
-    sys::signal::unblock_all()?;
     let hook_environment =
         if last.hooks.is_empty() { Vec::new() } else { pairs(&environment.variables) };
     let args = StringArray::new(process.args.clone());
     let env = StringArray::new(environment.variables);
+    sys::signal::reset_dispositions();
+    sys::signal::unblock_all()?;
+
+    // Nothing of the host may be left open for the program to be named by, such as
+    // /proc/self/fd/7/bin/sh (CVE-2024-21626). What stays until the exec are FIFOs and a
+    // socket.
     drop((last.root, last.proc));
+    let mut kept = vec![channel.as_fd()];
+    if let Some(Start::Fifos { go, report }) = &last.start {
+        kept.extend([go.as_fd(), report.as_fd()]);
+    }
+    sys::fd::close_from(3 + last.attached.inherited_fds, &kept)?;
+
     if process.no_new_privileges {
+        sys::process::set_no_new_privileges()?;
+        // What could not be granted was warned of when the plan was made.
+        process.set_capabilities()?;
         load_seccomp(last.seccomp, channel)?;
+    } else {
+        // Without no_new_privs, loading a filter needs the privileges that go away next.
+        if last.seccomp.is_some() && process.user.uid != 0 {
+            process::make_effective()?;
+        }
+        load_seccomp(last.seccomp, channel)?;
+        process.set_capabilities()?;
     }
 
+    // From here to the go-ahead it is the channel's end that tells of the runtime's death.
+    sys::process::set_parent_death_signal(0)?;
     channel.send_tag(b'R', 0)?;
     let report = match (channel.receive_tag()?, &last.start) {
         (Some(b'K'), Some(Start::Fifos { go, report })) => {
-            // The runtime ends now, and this process stays.
-            sys::process::set_parent_death_signal(0)?;
-            let mut byte = [0];
-            if sys::fd::read(go, &mut byte)? == 0 {
+            if sys::fd::read(go, &mut [0])? == 0 {
                 bail!("the start FIFO was closed");
             }
             Some(report)
         }
-        (Some(b'G'), _) => {
-            sys::process::set_parent_death_signal(0)?;
-            None
-        }
+        (Some(b'G'), _) => None,
         _ => bail!("the runtime ended before the container could start"),
     };
     let error = match start_hooks(last.hooks, last.state, &hook_environment) {

@@ -128,6 +128,7 @@ fn prepare(mut init: Init<'_>, channel: &Channel) -> Result<()> {
         channel.send(&Message::Warning(warning))?;
     }
     join()?;
+    process::reset_affinity();
     if init.stop_for_hooks {
         channel.send(&Message::Hooks)?;
         channel.expect("the runtime's hooks", |m| matches!(m, Message::HooksDone))?;
@@ -161,6 +162,7 @@ fn prepare(mut init: Init<'_>, channel: &Channel) -> Result<()> {
     init.process.make_cwd(&root.fd)?;
     rootfs::seal(init.rootfs, &root)?;
 
+    init.process.set_umask(Some(0o022));
     init.process.set_oom_score(&init.proc)?;
     init.process.set_scheduling()?;
     let start_hooks =

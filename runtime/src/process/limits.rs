@@ -82,6 +82,18 @@ pub(super) fn apply(limits: &[Limit], pid: i32) -> Result<()> {
     Ok(())
 }
 
+/// Raises the hard limits that are below the configured ones.
+pub(super) fn raise(pid: i32, limits: &[Limit]) -> Result<()> {
+    for limit in limits {
+        let (soft, hard) = sys::process::limit(pid, limit.resource.into())?;
+        if limit.hard > hard {
+            sys::process::set_limit(pid, limit.resource.into(), soft, limit.hard)
+                .with_context(|| format!("error setting rlimit type {}", limit.resource))?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes this process's score through a private procfs, which no container can have put
 /// something over (CVE-2019-16884 and its kin).
 pub(super) fn apply_oom_score(score: Option<i32>, procfs: impl AsFd) -> Result<()> {

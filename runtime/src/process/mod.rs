@@ -194,6 +194,12 @@ impl Plan {
         limits::apply(&self.limits, pid)
     }
 
+    /// Raises the hard limits of a process that is about to lose the privilege to do so, and
+    /// lowers nothing: 0 is this one.
+    pub(crate) fn raise_limits(&self, pid: i32) -> Result<()> {
+        limits::raise(pid, &self.limits)
+    }
+
     /// Sets the out-of-memory score through a private procfs.
     pub(crate) fn set_oom_score(&self, procfs: impl AsFd) -> Result<()> {
         limits::apply_oom_score(self.oom_score_adj, procfs)

@@ -181,7 +181,7 @@ fn act_as_child(json: &str) -> Result<()> {
     let args = sys::process::StringArray::new(plan.args);
     let env = sys::process::StringArray::new(environment.variables);
     if env::var_os(KEEP_OPEN).is_none() {
-        sys::fd::close_from(3, None)?;
+        sys::fd::close_from(3, &[])?;
     }
     let error = sys::process::execve(&program, &args, &env);
     println!("failed: {}", diagnose(&program, &error));

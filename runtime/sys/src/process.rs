@@ -298,6 +298,23 @@ pub fn set_limit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<()> {
     check("prlimit", result).map(drop)
 }
 
+/// prlimit(2): the soft and the hard limit of process `pid`, 0 for this one.
+pub fn limit(pid: i32, resource: u32) -> Result<(u64, u64)> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a null new limit changes nothing; prlimit64 writes one rlimit64.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            pid,
+            resource,
+            std::ptr::null::<u8>(),
+            &raw mut limit,
+        )
+    };
+    check("getrlimit", result)?;
+    Ok((limit.rlim_cur, limit.rlim_max))
+}
+
 /// personality(2).
 pub fn set_personality(persona: u64) -> Result<()> {
     // SAFETY: personality takes an integer.
