@@ -384,6 +384,11 @@ pub(super) fn absolute(path: &OsStr) -> Result<PathBuf> {
 }
 
 impl Action {
+    /// Whether a process of this program will be where processes of a container can reach it.
+    pub(super) fn enters_container(&self) -> bool {
+        matches!(self, Self::Create(_) | Self::Run(_) | Self::Exec(_) | Self::Restore(_))
+    }
+
     /// Whether the action looks into the root directory.
     pub(super) fn uses_state(&self) -> bool {
         !matches!(

@@ -32,7 +32,7 @@ use hull_specs_oci as oci;
 use lower::{Action, Listing};
 use parse::Parsed;
 
-use crate::{container, log, request};
+use crate::{container, log, own_binary, request};
 
 /// The longest file of JSON that a command reads.
 const MAX_INPUT_BYTES: u64 = 16 << 20;
@@ -84,6 +84,9 @@ fn finish(result: Result<i32>, failure_code: u8) -> ExitCode {
 }
 
 fn carry_out(parsed: &Parsed<'_>, global: &request::Global, action: Action) -> Result<i32> {
+    if action.enters_container() {
+        own_binary::protect()?;
+    }
     if !parsed.global.has("root") && action.uses_state() {
         root::prepare(&global.root)?;
     }
