@@ -289,14 +289,13 @@ pub(crate) enum Personality {
 }
 
 impl Personality {
-    /// The specification has no flags yet, so those given mean nothing to anybody.
-    pub(super) fn plan(configured: &oci::Personality, warnings: &mut Vec<String>) -> Result<Self> {
-        if !configured.flags.is_empty() {
-            warnings.push(format!(
-                "ignoring unsupported personality flags: {:?}, the specification has none",
-                configured.flags
-            ));
-        }
+    pub(super) fn plan(configured: &oci::Personality) -> Result<Self> {
+        // The specification has no flags yet.
+        ensure!(
+            configured.flags.is_empty(),
+            "unsupported personality flags {:?}: the specification has none",
+            configured.flags
+        );
         match configured.domain.as_str() {
             "LINUX" => Ok(Self::Linux),
             "LINUX32" => Ok(Self::Linux32),

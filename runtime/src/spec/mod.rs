@@ -3,7 +3,7 @@
 mod sysctl;
 mod validate;
 
-use std::{fs::File, io::Read, path::Path};
+use std::{fs::OpenOptions, io::Read, os::unix::fs::OpenOptionsExt, path::Path};
 
 use anyhow::{Context, Result, bail};
 use hull_specs_oci as oci;
@@ -31,10 +31,16 @@ pub(crate) fn read_process(path: &Path) -> Result<oci::Process> {
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>> {
     let what = || format!("cannot read {}", path.display());
-    let file = File::open(path).map_err(lower).with_context(what)?;
+    // Opening a FIFO would wait for whoever writes to it.
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
+        .map_err(lower)
+        .with_context(what)?;
     let metadata = file.metadata().with_context(what)?;
-    if metadata.is_dir() {
-        bail!("{} is a directory", path.display());
+    if !metadata.is_file() {
+        bail!("{} is not a regular file", path.display());
     }
     let mut content = Vec::with_capacity(metadata.len().min(MAX_SPEC_BYTES) as usize + 1);
     file.take(MAX_SPEC_BYTES + 1).read_to_end(&mut content).with_context(what)?;
