@@ -551,3 +551,59 @@ fn a_systemd_scope_from_start_to_stop() {
     assert_eq!(show("ActiveState"), "inactive");
     guard.0.destroy().expect("is gone already");
 }
+
+/// A location in which nothing can be made: sysfs refuses every mkdir.
+fn closed(mode: Mode, explicit: bool) -> Location {
+    let point = PathBuf::from("/sys/kernel");
+    let dir = point.join("hull-test");
+    let place = |controller: &str| location::Place {
+        controllers: vec![controller.to_owned()],
+        mount_point: point.clone(),
+        dir: dir.clone(),
+    };
+    let unified = location::UnifiedPlace {
+        controllers: vec![],
+        mount_point: point.clone(),
+        dir: dir.clone(),
+        joined: true,
+    };
+    Location {
+        driver: Driver::Cgroupfs,
+        mode,
+        hierarchies: if mode == Mode::V1 { vec![place("devices"), place("pids")] } else { vec![] },
+        unified: (mode == Mode::V2).then_some(unified),
+        unit: None,
+        rootless: true,
+        explicit,
+    }
+}
+
+#[test]
+fn without_permission_a_rootless_container_has_no_cgroup_and_no_limit() {
+    for mode in [Mode::V1, Mode::V2] {
+        let rules = docker_rules();
+        let wanted = Wanted { devices: Some(&rules), ..Wanted::default() };
+        let mut cgroup = Cgroup::create(closed(mode, false), &wanted).expect("goes without");
+        assert!(cgroup.location().paths().is_empty());
+        let fds = cgroup.join_fds().expect("none");
+        assert!(fds.unified_dir.is_none() && fds.tasks.is_empty());
+        assert!(!cgroup.exists() && !cgroup.is_frozen().expect("no freezer"));
+        assert!(cgroup.pids().expect("none").is_empty());
+        cgroup.stats().expect("nothing counted");
+        cgroup.destroy().expect("nothing to remove");
+
+        let limited = resources(serde_json::json!({"pids": {"limit": 5}}));
+        let wanted = Wanted { resources: Some(&limited), ..wanted };
+        let error = Cgroup::create(closed(mode, false), &wanted).expect_err("a limit");
+        let expected = match mode {
+            Mode::V2 => "rootless needs no limits + no cgrouppath",
+            _ => "cannot set pids limit: container could not join or create cgroup",
+        };
+        assert!(format!("{error:#}").contains(expected), "{error:#}");
+
+        let error = Cgroup::create(closed(mode, true), &Wanted::default()).expect_err("a path");
+        // EPERM for root, EACCES for others.
+        let error = error.downcast_ref::<hull_runtime_sys::Error>().expect("from mkdir");
+        assert!(file::is_denied(error), "{error}");
+    }
+}
