@@ -41,14 +41,17 @@ check: ## Formatting, lints, documentation, dependency rules
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items --quiet
-	$(CARGO) run --locked --quiet -p hull-integration --bin tidy
 
 .PHONY: unit
 unit: ## Unit tests
 	$(CARGO) test --locked --workspace --lib --bins
 
+.PHONY: integration
+integration: build ## The suite against the built runtime (RUNTIME=runc for the reference)
+	HULL_RUNTIME="$(RUNTIME)" $(CARGO) test --locked -p hull-integration --test runtime
+
 .PHONY: test
-test: deps check unit build ## Everything that must pass before a change lands
+test: deps check unit build integration ## Everything that must pass before a change lands
 
 .PHONY: clean
 clean: ## Remove what was built

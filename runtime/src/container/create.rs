@@ -517,4 +517,3 @@ fn fifo(dir: &Dir, name: &std::ffi::CStr) -> Result<OwnedFd> {
     // else has it open for writing.
     Ok(sys::fd::openat(&dir.fd, name, libc::O_RDWR | libc::O_NOFOLLOW, 0)?)
 }
-

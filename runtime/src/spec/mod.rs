@@ -18,15 +18,21 @@ const MAX_SPEC_BYTES: u64 = 16 << 20;
 /// what they mean.
 pub(crate) fn read(path: &Path) -> Result<(Vec<u8>, oci::Spec)> {
     let content = read_bounded(path)?;
-    let spec = serde_json::from_slice(&content)
-        .with_context(|| format!("cannot understand {}", path.display()))?;
+    let spec = parse(&content).with_context(|| format!("cannot understand {}", path.display()))?;
     Ok((content, spec))
 }
 
 /// Reads the process object that `exec --process` names.
 pub(crate) fn read_process(path: &Path) -> Result<oci::Process> {
-    serde_json::from_slice(&read_bounded(path)?)
-        .with_context(|| format!("cannot understand {}", path.display()))
+    parse(&read_bounded(path)?).with_context(|| format!("cannot understand {}", path.display()))
+}
+
+/// Understands a document of the specification: one value, objects where it has objects.
+pub(crate) fn parse<T: serde::de::DeserializeOwned>(content: &[u8]) -> serde_json::Result<T> {
+    let mut reader = serde_json::Deserializer::from_slice(content);
+    let value = oci::deserialize(&mut reader)?;
+    reader.end()?;
+    Ok(value)
 }
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>> {
