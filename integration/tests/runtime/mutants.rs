@@ -75,7 +75,6 @@ fn rich() -> Bundle {
 }
 
 fn quarter(index: u64) {
-    peer_lacks!("runc", "it prints usage texts and leaves some directories");
     peer_lacks!("crun", "it crashes on some and leaves v1 cgroups on others");
     rounds(index, number("HULL_MUTATIONS", 1200) / 4);
 }
@@ -127,7 +126,8 @@ fn ends_well(output: &Output, mutant: &Mutant) {
     let what = &mutant.what;
     assert_eq!(output.signal(), None, "{what}: {}", output.summary());
     assert!(!output.stderr.contains("panicked"), "{what}: {}", output.summary());
-    if output.code() == Some(0) {
+    // The peers warn before they fail; one sentence is what we hold ourselves to.
+    if output.code() == Some(0) || runtime().peer != Peer::Hull {
         return;
     }
     let text = output.stderr.trim_end_matches('\n');
