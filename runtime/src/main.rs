@@ -1,8 +1,25 @@
 //! `hull-runtime`: an OCI container runtime with runc's command line.
 #![forbid(unsafe_code)]
 
+mod attachment;
 mod cgroup;
+mod cli;
+mod container;
+mod hooks;
+mod idmap;
+mod init;
+mod log;
+mod namespace;
+mod net_devices;
+mod own_binary;
+mod process;
+mod report;
+mod request;
 mod rootfs;
 mod seccomp;
+mod spec;
+mod time;
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -37,6 +37,16 @@ impl Error {
         self.errno
     }
 
+    /// The kernel's reason alone, in lower case: `no such file or directory`.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        let text = io::Error::from_raw_os_error(self.errno).to_string();
+        let text = text.split(" (os error").next().unwrap_or("unknown error");
+        let mut letters = text.chars();
+        let first = letters.next().map(|c| c.to_ascii_lowercase());
+        first.into_iter().chain(letters).collect()
+    }
+
     /// The system call's name.
     #[must_use]
     pub fn call(&self) -> &'static str {
@@ -52,11 +62,7 @@ impl fmt::Display for Error {
         if let Some(subject) = &self.subject {
             write!(f, " {subject}")?;
         }
-        let text = io::Error::from_raw_os_error(self.errno).to_string();
-        let text = text.split(" (os error").next().unwrap_or("unknown error");
-        let mut letters = text.chars();
-        let first = letters.next().map(|c| c.to_ascii_lowercase()).unwrap_or_default();
-        write!(f, ": {first}{}", letters.as_str())
+        write!(f, ": {}", self.reason())
     }
 }
 

@@ -13,6 +13,7 @@ mod error;
 
 pub mod bpf;
 pub mod caps;
+pub mod event;
 pub mod fd;
 pub mod mount;
 pub mod namespace;

@@ -1,1 +1,109 @@
-//! Unix sockets and descriptors sent over them.
+//! Unix sockets, and descriptors sent over them.
+
+use std::{
+    io::{IoSlice, IoSliceMut},
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
+    path::Path,
+};
+
+use nix::sys::socket::{
+    self as nix_socket, AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag,
+    SockType, UnixAddr,
+};
+
+use crate::{Error, Result};
+
+/// The most descriptors that one message may carry: the kernel's own limit (`SCM_MAX_FD`).
+const MAX_FDS: usize = 253;
+
+fn error(call: &'static str) -> impl Fn(nix::Error) -> Error {
+    move |errno| Error::new(call, errno as i32)
+}
+
+/// A connected pair that keeps message boundaries.
+pub fn packet_pair() -> Result<(OwnedFd, OwnedFd)> {
+    nix_socket::socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+        .map_err(error("socketpair"))
+}
+
+/// A stream socket connected to the socket file at `path`.
+pub fn connect_stream(path: &Path) -> Result<OwnedFd> {
+    connect(path, SockType::Stream)
+}
+
+/// A datagram socket connected to the socket file at `path`.
+pub fn connect_datagram(path: &Path) -> Result<OwnedFd> {
+    connect(path, SockType::Datagram)
+}
+
+fn connect(path: &Path, kind: SockType) -> Result<OwnedFd> {
+    let socket = nix_socket::socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC, None)
+        .map_err(error("socket"))?;
+    let address = UnixAddr::new(path).map_err(|e| error("connect")(e).on(path.display()))?;
+    nix_socket::connect(socket.as_raw_fd(), &address)
+        .map_err(|e| error("connect")(e).on(path.display()))?;
+    Ok(socket)
+}
+
+/// A datagram socket bound to a new socket file at `path`.
+pub fn bind_datagram(path: &Path) -> Result<OwnedFd> {
+    let socket =
+        nix_socket::socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
+            .map_err(error("socket"))?;
+    let address = UnixAddr::new(path).map_err(|e| error("bind")(e).on(path.display()))?;
+    nix_socket::bind(socket.as_raw_fd(), &address)
+        .map_err(|e| error("bind")(e).on(path.display()))?;
+    Ok(socket)
+}
+
+/// Sends one message with descriptors. A peer that is gone is `EPIPE`, not a signal.
+pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[RawFd]) -> Result<()> {
+    let slices = [IoSlice::new(bytes)];
+    let rights = [ControlMessage::ScmRights(fds)];
+    let control = if fds.is_empty() { &rights[..0] } else { &rights[..] };
+    loop {
+        let sent = nix_socket::sendmsg::<()>(
+            socket.as_fd().as_raw_fd(),
+            &slices,
+            control,
+            MsgFlags::MSG_NOSIGNAL,
+            None,
+        );
+        match sent {
+            Err(nix::Error::EINTR) => {}
+            Err(errno) => return Err(error("sendmsg")(errno)),
+            Ok(n) if n < bytes.len() => return Err(Error::new("sendmsg", libc::EMSGSIZE)),
+            Ok(_) => return Ok(()),
+        }
+    }
+}
+
+/// Receives one message of at most `buffer.len()` bytes; a longer one is `EMSGSIZE`. 0
+/// bytes are the end. The descriptors that came with it are owned from here on.
+pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> Result<(usize, Vec<OwnedFd>)> {
+    let mut control = nix::cmsg_space!([RawFd; MAX_FDS]);
+    let mut slices = [IoSliceMut::new(buffer)];
+    loop {
+        let message = match nix_socket::recvmsg::<()>(
+            socket.as_fd().as_raw_fd(),
+            &mut slices,
+            Some(&mut control),
+            MsgFlags::MSG_CMSG_CLOEXEC,
+        ) {
+            Err(nix::Error::EINTR) => continue,
+            result => result.map_err(error("recvmsg"))?,
+        };
+        let mut fds = Vec::new();
+        for item in message.cmsgs().map_err(error("recvmsg"))? {
+            if let ControlMessageOwned::ScmRights(received) = item {
+                // SAFETY: the kernel has just made these descriptors for this process,
+                // and each is taken up exactly once here.
+                fds.extend(received.iter().map(|fd| unsafe { OwnedFd::from_raw_fd(*fd) }));
+            }
+        }
+        if message.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC) {
+            return Err(Error::new("recvmsg", libc::EMSGSIZE));
+        }
+        return Ok((message.bytes, fds));
+    }
+}

@@ -16,8 +16,9 @@ pub struct Seccomp {
     pub default_errno_ret: Option<u32>,
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub architectures: Vec<SeccompArch>,
-    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
-    pub flags: Vec<String>,
+    /// Absent and empty are different requests: absent leaves the choice to the runtime.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flags: Option<Vec<String>>,
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
     pub listener_path: String,
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]

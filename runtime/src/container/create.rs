@@ -1,0 +1,515 @@
+//! `create`, and the making that `run` shares with it.
+//!
+//! Three steps: `prepare` reads and plans and changes nothing; `launch` makes the
+//! container, with everything undone if it fails; the caller decides what the finished
+//! process waits for.
+//!
+//! If the runtime is killed on any line of `launch`: the process it made reads the end of
+//! its channel, or gets its parent's death signal, and ends; the directory and the record
+//! in it, written before the first cgroup is made, let `delete` find everything else.
+
+use std::{
+    ffi::CString,
+    fs,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use hull_runtime_sys as sys;
+use hull_specs_oci::{self as oci, NamespaceKind, Status};
+
+use super::{
+    Dir, Lock, Record, Store, delete, hook_state,
+    record::{Phase, ProcessIdentity, VERSION},
+    start::REPORT_FIFO,
+    status::START_FIFO,
+};
+use crate::{
+    attachment::{self, Attached},
+    cgroup, hooks, idmap,
+    init::{self, Channel, Message, Start},
+    log, namespace, net_devices, process,
+    request::{Create, Global},
+    rootfs, seccomp, spec, time,
+};
+
+/// Everything that was read and planned. Nothing has been changed yet.
+pub(super) struct Prepared {
+    pub(super) spec: oci::Spec,
+    pub(super) process: process::Plan,
+    content: Vec<u8>,
+    bundle: PathBuf,
+    rootfs: rootfs::Plan,
+    namespaces: namespace::Plan,
+    seccomp: Option<seccomp::Program>,
+    host: cgroup::Host,
+    location: cgroup::Location,
+    rootless: bool,
+}
+
+/// A container whose process waits to be told to go on.
+pub(super) struct Launched {
+    pub(super) dir: Dir,
+    pub(super) record: Record,
+    pub(super) pidfd: OwnedFd,
+    pub(super) channel: Channel,
+    pub(super) attached: Attached,
+    _lock: Lock,
+}
+
+/// Creates a container; its process waits for `start`.
+pub(crate) fn create(global: &Global, request: &Create) -> Result<()> {
+    let prepared = prepare(global, request)?;
+    let attached = attachment::attach(&request.attachment, prepared.process.terminal, true)?;
+    let mut launched = launch(global, request, &prepared, attached, Waits::ForStart)?;
+    let finish = |launched: &mut Launched| {
+        launched.attached.finish(&launched.pidfd, launched.pid())?;
+        launched.channel.send(&Message::Commit)
+    };
+    match finish(&mut launched) {
+        Ok(()) => Ok(()),
+        Err(error) => Err(launched.undo(error)),
+    }
+}
+
+/// What the process waits for once it is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waits {
+    /// For `start`, on a FIFO: the runtime ends before that.
+    ForStart,
+    /// For this runtime.
+    ForUs,
+}
+
+impl Prepared {
+    fn resources(&self) -> Option<&oci::Resources> {
+        self.spec.linux.as_ref()?.resources.as_ref()
+    }
+}
+
+/// Reads the bundle and plans everything.
+pub(super) fn prepare(global: &Global, request: &Create) -> Result<Prepared> {
+    let (content, spec) = spec::read(&request.bundle.join("config.json"))?;
+    let plan = plan(global, &request.bundle, &request.id, &spec, request.no_pivot)?;
+    let process = spec.process.as_ref().context("process property must not be empty")?;
+    let mut process = process::plan(process, spec.linux.as_ref())?;
+    process.check_host()?;
+    if !plan.namespaces.has(NamespaceKind::User) {
+        process.drop_ungrantable_capabilities()?;
+    }
+    let seccomp_warnings = plan.seccomp.iter().flat_map(|program| &program.warnings);
+    let warnings = plan.warnings.iter().chain(&plan.rootfs.warnings).chain(&process.warnings);
+    warnings.chain(seccomp_warnings).for_each(log::warning);
+    Ok(Prepared {
+        spec,
+        process,
+        content,
+        bundle: request.bundle.clone(),
+        rootfs: plan.rootfs,
+        namespaces: plan.namespaces,
+        seccomp: plan.seccomp,
+        host: plan.host,
+        location: plan.location,
+        rootless: plan.rootless,
+    })
+}
+
+/// The parts of a plan that do not depend on the process.
+pub(crate) struct Plans {
+    pub(crate) rootfs: rootfs::Plan,
+    pub(crate) namespaces: namespace::Plan,
+    pub(crate) seccomp: Option<seccomp::Program>,
+    pub(crate) host: cgroup::Host,
+    pub(crate) location: cgroup::Location,
+    pub(crate) rootless: bool,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Plans a bundle, for `create` as for `explain`.
+pub(crate) fn plan(
+    global: &Global,
+    bundle: &Path,
+    id: &oci::ContainerId,
+    spec: &oci::Spec,
+    no_pivot: bool,
+) -> Result<Plans> {
+    let default = oci::Linux::default();
+    let linux = spec.linux.as_ref().unwrap_or(&default);
+    let privileged = sys::process::effective_uid() == 0;
+    let rootless = global.rootless.unwrap_or(!privileged);
+    let joins_host_network = joins_own(linux, NamespaceKind::Network);
+    let facts = spec::Facts {
+        privileged,
+        joins_host_network,
+        selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+        apparmor: is_yes("/sys/module/apparmor/parameters/enabled"),
+    };
+    let warnings = spec::validate(spec, facts)?;
+    idmap::validate("uidMappings", &linux.uid_mappings)?;
+    idmap::validate("gidMappings", &linux.gid_mappings)?;
+    if !privileged && !linux.namespaces.iter().any(|n| n.kind == NamespaceKind::User) {
+        bail!("rootless container requires user namespaces");
+    }
+    if linux.intel_rdt.is_some() {
+        bail!("intelRdt is specified in config, but Intel RDT is not enabled");
+    }
+    let namespaces = namespace::Plan::new(linux)?;
+    let host = cgroup::Host::observe()?;
+    let driver =
+        if global.systemd_cgroup { cgroup::Driver::Systemd } else { cgroup::Driver::Cgroupfs };
+    let user_manager = match (driver, rootless) {
+        (cgroup::Driver::Systemd, true) => Some(cgroup::user_manager()?),
+        _ => None,
+    };
+    let location = cgroup::locate(
+        &host,
+        &cgroup::Request {
+            driver,
+            cgroups_path: &linux.cgroups_path,
+            id,
+            rootless,
+            annotations: &spec.annotations,
+            user_manager: user_manager.as_deref(),
+        },
+    )?;
+    let facts = rootfs::Facts::observe(!privileged, no_pivot)?;
+    let rootfs = rootfs::plan(spec, bundle, facts)?;
+    let seccomp = linux.seccomp.as_ref().map(seccomp::compile).transpose()?;
+    Ok(Plans { rootfs, namespaces, seccomp, host, location, rootless, warnings })
+}
+
+/// Whether the runtime itself is in a user namespace that does not map every id.
+fn in_user_namespace() -> bool {
+    fs::read_to_string("/proc/self/uid_map")
+        .is_ok_and(|map| map.split_ascii_whitespace().ne(["0", "0", "4294967295"]))
+}
+
+fn is_yes(path: &str) -> bool {
+    fs::read(path).is_ok_and(|content| content.first() == Some(&b'Y'))
+}
+
+/// Whether a namespace that is joined by path is the runtime's own.
+fn joins_own(linux: &oci::Linux, kind: NamespaceKind) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let identity = |path: &str| fs::metadata(path).map(|m| (m.dev(), m.ino())).ok();
+    let file = match kind {
+        NamespaceKind::Network => "/proc/self/ns/net",
+        _ => return false,
+    };
+    linux
+        .namespaces
+        .iter()
+        .find(|namespace| namespace.kind == kind && !namespace.path.is_empty())
+        .and_then(|namespace| identity(&namespace.path))
+        .is_some_and(|joined| Some(joined) == identity(file))
+}
+
+/// Makes the container. On failure nothing is left of it.
+pub(super) fn launch(
+    global: &Global,
+    request: &Create,
+    prepared: &Prepared,
+    mut attached: Attached,
+    waits: Waits,
+) -> Result<Launched> {
+    let (dir, lock) = Store::new(&global.root).create(&request.id)?;
+    let mut record = Record {
+        version: VERSION,
+        phase: Phase::Creating,
+        id: request.id.to_string(),
+        oci_version: prepared.spec.oci_version.clone(),
+        bundle: prepared.bundle.display().to_string(),
+        rootfs: prepared.rootfs.root.display().to_string(),
+        created: time::rfc3339_nano(std::time::SystemTime::now()),
+        owner: sys::process::effective_uid(),
+        init: None,
+        annotations: prepared.spec.annotations.clone(),
+        namespaces: prepared.namespaces.own.clone(),
+        cgroup: prepared.location.clone(),
+        resources: prepared.resources().cloned().unwrap_or_default(),
+        rootless: prepared.rootless,
+        no_new_keyring: request.no_new_keyring,
+    };
+    let mut child = None;
+    let made = make(&dir, &mut record, request, prepared, &mut attached, waits, &mut child);
+    let error = match (made, child) {
+        (Ok(()), Some((pidfd, channel))) => {
+            return Ok(Launched { dir, record, pidfd, channel, attached, _lock: lock });
+        }
+        (Ok(()), None) => anyhow!("the container's process was not made"),
+        (Err(error), child) => {
+            if let Some((pidfd, _)) = &child {
+                let _ = sys::process::send_signal(pidfd, libc::SIGKILL);
+            }
+            if let Some(init) = &record.init {
+                let _ = sys::process::wait(init.pid);
+            }
+            error
+        }
+    };
+    Err(undo(dir, &record, error))
+}
+
+/// Takes back what was made, and adds what could not be taken back to the error.
+fn undo(dir: Dir, record: &Record, error: anyhow::Error) -> anyhow::Error {
+    match delete::destroy(dir, record) {
+        Ok(_) => error,
+        Err(left) => error.context(format!("(and cleaning up failed: {left:#})")),
+    }
+}
+
+impl Launched {
+    pub(super) fn pid(&self) -> i32 {
+        self.record.init.as_ref().map_or(0, |init| init.pid)
+    }
+
+    pub(super) fn into_parts(self) -> (Dir, Record) {
+        (self.dir, self.record)
+    }
+
+    /// Ends the process and takes everything back.
+    pub(super) fn undo(self, error: anyhow::Error) -> anyhow::Error {
+        let _ = sys::process::send_signal(&self.pidfd, libc::SIGKILL);
+        let _ = sys::process::wait(self.pid());
+        undo(self.dir, &self.record, error)
+    }
+}
+
+fn make(
+    dir: &Dir,
+    record: &mut Record,
+    request: &Create,
+    prepared: &Prepared,
+    attached: &mut Attached,
+    waits: Waits,
+    made: &mut Option<(OwnedFd, Channel)>,
+) -> Result<()> {
+    let default = oci::Linux::default();
+    let linux = prepared.spec.linux.as_ref().unwrap_or(&default);
+    let spec = &prepared.spec;
+    let namespaces = &prepared.namespaces;
+    dir.save_spec(&prepared.content)?;
+    dir.save(record)?;
+
+    // What the child needs from outside, opened while we are still outside.
+    let start = match waits {
+        Waits::ForUs => Start::Told,
+        Waits::ForStart => {
+            Start::Fifos { go: fifo(dir, START_FIFO)?, report: fifo(dir, REPORT_FIFO)? }
+        }
+    };
+    let proc = sys::fd::openat(
+        sys::fd::AT_FDCWD,
+        c"/proc",
+        libc::O_DIRECTORY | libc::O_RDONLY | libc::O_NOFOLLOW,
+        0,
+    )?;
+    let sources = rootfs::Sources::open(&prepared.rootfs, &mut IdMaps)?;
+
+    let rules = cgroup::device_rules(linux.resources.as_ref(), &linux.devices);
+    let wanted = cgroup::Wanted {
+        resources: linux.resources.as_ref(),
+        devices: (!in_user_namespace()).then_some(rules.as_slice()),
+        owner_uid: owner_of_cgroup(spec, linux),
+    };
+    // On cgroup v2 the process is born where it belongs. On v1 its cgroups are made while
+    // it is at work on its mounts.
+    let at_birth = prepared.host.mode() == cgroup::Mode::V2;
+    let mut cgroup = None;
+    let mut born_in = None;
+    if at_birth {
+        let made = cgroup.insert(cgroup::Cgroup::create(prepared.location.clone(), &wanted)?);
+        born_in = made.join_fds()?.unified_dir;
+    }
+
+    let hooks = spec.hooks.clone().unwrap_or_default();
+    let runtime_hooks = !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty();
+    let needs_hook_stop = runtime_hooks || !linux.net_devices.is_empty();
+    let (ours, theirs) = Channel::pair()?;
+    let pid_namespace = namespaces.joins(NamespaceKind::Pid);
+    if let Some(fd) = pid_namespace {
+        // Only our children will be in it; we come back below, as the hooks are to run here.
+        sys::namespace::setns(fd, libc::CLONE_NEWPID).context("cannot enter the pid namespace")?;
+    }
+    let staged = namespaces.is_staged();
+    let flags = if staged { 0 } else { init::first_clone_flags(namespaces) };
+    let clone = sys::namespace::clone(flags, born_in.as_ref().map(AsFd::as_fd))
+        .context("cannot make the container's process")?;
+    let (mut pid, mut pidfd) = match clone {
+        sys::namespace::Clone::Child => {
+            drop(ours);
+            init::run(
+                init::Init {
+                    spec,
+                    linux,
+                    id: request.id.as_str(),
+                    namespaces,
+                    rootfs: &prepared.rootfs,
+                    sources,
+                    process: &prepared.process,
+                    seccomp: prepared.seccomp.as_ref(),
+                    state: hook_state(record, Status::Created),
+                    proc,
+                    start,
+                    cgroup_mounts: cgroup_mounts(prepared),
+                    stop_for_hooks: needs_hook_stop,
+                    no_new_keyring: request.no_new_keyring,
+                    privileged: sys::process::effective_uid() == 0,
+                    attached,
+                },
+                &theirs,
+            )
+        }
+        sys::namespace::Clone::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    drop(theirs);
+    let first = pid;
+    *made = Some((pidfd.try_clone().context("cannot duplicate a descriptor")?, ours));
+    let channel = &made.as_ref().context("just set")?.1;
+    if pid_namespace.is_some() {
+        let own = fs::File::open("/proc/self/ns/pid").context("cannot find our pid namespace")?;
+        sys::namespace::setns(own, libc::CLONE_NEWPID).context("cannot leave the pid namespace")?;
+    }
+
+    let mapped = |pid: i32| -> Result<()> {
+        idmap::write(
+            pid,
+            &linux.uid_mappings,
+            &linux.gid_mappings,
+            sys::process::effective_uid() == 0,
+        )?;
+        channel.send(&Message::Mapped)
+    };
+    if staged {
+        // The first stage ends when the second one is made; see `namespace`.
+        loop {
+            match next(channel)? {
+                Message::UserNamespace => mapped(pid)?,
+                Message::Pid(second) => {
+                    pid = second;
+                    pidfd = sys::process::pidfd(second)?;
+                    break;
+                }
+                other => bail!("unexpected message {other:?} from the container's process"),
+            }
+        }
+        sys::process::wait(first)?;
+    } else if namespaces.makes(NamespaceKind::User) {
+        mapped(pid)?;
+    }
+    if namespaces.has(NamespaceKind::User) {
+        prepared.process.raise_limits(pid)?;
+    }
+    record.init = Some(ProcessIdentity::of(pid)?);
+    if staged {
+        let channel = made.take().context("just set")?.1;
+        *made = Some((pidfd.try_clone().context("cannot duplicate a descriptor")?, channel));
+    }
+    let channel = &made.as_ref().context("just set")?.1;
+
+    let mut cgroup = match cgroup {
+        Some(cgroup) => cgroup,
+        None => cgroup::Cgroup::create(prepared.location.clone(), &wanted)?,
+    };
+    cgroup.apply(pid, &wanted)?;
+    let join = if at_birth { cgroup::JoinFds::default() } else { cgroup.join_fds()? };
+    channel.send(&Message::Cgroups(join.tasks))?;
+    record.cgroup = cgroup.location().clone();
+
+    // The child is at work. What does not need it follows here.
+    loop {
+        match next(channel)? {
+            Message::Hooks => {
+                net_devices::move_into(pid, &linux.net_devices)?;
+                let state = hook_state(record, Status::Creating);
+                hooks::run("prestart", &hooks.prestart, &state, &[])?;
+                hooks::run("createRuntime", &hooks.create_runtime, &state, &[])?;
+                channel.send(&Message::HooksDone)?;
+            }
+            Message::Listener(number) => {
+                let listener = sys::process::take_fd(&pidfd, number)
+                    .context("cannot take the seccomp listener")?;
+                channel.send(&Message::ListenerTaken)?;
+                let state = hook_state(record, Status::Creating);
+                init::send_listener(linux, state, pid, &listener)?;
+            }
+            Message::Ready => break,
+            other => bail!("unexpected message {other:?} from the container's process"),
+        }
+    }
+    record.phase = Phase::Created;
+    dir.save(record)
+}
+
+/// The user namespaces of id-mapped mounts.
+struct IdMaps;
+
+impl rootfs::UserNamespaces for IdMaps {
+    fn user_namespace(
+        &mut self,
+        uids: &[oci::IdMapping],
+        gids: &[oci::IdMapping],
+    ) -> Result<OwnedFd> {
+        idmap::namespace(uids, gids)
+    }
+}
+
+/// The host's user who shall own the cgroup: the container's root, where the container has
+/// a user and a cgroup namespace of its own and mounts its cgroup writable.
+fn owner_of_cgroup(spec: &oci::Spec, linux: &oci::Linux) -> Option<u32> {
+    let has = |kind| linux.namespaces.iter().any(|n| n.kind == kind && n.path.is_empty());
+    if !has(NamespaceKind::Cgroup) || !has(NamespaceKind::User) {
+        return None;
+    }
+    let mount = spec.mounts.iter().rfind(|mount| mount.destination == "/sys/fs/cgroup")?;
+    if mount.options.iter().any(|option| option == "ro") {
+        return None;
+    }
+    idmap::to_host(&linux.uid_mappings, 0)
+}
+
+/// What a mount of type `cgroup` shows.
+fn cgroup_mounts(prepared: &Prepared) -> rootfs::CgroupMounts {
+    let mounts = cgroup::mounts_for_container(&prepared.host, &prepared.location);
+    rootfs::CgroupMounts {
+        v1: mounts
+            .hierarchies
+            .into_iter()
+            .map(|hierarchy| rootfs::Hierarchy {
+                directory: hierarchy.name,
+                options: hierarchy.options.split(',').map(str::to_owned).collect(),
+                own: hierarchy.container_dir,
+            })
+            .collect(),
+        unified: mounts.unified.map(|unified| rootfs::Unified {
+            mount_point: unified.host_mount,
+            own: unified.container_dir,
+        }),
+    }
+}
+
+/// The next message of a child that is still expected to say something.
+pub(super) fn next(channel: &Channel) -> Result<Message> {
+    match channel.receive()? {
+        Some(Message::Error(text)) => Err(anyhow!(text)),
+        Some(Message::Warning(text)) => {
+            log::warning(text);
+            next(channel)
+        }
+        Some(message) => Ok(message),
+        None => bail!("the container's process ended without a word (killed, or out of memory)"),
+    }
+}
+
+fn fifo(dir: &Dir, name: &std::ffi::CStr) -> Result<OwnedFd> {
+    sys::fd::mkfifoat(&dir.fd, name, 0o600)?;
+    // Open in both directions: opening never waits, and reading waits even while nobody
+    // else has it open for writing.
+    Ok(sys::fd::openat(&dir.fd, name, libc::O_RDWR | libc::O_NOFOLLOW, 0)?)
+}
+
+/// The absolute form of a path, for a record that outlives our working directory.
+pub(crate) fn c_path(path: &Path) -> Result<CString> {
+    CString::new(path.as_os_str().as_encoded_bytes()).context("a path holds a NUL byte")
+}

@@ -1,0 +1,84 @@
+//! `delete`, and the same undoing for a `run` that has ended or a `create` that failed.
+
+use anyhow::{Context, Result, bail};
+use hull_runtime_sys as sys;
+use hull_specs_oci::{self as oci, NamespaceKind, Status};
+
+use super::{Dir, Failure, Record, Store, hook_state, kill, status};
+use crate::{
+    cgroup::Cgroup,
+    hooks, log,
+    request::{Delete, Global},
+};
+
+/// How long a killed process may take to end, in milliseconds.
+const KILL_TIMEOUT_MS: i32 = 10_000;
+
+/// Removes a stopped or created container; with `force`, any.
+pub(crate) fn delete(global: &Global, request: &Delete) -> Result<()> {
+    let dir = match Store::new(&global.root).open(&request.id) {
+        Err(error) if request.force && Failure::NotExist.is(&error) => return Ok(()),
+        result => result?,
+    };
+    let _lock = match dir.lock() {
+        Err(error) if request.force && Failure::NotExist.is(&error) => return Ok(()),
+        result => result?,
+    };
+    dir.check_owner()?;
+    let Some(record) = dir.record()? else {
+        // A create that was killed before it had made anything but the directory, or a
+        // delete that finished while we waited for the lock.
+        dir.remove()?;
+        return if request.force { Ok(()) } else { Err(Failure::NotExist.into()) };
+    };
+    match status::observe(&dir, &record)? {
+        Status::Stopped => {}
+        Status::Created => end(&record)?,
+        _ if request.force => end(&record)?,
+        status => bail!("cannot delete container {} that is not stopped: {status}", request.id),
+    }
+    destroy(dir, &record)
+}
+
+/// Kills the container's processes and waits until they have ended.
+pub(super) fn end(record: &Record) -> Result<()> {
+    let Some(pidfd) = record.init.as_ref().and_then(|init| init.open()) else { return Ok(()) };
+    match kill::signal(record, libc::SIGKILL, false) {
+        Err(error) if Failure::NotRunning.is(&error) => return Ok(()),
+        result => result?,
+    }
+    if !sys::process::wait_readable(&pidfd, KILL_TIMEOUT_MS)? {
+        bail!("container init still running");
+    }
+    Ok(())
+}
+
+/// Removes everything of a container whose first process has ended: what is left in its
+/// cgroup, the cgroup, its directory; then runs its poststop hooks.
+pub(super) fn destroy(dir: Dir, record: &Record) -> Result<()> {
+    let cgroup = Cgroup::open(&record.cgroup);
+    if !record.namespaces.contains(&NamespaceKind::Pid) {
+        // Ends by itself where there is a pid namespace.
+        match cgroup.kill_all(libc::SIGKILL) {
+            Err(error) if !record.rootless => {
+                return Err(error).context("unable to kill the container's processes");
+            }
+            _ => {}
+        }
+    }
+    cgroup.destroy().context("unable to remove container's cgroup")?;
+    let poststop: Vec<oci::Hook> = match dir.spec() {
+        Ok(spec) => spec.hooks.map(|hooks| hooks.poststop).unwrap_or_default(),
+        // A create that was killed before it kept the configuration had run no hook.
+        Err(_) => Vec::new(),
+    };
+    dir.remove()?;
+    // The specification asks for a warning and for the rest of the hooks to run.
+    let state = hook_state(record, Status::Stopped);
+    for hook in poststop {
+        if let Err(error) = hooks::run("poststop", &[hook], &state, &[]) {
+            log::warning(format!("{error:#}"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! `start`: lets a created container's process go on to its program.
+//!
+//! The container's first process holds two FIFOs of the container's directory open in both
+//! directions: it reads one byte from `exec.fifo`, and keeps `report.fifo` until its exec.
+//! So opening `exec.fifo` for writing fails once nobody waits there, and the end of
+//! `report.fifo` means that the exec succeeded; if it failed, the reason comes first.
+
+use anyhow::{Context, Result, anyhow, bail};
+use hull_runtime_sys as sys;
+use hull_specs_oci::{ContainerId, Status};
+
+use super::{Dir, Record, delete, hold, hook_state, status};
+use crate::{hooks, request::Global};
+
+/// The FIFO on which the container's process reports why its exec failed.
+pub(super) const REPORT_FIFO: &std::ffi::CStr = c"report.fifo";
+
+/// The longest reason that is read, in bytes.
+const MAX_REPORT_BYTES: usize = 8192;
+
+/// Starts a created container. Returns once its program runs.
+pub(crate) fn start(global: &Global, id: &ContainerId) -> Result<()> {
+    let held = hold(global, id)?;
+    match status::observe(&held.dir, &held.record)? {
+        Status::Created => {}
+        Status::Stopped => bail!("cannot start a container that has stopped"),
+        Status::Running => bail!("cannot start an already running container"),
+        status => bail!("cannot start a container in the {status} state"),
+    }
+    release(&held.dir)?;
+    let spec = held.dir.spec()?;
+    after_start(&held.record, &spec.hooks.unwrap_or_default())
+}
+
+fn release(dir: &Dir) -> Result<()> {
+    let report = sys::fd::openat(&dir.fd, REPORT_FIFO, libc::O_RDONLY | libc::O_NONBLOCK, 0)
+        .context("cannot reach the container's process")?;
+    let go = sys::fd::openat(&dir.fd, status::START_FIFO, libc::O_WRONLY | libc::O_NONBLOCK, 0)
+        .context("cannot reach the container's process")?;
+    sys::fd::set_nonblocking(&report, false)?;
+    sys::fd::write_all(&go, b"g").context("cannot reach the container's process")?;
+    drop(go);
+    let reason = sys::fd::read_to_end(&report, MAX_REPORT_BYTES)
+        .context("cannot hear from the container's process")?;
+    if reason.is_empty() {
+        Ok(())
+    } else {
+        Err(anyhow!(String::from_utf8_lossy(&reason).into_owned()))
+    }
+}
+
+/// Runs the poststart hooks. A failing one stops the container (runtime.md, Lifecycle 9).
+pub(super) fn after_start(record: &Record, hooks: &hull_specs_oci::Hooks) -> Result<()> {
+    if hooks.poststart.is_empty() {
+        return Ok(());
+    }
+    let state = hook_state(record, Status::Running);
+    let result = hooks::run("poststart", &hooks.poststart, &state, &[]);
+    if result.is_err() {
+        let _ = delete::end(record);
+    }
+    result
+}
