@@ -23,6 +23,9 @@ use anyhow::{Context, Result};
 
 use crate::time;
 
+/// The longest sentence, in bytes: text of the configuration in it can be of any length.
+const MAX_SENTENCE_BYTES: usize = 3000;
+
 /// How a line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
@@ -177,6 +180,11 @@ pub(crate) fn sentence(error: &anyhow::Error) -> String {
             Some(errno) => sentence.push_str(&errno_text(errno)),
             None => sentence.push_str(&cause.to_string()),
         }
+    }
+    if sentence.len() > MAX_SENTENCE_BYTES {
+        let end = sentence.floor_char_boundary(MAX_SENTENCE_BYTES);
+        sentence.truncate(end);
+        sentence.push('…');
     }
     sentence
 }

@@ -175,6 +175,13 @@ pub(crate) fn plan(
     )?;
     let facts = rootfs::Facts::observe(!privileged, no_pivot)?;
     let rootfs = rootfs::plan(spec, bundle, facts)?;
+    let root = fs::metadata(&rootfs.root).map_err(|error| {
+        let errno = error.raw_os_error().unwrap_or(libc::EIO);
+        anyhow!(sys::Error::new("stat", errno).on(rootfs.root.display()))
+    });
+    if !root.context("invalid rootfs")?.is_dir() {
+        bail!("invalid rootfs: {} is not a directory", rootfs.root.display());
+    }
     let seccomp = linux.seccomp.as_ref().map(seccomp::compile).transpose()?;
     Ok(Plans { rootfs, namespaces, seccomp, host, location, rootless, warnings })
 }
@@ -387,7 +394,7 @@ fn make(
             &linux.gid_mappings,
             sys::process::effective_uid() == 0,
         )?;
-        channel.send(&Message::Mapped)
+        tell(channel, &Message::Mapped)
     };
     if staged {
         // The first stage ends when the second one is made; see `namespace`.
@@ -423,7 +430,7 @@ fn make(
     made.cgroup = true;
     cgroup.apply(pid, &wanted)?;
     let join = if at_birth { cgroup::JoinFds::default() } else { cgroup.join_fds()? };
-    channel.send(&Message::Cgroups(join.tasks))?;
+    tell(channel, &Message::Cgroups(join.tasks))?;
     record.cgroup = cgroup.location().clone();
 
     // The child is at work. What does not need it follows here.
@@ -434,12 +441,12 @@ fn make(
                 let state = hook_state(record, Status::Creating);
                 hooks::run("prestart", &hooks.prestart, &state, &[])?;
                 hooks::run("createRuntime", &hooks.create_runtime, &state, &[])?;
-                channel.send(&Message::HooksDone)?;
+                tell(channel, &Message::HooksDone)?;
             }
             Message::Listener(number) => {
                 let listener = sys::process::take_fd(&pidfd, number)
                     .context("cannot take the seccomp listener")?;
-                channel.send(&Message::ListenerTaken)?;
+                tell(channel, &Message::ListenerTaken)?;
                 let state = hook_state(record, Status::Creating);
                 init::send_listener(linux, state, pid, &listener)?;
             }
@@ -496,6 +503,14 @@ fn cgroup_mounts(prepared: &Prepared) -> rootfs::CgroupMounts {
             own: unified.container_dir,
         }),
     }
+}
+
+/// Sends a message; to a child that has ended, the reason that it gave is the error.
+fn tell(channel: &Channel, message: &Message) -> Result<()> {
+    channel.send(message).or_else(|error| match next(channel) {
+        Ok(_) => Err(error),
+        Err(reason) => Err(reason),
+    })
 }
 
 /// The next message of a child that is still expected to say something.

@@ -1,7 +1,7 @@
 //! The container's file system: a plan of mounts, and its apply.
 //!
 //! The caller goes through it in this order, all but the first two in the container's
-//! process: [`plan`]; [`Sources::open`] where the container has a user namespace or
+//! process: [`plan()`]; [`Sources::open`] where the container has a user namespace or
 //! id-mapped mounts; [`mount_all`]; createContainer hooks; [`enter`]; console, sysctls;
 //! [`seal`].
 //!

@@ -1,7 +1,7 @@
 //! Mount options: the words of config.json (config.md, "Linux mount options") as flags.
 //!
 //! A word that is not in the table is a parameter of the file system. Nothing is judged
-//! here; [`super::plan`] refuses what contradicts itself.
+//! here; [`super::plan()`] refuses what contradicts itself.
 
 use std::ops::BitOr;
 

@@ -2,7 +2,7 @@
 //!
 //! `profile` checks a profile and lowers it to rules, `precedence` decides which of several
 //! rules for a call applies, `compile` turns that into a program by way of `bpf`; `arch` and
-//! `names` hold facts. All of it is pure: [`compile`] only asks the kernel which flags it
+//! `names` hold facts. All of it is pure: [`compile()`] only asks the kernel which flags it
 //! takes, and loading the program is `sys::seccomp::load`.
 //!
 //! A container must meet the same answer to each call as under runc with libseccomp, so the
