@@ -329,10 +329,9 @@ impl Output {
         assert!(self.code().is_some_and(|code| code != 0), "should fail: {}", self.summary());
         assert!(!self.stderr.contains("panicked"), "{}", self.summary());
         assert!(!self.stderr.trim().is_empty(), "fails in silence: {}", self.summary());
-        // Peers may add warnings and a usage text; ours is held to one sentence.
+        // Peers add a usage text or a second error; ours is held to one sentence.
         if runtime().peer == Peer::Hull {
-            let lines = self.stderr.trim_end().lines().count();
-            assert_eq!(lines, 1, "one sentence is enough: {}", self.summary());
+            assert_eq!(self.complaints().len(), 1, "one sentence is enough: {}", self.summary());
         }
         self
     }
@@ -346,6 +345,12 @@ impl Output {
             assert!(output.stderr.contains(words), "no {words:?} in {}", output.summary());
         }
         output
+    }
+
+    /// The lines on standard error that are not warnings.
+    pub fn complaints(&self) -> Vec<&str> {
+        let lines = self.stderr.trim_end_matches('\n').lines();
+        lines.filter(|line| !line.contains("level=warning")).collect()
     }
 
     /// Standard output without the white space at its ends.

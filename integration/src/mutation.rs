@@ -19,7 +19,7 @@ impl Random {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -29,7 +29,7 @@ impl Random {
 
     /// A number below `limit`, which is not 0.
     pub fn below(&mut self, limit: usize) -> usize {
-        usize::try_from(self.next() % limit as u64).expect("less than a usize")
+        usize::try_from(self.number() % limit as u64).expect("less than a usize")
     }
 
     /// One of some.
@@ -121,8 +121,8 @@ fn change_validly(config: &mut Value, random: &mut Random) -> String {
         15 => put(config, "/linux/resources", "pids", json!({ "limit": 100 + number })),
         16 => put(config, "/linux/resources", "memory", json!({ "limit": (64 + number) << 20 })),
         17 => put(config, "/linux/resources", "cpu", json!({ "shares": 2 + number })),
-        18 => put(config, "/process", "noNewPrivileges", json!(number % 2 == 0)),
-        19 => put(config, "/root", "readonly", json!(number % 2 == 0)),
+        18 => put(config, "/process", "noNewPrivileges", json!(number.is_multiple_of(2))),
+        19 => put(config, "/root", "readonly", json!(number.is_multiple_of(2))),
         20 => {
             let names = ["CAP_KILL", "CAP_CHOWN", "CAP_SETUID", "CAP_NET_RAW"];
             let some: Vec<&str> = names.into_iter().filter(|_| random.below(2) == 0).collect();
@@ -308,7 +308,7 @@ fn change_bytes(text: &mut Vec<u8>, random: &mut Random) -> String {
             "members doubled".to_owned()
         }
         _ => {
-            *text = (0..random.below(2000)).map(|_| (random.next() & 0xff) as u8).collect();
+            *text = (0..random.below(2000)).map(|_| (random.number() & 0xff) as u8).collect();
             "random bytes".to_owned()
         }
     }

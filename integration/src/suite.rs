@@ -44,6 +44,9 @@ thread_local! {
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
+/// A test's name and function, without the crate's part of the path.
+type Named<'a> = (&'a str, fn());
+
 enum Outcome {
     Passed,
     Failed(String),
@@ -99,7 +102,7 @@ pub fn main(suite: &str, groups: &[&[Test]]) -> ExitCode {
         true => name == pattern,
         false => name.contains(pattern.as_str()),
     };
-    let tests: VecDeque<(&str, fn())> = groups
+    let tests: VecDeque<Named<'_>> = groups
         .iter()
         .flat_map(|group| group.iter())
         .map(|test| (test.name.split_once("::").map_or(test.name, |(_, rest)| rest), test.run))
@@ -121,7 +124,7 @@ pub fn main(suite: &str, groups: &[&[Test]]) -> ExitCode {
     run(suite, tests, arguments.threads)
 }
 
-fn run(suite: &str, tests: VecDeque<(&str, fn())>, threads: Option<usize>) -> ExitCode {
+fn run(suite: &str, tests: VecDeque<Named<'_>>, threads: Option<usize>) -> ExitCode {
     panic::set_hook(Box::new(|info| {
         let at = info.location().map(ToString::to_string).unwrap_or_default();
         let message = info
@@ -165,7 +168,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn pop<'a>(queue: &Mutex<VecDeque<(&'a str, fn())>>) -> Option<(&'a str, fn())> {
+fn pop<'a>(queue: &Mutex<VecDeque<Named<'a>>>) -> Option<Named<'a>> {
     lock(queue).pop_front()
 }
 
@@ -244,7 +247,7 @@ fn summary(
     if all_required && !missing.is_empty() {
         println!("HULL_REQUIRE_ALL=1: a test that was not run counts as failed");
     }
-    match failed.is_empty() && !(all_required && !missing.is_empty()) {
+    match failed.is_empty() && (!all_required || missing.is_empty()) {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     }

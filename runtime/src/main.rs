@@ -1,5 +1,6 @@
 //! `hull-runtime`: an OCI container runtime with runc's command line.
 #![forbid(unsafe_code)]
+#![expect(dead_code, unused_imports, reason = "checkpoint, restore and explain are being built")]
 
 mod attachment;
 mod cgroup;

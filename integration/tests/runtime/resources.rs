@@ -513,8 +513,10 @@ fn a_frozen_cgroup_is_refused() {
     fs::create_dir(&directory).expect("cgroups can be made");
     fs::write(directory.join("freezer.state"), "FROZEN").expect("it can be frozen");
     container.create().fails();
-    fs::write(directory.join("freezer.state"), "THAWED").expect("it can be thawed");
+    let kept = directory.exists();
+    let _ = fs::write(directory.join("freezer.state"), "THAWED");
     let _ = fs::remove_dir(&directory);
+    assert!(kept, "a cgroup that it did not make was removed");
 }
 
 fn exec_is_limited_as_well() {

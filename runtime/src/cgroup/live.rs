@@ -103,6 +103,14 @@ fn text(dir: Option<&Path>, file: &str) -> String {
     fs::read_to_string(path).expect("reads").trim().to_owned()
 }
 
+fn v1_host() -> Option<Host> {
+    let host = Host::observe().ok().filter(|host| host.mode() != Mode::V2 && !skipped());
+    if host.is_none() {
+        eprintln!("skipped: no v1 hierarchies");
+    }
+    host
+}
+
 /// The host without its v1 hierarchies: v2's code runs on the unified one.
 fn v2_host() -> Option<Host> {
     let host = Host::observe().ok()?;
@@ -114,9 +122,7 @@ fn v2_host() -> Option<Host> {
 
 #[test]
 fn a_v1_container_from_create_to_destroy() {
-    let Some(host) = Host::observe().ok().filter(|h| h.mode() != Mode::V2 && !skipped()) else {
-        return;
-    };
+    let Some(host) = v1_host() else { return };
     let location = located(&host, &format!("/{}/inner", name()));
     let asked = resources(serde_json::json!({
         "memory": {"limit": 33_554_432, "swap": 33_554_432, "reservation": 16_777_216, "swappiness": 10},
@@ -170,9 +176,7 @@ fn a_v1_container_from_create_to_destroy() {
 
 #[test]
 fn limits_are_changed_in_an_order_that_the_kernel_takes() {
-    let Some(host) = Host::observe().ok().filter(|h| h.mode() != Mode::V2 && !skipped()) else {
-        return;
-    };
+    let Some(host) = v1_host() else { return };
     let location = located(&host, &format!("/{}", name()));
     let of = |mib: i64, period: u64, quota: i64| {
         let bytes = mib << 20;
@@ -197,9 +201,7 @@ fn limits_are_changed_in_an_order_that_the_kernel_takes() {
 
 #[test]
 fn a_create_that_fails_leaves_nothing() {
-    let Some(host) = Host::observe().ok().filter(|h| h.mode() != Mode::V2 && !skipped()) else {
-        return;
-    };
+    let Some(host) = v1_host() else { return };
     let location = located(&host, &format!("/{}", name()));
     for json in [
         serde_json::json!({"cpu": {"cpus": "60000"}}),
@@ -242,10 +244,12 @@ fn huge_pages_are_limited_where_the_controller_lives() {
 
 #[test]
 fn without_need_a_hybrid_hosts_unified_hierarchy_is_not_touched() {
-    let Some(host) = Host::observe().ok().filter(|h| h.mode() == Mode::Hybrid && !skipped()) else {
+    let Some(host) = v1_host().filter(|host| host.mode() == Mode::Hybrid) else {
+        eprintln!("skipped: not a hybrid host");
         return;
     };
     if systemd::is_running() {
+        eprintln!("skipped: systemd needs the unified hierarchy");
         return;
     }
     let location = located(&host, &format!("/{}", name()));
@@ -256,9 +260,7 @@ fn without_need_a_hybrid_hosts_unified_hierarchy_is_not_touched() {
 
 #[test]
 fn sub_cgroups_are_joined_and_removed() {
-    let Some(host) = Host::observe().ok().filter(|h| h.mode() != Mode::V2 && !skipped()) else {
-        return;
-    };
+    let Some(host) = v1_host() else { return };
     let location = located(&host, &format!("/{}", name()));
     let guard = create(&location, &oci::Resources::default()).expect("creates");
     let pids = location.dir("pids").expect("pids");
@@ -276,9 +278,7 @@ fn sub_cgroups_are_joined_and_removed() {
 
 #[test]
 fn running_out_of_memory_is_reported() {
-    let Some(host) = Host::observe().ok().filter(|h| h.mode() != Mode::V2 && !skipped()) else {
-        return;
-    };
+    let Some(host) = v1_host() else { return };
     let location = located(&host, &format!("/{}", name()));
     let asked = resources(serde_json::json!({"memory": {"limit": 8_388_608, "swap": 8_388_608}}));
     let mut guard = create(&location, &asked).expect("creates");
@@ -333,12 +333,14 @@ fn a_v2_container_from_create_to_destroy() {
 
 /// A v2 host whose unified hierarchy has the controllers that limits need.
 fn v2_host_with_limits() -> Option<Host> {
-    let host = Host::observe().ok().filter(|host| host.mode() == Mode::V2 && !skipped())?;
-    let complete = ["memory", "pids", "cpu"].iter().all(|c| host.controllers().contains(c));
-    if !complete {
-        eprintln!("skipped: the unified hierarchy lacks controllers");
+    let host = Host::observe().ok().filter(|host| {
+        let controllers = host.controllers();
+        host.mode() == Mode::V2 && ["memory", "pids", "cpu"].iter().all(|c| controllers.contains(c))
+    });
+    if host.is_none() {
+        eprintln!("skipped: no unified hierarchy with memory, pids and cpu");
     }
-    complete.then_some(host)
+    host.filter(|_| !skipped())
 }
 
 #[test]
@@ -447,9 +449,7 @@ fn the_kernel_takes_the_device_program_and_obeys_it() {
 
 #[test]
 fn v1_devices_are_updated_without_a_moment_of_deny_all() {
-    let Some(host) = Host::observe().ok().filter(|h| h.mode() != Mode::V2 && !skipped()) else {
-        return;
-    };
+    let Some(host) = v1_host() else { return };
     let location = located(&host, &format!("/{}", name()));
     let _guard = create(&location, &oci::Resources::default()).expect("creates");
     let dir = location.dir("devices").expect("devices");
@@ -482,4 +482,128 @@ fn making_and_removing_is_quick() {
     eprintln!("create and destroy: {each:?}");
     // Not a benchmark: a sleep or a wait for a grace period a hierarchy would show.
     assert!(each < Duration::from_millis(200), "{each:?}");
+}
+
+#[test]
+fn a_systemd_scope_from_start_to_stop() {
+    if skipped() {
+        return;
+    }
+    if !systemd::is_running() {
+        eprintln!("skipped: systemd isn't running");
+        return;
+    }
+    let host = Host::observe().expect("cgroups");
+    let name = name();
+    let annotations =
+        BTreeMap::from([("org.systemd.property.TimeoutStopSec".to_owned(), "uint64 5".to_owned())]);
+    let request = Request {
+        driver: Driver::Systemd,
+        cgroups_path: &format!("system-hulltest.slice:hull:{name}"),
+        id: &"unused".parse().expect("an id"),
+        rootless: false,
+        annotations: &annotations,
+        user_manager: None,
+    };
+    let location = locate(&host, &request).expect("a location");
+    let asked = resources(serde_json::json!({
+        "memory": {"limit": 33_554_432, "swap": 33_554_432},
+        "cpu": {"quota": 12_345, "period": 100_000, "cpus": "0"},
+        "pids": {"limit": 20}
+    }));
+    let rules = docker_rules();
+    let wanted = Wanted { resources: Some(&asked), devices: Some(&rules), ..Wanted::default() };
+    let mut guard = Guard(Cgroup::create(location.clone(), &wanted).expect("can be made"));
+    assert!(guard.0.join_fds().expect("none").tasks.is_empty());
+    let process = Process::sleeping();
+    guard.0.apply(process.pid(), &wanted).expect("starts");
+    assert_eq!(guard.0.pids().expect("reads"), [process.pid()]);
+    assert!(Cgroup::create(location.clone(), &wanted).is_err(), "the scope is in use");
+    let show = |property: &str| {
+        let unit = format!("hull-{name}.scope");
+        let mut command = Command::new("systemctl");
+        let text = command.args(["show", "--value", "-p", property, &unit]).output();
+        let text = text.expect("runs").stdout;
+        String::from_utf8(text).expect("text").trim().to_owned()
+    };
+    assert_eq!(show("ActiveState"), "active");
+    assert_eq!(show("TasksMax"), "20");
+    assert_eq!(show("TimeoutStopUSec"), "5s");
+    assert_eq!(show("DevicePolicy"), "strict");
+    assert_eq!(show("Delegate"), "yes");
+    assert_eq!(text(location.dir("pids"), "pids.max"), "20");
+    if host.mode() == Mode::V2 {
+        assert_eq!(text(location.dir("cpu"), "cpu.max"), "13000 100000");
+        let unified = guard.0.exec_fds(&SubCgroups::default()).expect("opens").unified_dir;
+        let count =
+            hull_runtime_sys::bpf::query_cgroup_device(unified.expect("a directory"), &mut [0; 8]);
+        assert_eq!(count.expect("queries"), 1, "our filter in the place of systemd's");
+    }
+    guard.0.set(&resources(serde_json::json!({"pids": {"limit": 30}}))).expect("updates");
+    assert_eq!(show("TasksMax"), "30");
+    assert_eq!(text(location.dir("pids"), "pids.max"), "30");
+    guard.0.freeze().expect("freezes");
+    assert!(guard.0.is_frozen().expect("reads"));
+    guard.0.kill_all(libc::SIGKILL).expect("kills");
+    drop(process);
+    guard.0.destroy().expect("stops");
+    assert!(!guard.0.exists());
+    assert_eq!(show("ActiveState"), "inactive");
+    guard.0.destroy().expect("is gone already");
+}
+
+/// A location in which nothing can be made: sysfs refuses every mkdir.
+fn closed(mode: Mode, explicit: bool) -> Location {
+    let point = PathBuf::from("/sys/kernel");
+    let dir = point.join("hull-test");
+    let place = |controller: &str| location::Place {
+        controllers: vec![controller.to_owned()],
+        mount_point: point.clone(),
+        dir: dir.clone(),
+    };
+    let unified = location::UnifiedPlace {
+        controllers: vec![],
+        mount_point: point.clone(),
+        dir: dir.clone(),
+        joined: true,
+    };
+    Location {
+        driver: Driver::Cgroupfs,
+        mode,
+        hierarchies: if mode == Mode::V1 { vec![place("devices"), place("pids")] } else { vec![] },
+        unified: (mode == Mode::V2).then_some(unified),
+        unit: None,
+        rootless: true,
+        explicit,
+    }
+}
+
+#[test]
+fn without_permission_a_rootless_container_has_no_cgroup_and_no_limit() {
+    for mode in [Mode::V1, Mode::V2] {
+        let rules = docker_rules();
+        let wanted = Wanted { devices: Some(&rules), ..Wanted::default() };
+        let mut cgroup = Cgroup::create(closed(mode, false), &wanted).expect("goes without");
+        assert!(cgroup.location().paths().is_empty());
+        let fds = cgroup.join_fds().expect("none");
+        assert!(fds.unified_dir.is_none() && fds.tasks.is_empty());
+        assert!(!cgroup.exists() && !cgroup.is_frozen().expect("no freezer"));
+        assert!(cgroup.pids().expect("none").is_empty());
+        cgroup.stats().expect("nothing counted");
+        cgroup.destroy().expect("nothing to remove");
+
+        let limited = resources(serde_json::json!({"pids": {"limit": 5}}));
+        let wanted = Wanted { resources: Some(&limited), ..wanted };
+        let error = Cgroup::create(closed(mode, false), &wanted).expect_err("a limit");
+        let expected = match mode {
+            Mode::V2 => "rootless needs no limits + no cgrouppath",
+            _ => "cannot set pids limit: container could not join or create cgroup",
+        };
+        assert!(format!("{error:#}").contains(expected), "{error:#}");
+
+        let error = Cgroup::create(closed(mode, true), &Wanted::default()).expect_err("a path");
+        // EPERM for root, EACCES for others.
+        let error = error.downcast_ref::<hull_runtime_sys::Error>().expect("from mkdir");
+        assert!(file::is_denied(error), "{error}");
+    }
 }

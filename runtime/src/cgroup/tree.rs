@@ -43,6 +43,15 @@ impl Made {
         }
     }
 
+    /// Removes `dir` at once if it was made here.
+    pub(super) fn undo(&mut self, dir: &Path) {
+        if let Some(at) = self.0.iter().position(|made| made == dir) {
+            self.0.remove(at);
+            // Left out and empty: at worst a directory stays.
+            let _ = file::rmdir(dir);
+        }
+    }
+
     /// The directories stay.
     pub(super) fn keep(&mut self) {
         self.0.clear();

@@ -32,7 +32,7 @@ use hull_specs_oci as oci;
 use lower::{Action, Listing};
 use parse::Parsed;
 
-use crate::{container, log, own_binary, request};
+use crate::{container, log, own_binary, request, spec};
 
 /// The longest file of JSON that a command reads.
 const MAX_INPUT_BYTES: u64 = 16 << 20;
@@ -168,8 +168,8 @@ fn read_resources(path: &Path) -> Result<oci::Resources> {
         let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
         read_bounded(file).with_context(|| format!("read {}", path.display()))?
     };
-    let resources: Option<oci::Resources> = serde_json::from_slice(&bytes)
-        .with_context(|| format!("parse resources from {}", path.display()))?;
+    let resources: Option<oci::Resources> =
+        spec::parse(&bytes).with_context(|| format!("parse resources from {}", path.display()))?;
     Ok(resources.unwrap_or_default())
 }
 

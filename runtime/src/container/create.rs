@@ -9,7 +9,6 @@
 //! in it, written before the first cgroup is made, let `delete` find everything else.
 
 use std::{
-    ffi::CString,
     fs,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
@@ -101,6 +100,7 @@ pub(super) fn prepare(global: &Global, request: &Create) -> Result<Prepared> {
     let seccomp_warnings = plan.seccomp.iter().flat_map(|program| &program.warnings);
     let warnings = plan.warnings.iter().chain(&plan.rootfs.warnings).chain(&process.warnings);
     warnings.chain(seccomp_warnings).for_each(log::warning);
+    plan.rootfs.describe().iter().for_each(log::debug);
     Ok(Prepared {
         spec,
         process,
@@ -231,9 +231,9 @@ pub(super) fn launch(
         rootless: prepared.rootless,
         no_new_keyring: request.no_new_keyring,
     };
-    let mut child = None;
-    let made = make(&dir, &mut record, request, prepared, &mut attached, waits, &mut child);
-    let error = match (made, child) {
+    let mut made = Made::default();
+    let result = make(&dir, &mut record, request, prepared, &mut attached, waits, &mut made);
+    let error = match (result, made.child) {
         (Ok(()), Some((pidfd, channel))) => {
             return Ok(Launched { dir, record, pidfd, channel, attached, _lock: lock });
         }
@@ -248,12 +248,12 @@ pub(super) fn launch(
             error
         }
     };
-    Err(undo(dir, &record, error))
+    Err(undo(dir, &record, error, made.cgroup))
 }
 
 /// Takes back what was made, and adds what could not be taken back to the error.
-fn undo(dir: Dir, record: &Record, error: anyhow::Error) -> anyhow::Error {
-    match delete::destroy(dir, record) {
+fn undo(dir: Dir, record: &Record, error: anyhow::Error, own_cgroup: bool) -> anyhow::Error {
+    match delete::destroy(dir, record, own_cgroup) {
         Ok(_) => error,
         Err(left) => error.context(format!("(and cleaning up failed: {left:#})")),
     }
@@ -272,8 +272,15 @@ impl Launched {
     pub(super) fn undo(self, error: anyhow::Error) -> anyhow::Error {
         let _ = sys::process::send_signal(&self.pidfd, libc::SIGKILL);
         let _ = sys::process::wait(self.pid());
-        undo(self.dir, &self.record, error)
+        undo(self.dir, &self.record, error, true)
     }
+}
+
+/// What there is so far, for its undoing.
+#[derive(Default)]
+struct Made {
+    child: Option<(OwnedFd, Channel)>,
+    cgroup: bool,
 }
 
 fn make(
@@ -283,7 +290,7 @@ fn make(
     prepared: &Prepared,
     attached: &mut Attached,
     waits: Waits,
-    made: &mut Option<(OwnedFd, Channel)>,
+    made: &mut Made,
 ) -> Result<()> {
     let default = oci::Linux::default();
     let linux = prepared.spec.linux.as_ref().unwrap_or(&default);
@@ -319,8 +326,9 @@ fn make(
     let mut cgroup = None;
     let mut born_in = None;
     if at_birth {
-        let made = cgroup.insert(cgroup::Cgroup::create(prepared.location.clone(), &wanted)?);
-        born_in = made.join_fds()?.unified_dir;
+        let created = cgroup.insert(cgroup::Cgroup::create(prepared.location.clone(), &wanted)?);
+        made.cgroup = true;
+        born_in = created.join_fds()?.unified_dir;
     }
 
     let hooks = spec.hooks.clone().unwrap_or_default();
@@ -365,8 +373,8 @@ fn make(
     };
     drop(theirs);
     let first = pid;
-    *made = Some((pidfd.try_clone().context("cannot duplicate a descriptor")?, ours));
-    let channel = &made.as_ref().context("just set")?.1;
+    made.child = Some((pidfd.try_clone().context("cannot duplicate a descriptor")?, ours));
+    let channel = &made.child.as_ref().context("just set")?.1;
     if pid_namespace.is_some() {
         let own = fs::File::open("/proc/self/ns/pid").context("cannot find our pid namespace")?;
         sys::namespace::setns(own, libc::CLONE_NEWPID).context("cannot leave the pid namespace")?;
@@ -403,15 +411,16 @@ fn make(
     }
     record.init = Some(ProcessIdentity::of(pid)?);
     if staged {
-        let channel = made.take().context("just set")?.1;
-        *made = Some((pidfd.try_clone().context("cannot duplicate a descriptor")?, channel));
+        let channel = made.child.take().context("just set")?.1;
+        made.child = Some((pidfd.try_clone().context("cannot duplicate a descriptor")?, channel));
     }
-    let channel = &made.as_ref().context("just set")?.1;
+    let channel = &made.child.as_ref().context("just set")?.1;
 
     let mut cgroup = match cgroup {
         Some(cgroup) => cgroup,
         None => cgroup::Cgroup::create(prepared.location.clone(), &wanted)?,
     };
+    made.cgroup = true;
     cgroup.apply(pid, &wanted)?;
     let join = if at_birth { cgroup::JoinFds::default() } else { cgroup.join_fds()? };
     channel.send(&Message::Cgroups(join.tasks))?;
@@ -507,9 +516,4 @@ fn fifo(dir: &Dir, name: &std::ffi::CStr) -> Result<OwnedFd> {
     // Open in both directions: opening never waits, and reading waits even while nobody
     // else has it open for writing.
     Ok(sys::fd::openat(&dir.fd, name, libc::O_RDWR | libc::O_NOFOLLOW, 0)?)
-}
-
-/// The absolute form of a path, for a record that outlives our working directory.
-pub(crate) fn c_path(path: &Path) -> Result<CString> {
-    CString::new(path.as_os_str().as_encoded_bytes()).context("a path holds a NUL byte")
 }

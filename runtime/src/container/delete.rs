@@ -37,7 +37,7 @@ pub(crate) fn delete(global: &Global, request: &Delete) -> Result<()> {
         _ if request.force => end(&record)?,
         status => bail!("cannot delete container {} that is not stopped: {status}", request.id),
     }
-    destroy(dir, &record)
+    destroy(dir, &record, true)
 }
 
 /// Kills the container's processes and waits until they have ended.
@@ -55,9 +55,10 @@ pub(super) fn end(record: &Record) -> Result<()> {
 
 /// Removes everything of a container whose first process has ended: what is left in its
 /// cgroup, the cgroup, its directory; then runs its poststop hooks.
-pub(super) fn destroy(dir: Dir, record: &Record) -> Result<()> {
+/// Without `own_cgroup` the cgroup is left alone: a failed create had not made it.
+pub(super) fn destroy(dir: Dir, record: &Record, own_cgroup: bool) -> Result<()> {
     let cgroup = Cgroup::open(&record.cgroup);
-    if !record.namespaces.contains(&NamespaceKind::Pid) {
+    if own_cgroup && !record.namespaces.contains(&NamespaceKind::Pid) {
         // Ends by itself where there is a pid namespace.
         match cgroup.kill_all(libc::SIGKILL) {
             Err(error) if !record.rootless => {
@@ -66,7 +67,9 @@ pub(super) fn destroy(dir: Dir, record: &Record) -> Result<()> {
             _ => {}
         }
     }
-    cgroup.destroy().context("unable to remove container's cgroup")?;
+    if own_cgroup {
+        cgroup.destroy()?;
+    }
     let poststop: Vec<oci::Hook> = match dir.spec() {
         Ok(spec) => spec.hooks.map(|hooks| hooks.poststop).unwrap_or_default(),
         // A create that was killed before it kept the configuration had run no hook.

@@ -217,12 +217,7 @@ fn become_process(
     )
 }
 
-fn supervise(
-    entering: &Entering<'_>,
-    pid: i32,
-    pidfd: &OwnedFd,
-    channel: &Channel,
-) -> Result<()> {
+fn supervise(entering: &Entering<'_>, pid: i32, pidfd: &OwnedFd, channel: &Channel) -> Result<()> {
     loop {
         match next(channel)? {
             Message::Listener(number) => {

@@ -53,7 +53,6 @@ pub(crate) enum Failure {
     NotExist,
     NotRunning,
     NotPaused,
-    StillRunning,
 }
 
 impl fmt::Display for Failure {
@@ -63,7 +62,6 @@ impl fmt::Display for Failure {
             Self::NotExist => "container does not exist",
             Self::NotRunning => "container not running",
             Self::NotPaused => "container not paused",
-            Self::StillRunning => "container still running",
         })
     }
 }

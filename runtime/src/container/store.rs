@@ -194,7 +194,7 @@ impl Dir {
     /// The configuration that the container was made from.
     pub(crate) fn spec(&self) -> Result<oci::Spec> {
         let content = self.read(SPEC)?.context("the container's configuration is missing")?;
-        serde_json::from_slice(&content).context("cannot understand the container's configuration")
+        crate::spec::parse(&content).context("cannot understand the container's configuration")
     }
 
     /// Removes the directory with all that is in it. Idempotent.

@@ -90,8 +90,15 @@ impl Channel {
     /// Waits for the next message; `None` is the end.
     pub(crate) fn receive(&self) -> Result<Option<Message>> {
         let mut buffer = [0; MAX_MESSAGE_BYTES];
-        let (n, fds) = sys::socket::receive(&self.0, &mut buffer)
-            .context("cannot read from the container's process")?;
+        let received = match sys::socket::receive(&self.0, &mut buffer) {
+            // The other side ended with a message of ours unread. The kernel says so once,
+            // and then gives what the other side had sent before.
+            Err(error) if error.errno() == libc::ECONNRESET => {
+                sys::socket::receive(&self.0, &mut buffer)
+            }
+            result => result,
+        };
+        let (n, fds) = received.context("cannot read from the container's process")?;
         let Some((tag, rest)) = buffer[..n].split_first() else { return Ok(None) };
         let number = rest.first_chunk().map_or(0, |bytes| i32::from_ne_bytes(*bytes));
         Ok(Some(match tag {

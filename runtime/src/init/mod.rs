@@ -242,7 +242,7 @@ pub(crate) fn become_root(privileged: bool) -> Result<()> {
     sys::process::set_uid(0).context("cannot become root in the user namespace")?;
     // Leaves the caller's groups behind; not permitted where setgroups is denied.
     match sys::process::set_groups(&[]) {
-        Err(error) if !(!privileged && error.errno() == libc::EPERM) => {
+        Err(error) if privileged || error.errno() != libc::EPERM => {
             Err(error).context("cannot drop the runtime's groups")
         }
         _ => Ok(()),

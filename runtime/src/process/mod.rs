@@ -123,7 +123,7 @@ pub(crate) fn plan(process: &oci::Process, linux: Option<&oci::Linux>) -> Result
         },
         personality: linux
             .and_then(|linux| linux.personality.as_ref())
-            .map(|personality| Personality::plan(personality, &mut warnings))
+            .map(Personality::plan)
             .transpose()?,
         memory_policy: linux
             .and_then(|linux| linux.memory_policy.as_ref())

@@ -1,6 +1,6 @@
 //! Scheduler, I/O priority, processor affinity, memory policy, personality.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use hull_runtime_sys as sys;
 use hull_specs_oci as oci;
 
@@ -289,14 +289,13 @@ pub(crate) enum Personality {
 }
 
 impl Personality {
-    /// The specification has no flags yet, so those given mean nothing to anybody.
-    pub(super) fn plan(configured: &oci::Personality, warnings: &mut Vec<String>) -> Result<Self> {
-        if !configured.flags.is_empty() {
-            warnings.push(format!(
-                "ignoring unsupported personality flags: {:?}, the specification has none",
-                configured.flags
-            ));
-        }
+    pub(super) fn plan(configured: &oci::Personality) -> Result<Self> {
+        // The specification has no flags yet.
+        ensure!(
+            configured.flags.is_empty(),
+            "unsupported personality flags {:?}: the specification has none",
+            configured.flags
+        );
         match configured.domain.as_str() {
             "LINUX" => Ok(Self::Linux),
             "LINUX32" => Ok(Self::Linux32),
@@ -431,18 +430,16 @@ mod tests {
 
     #[test]
     fn personalities_have_no_flags() {
-        let mut warnings = Vec::new();
-        let mut plan = |domain: &str, flags: &[&str]| {
+        let plan = |domain: &str, flags: &[&str]| {
             let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-            let configured = oci::Personality { domain: domain.to_owned(), flags };
-            Personality::plan(&configured, &mut warnings)
+            Personality::plan(&oci::Personality { domain: domain.to_owned(), flags })
         };
         assert_eq!(plan("LINUX", &[]).unwrap(), Personality::Linux);
-        assert_eq!(plan("LINUX32", &["X"]).unwrap(), Personality::Linux32);
+        assert_eq!(plan("LINUX32", &[]).unwrap(), Personality::Linux32);
         assert_eq!(plan("BSD", &[]).unwrap_err().to_string(), "invalid personality domain BSD");
         assert_eq!(
-            warnings,
-            [r#"ignoring unsupported personality flags: ["X"], the specification has none"#]
+            plan("LINUX", &["X"]).unwrap_err().to_string(),
+            "unsupported personality flags [\"X\"]: the specification has none"
         );
     }
 }

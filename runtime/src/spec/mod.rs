@@ -3,7 +3,7 @@
 mod sysctl;
 mod validate;
 
-use std::{fs::File, io::Read, path::Path};
+use std::{fs::OpenOptions, io::Read, os::unix::fs::OpenOptionsExt, path::Path};
 
 use anyhow::{Context, Result, bail};
 use hull_specs_oci as oci;
@@ -18,23 +18,35 @@ const MAX_SPEC_BYTES: u64 = 16 << 20;
 /// what they mean.
 pub(crate) fn read(path: &Path) -> Result<(Vec<u8>, oci::Spec)> {
     let content = read_bounded(path)?;
-    let spec = serde_json::from_slice(&content)
-        .with_context(|| format!("cannot understand {}", path.display()))?;
+    let spec = parse(&content).with_context(|| format!("cannot understand {}", path.display()))?;
     Ok((content, spec))
 }
 
 /// Reads the process object that `exec --process` names.
 pub(crate) fn read_process(path: &Path) -> Result<oci::Process> {
-    serde_json::from_slice(&read_bounded(path)?)
-        .with_context(|| format!("cannot understand {}", path.display()))
+    parse(&read_bounded(path)?).with_context(|| format!("cannot understand {}", path.display()))
+}
+
+/// Understands a document of the specification: one value, objects where it has objects.
+pub(crate) fn parse<T: serde::de::DeserializeOwned>(content: &[u8]) -> serde_json::Result<T> {
+    let mut reader = serde_json::Deserializer::from_slice(content);
+    let value = oci::deserialize(&mut reader)?;
+    reader.end()?;
+    Ok(value)
 }
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>> {
     let what = || format!("cannot read {}", path.display());
-    let file = File::open(path).map_err(lower).with_context(what)?;
+    // Opening a FIFO would wait for whoever writes to it.
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
+        .map_err(lower)
+        .with_context(what)?;
     let metadata = file.metadata().with_context(what)?;
-    if metadata.is_dir() {
-        bail!("{} is a directory", path.display());
+    if !metadata.is_file() {
+        bail!("{} is not a regular file", path.display());
     }
     let mut content = Vec::with_capacity(metadata.len().min(MAX_SPEC_BYTES) as usize + 1);
     file.take(MAX_SPEC_BYTES + 1).read_to_end(&mut content).with_context(what)?;

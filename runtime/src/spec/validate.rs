@@ -79,9 +79,6 @@ pub(crate) fn validate(spec: &Spec, facts: Facts) -> Result<Vec<String>> {
     }
     if let Some(hooks) = &spec.hooks {
         hooks::validate(hooks)?;
-        if !hooks.prestart.is_empty() {
-            warnings.push("prestart hooks are deprecated; use createRuntime".to_owned());
-        }
     }
     if let Some(rdt) = &linux.intel_rdt
         && (matches!(rdt.clos_id.as_str(), "." | "..")

@@ -303,13 +303,7 @@ pub fn limit(pid: i32, resource: u32) -> Result<(u64, u64)> {
     let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: a null new limit changes nothing; prlimit64 writes one rlimit64.
     let result = unsafe {
-        libc::syscall(
-            libc::SYS_prlimit64,
-            pid,
-            resource,
-            std::ptr::null::<u8>(),
-            &raw mut limit,
-        )
+        libc::syscall(libc::SYS_prlimit64, pid, resource, std::ptr::null::<u8>(), &raw mut limit)
     };
     check("getrlimit", result)?;
     Ok((limit.rlim_cur, limit.rlim_max))

@@ -15,12 +15,14 @@ mod id;
 mod linux;
 mod seccomp;
 mod state;
+mod strict;
 
 pub use config::*;
 pub use id::{ContainerId, InvalidId};
 pub use linux::*;
 pub use seccomp::*;
 pub use state::{ContainerProcessState, State, Status};
+pub use strict::deserialize;
 
 /// The newest version of the specification that these types describe.
 pub const VERSION: &str = "1.3.0";

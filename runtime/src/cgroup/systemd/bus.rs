@@ -98,14 +98,18 @@ impl Bus {
 
     /// The other side takes our identity from the socket; in a user namespace our own idea of
     /// our number would be wrong, so none is sent.
+    ///
+    /// `BEGIN` goes with the rest, before the answer, as systemd's own client has it: what
+    /// systemd receives in one piece with `BEGIN` it leaves lying until more arrives, and the
+    /// first call would be in that piece.
     fn authenticate(&mut self) -> Result<()> {
-        self.stream.write_all(b"\0AUTH EXTERNAL\r\nDATA\r\n")?;
+        self.stream.write_all(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")?;
         for expected in ["DATA", "OK"] {
             let line = self.line()?;
             let word = line.split(' ').next().unwrap_or_default();
             ensure!(word == expected, "D-Bus authentication failed: {line:?}");
         }
-        Ok(self.stream.write_all(b"BEGIN\r\n")?)
+        Ok(())
     }
 
     fn line(&mut self) -> Result<String> {
@@ -326,8 +330,8 @@ pub(super) mod tests {
             assert_eq!(nul, [0]);
             assert_eq!(peer.line().expect("reads"), "AUTH EXTERNAL");
             assert_eq!(peer.line().expect("reads"), "DATA");
-            peer.stream.write_all(b"DATA\r\nOK 0123\r\n").expect("writes");
             assert_eq!(peer.line().expect("reads"), "BEGIN");
+            peer.stream.write_all(b"DATA\r\nOK 0123\r\n").expect("writes");
             let mut calls = Vec::new();
             while let Ok(call) = peer.receive(Instant::now() + Duration::from_secs(5)) {
                 assert_eq!(call.destination.is_empty(), !daemon);

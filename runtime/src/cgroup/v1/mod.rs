@@ -46,6 +46,7 @@ pub(super) fn create(
                 if !tolerated && !named {
                     return Err(error);
                 }
+                made.undo(&place.dir);
             }
         }
     }
