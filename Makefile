@@ -4,54 +4,126 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-print-directory
+.NOTPARALLEL:
+CARGO ?= cargo
 PREFIX ?= /usr/local
 DESTDIR ?=
-CARGO ?= cargo
 
 # The binaries that ship are linked statically against musl: no loader, and none of
 # glibc's start-up, which asks the processor about itself some 80 times; in a virtual
-# machine that traps cpuid this is most of a short command's time. Where rustup can't
-# provide the target, glibc serves, linked statically too.
+# machine that traps cpuid this is most of a short command's time. Where the target is
+# neither installed nor to be had from rustup, glibc serves, linked statically too.
+# `make TARGET=...` decides. The question is asked once, and only where it matters.
 MUSL := x86_64-unknown-linux-musl
 GLIBC := x86_64-unknown-linux-gnu
-TARGET ?= $(shell rustup target add $(MUSL) >/dev/null 2>&1 && echo $(MUSL) || echo $(GLIBC))
+FIND_TARGET = if [ -d "$$(rustc --print target-libdir --target $(MUSL) 2>/dev/null)" ] || \
+	timeout 120 rustup target add $(MUSL) >/dev/null 2>&1; then echo $(MUSL); else echo $(GLIBC); fi
+ifndef TARGET
+TARGET = $(eval TARGET := $$(shell $$(FIND_TARGET)))$(TARGET)
+endif
 STATIC := -C target-feature=+crt-static -C relocation-model=static
-RELEASE := $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release
+RELEASE = $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release
 RUNTIME ?= $(abspath $(RELEASE)/hull-runtime)
 
-PACKAGES := acl apparmor busybox-static ca-certificates conmon containerd containernetworking-plugins \
-	cpio criu crun docker.io fuse-overlayfs gcc golang-github-containers-common iproute2 iptables jq \
-	libc6-dev mmdebstrap nftables podman procps runc skopeo uidmap umoci util-linux
+# What `--version` calls the commit. Empty outside a git repository.
+COMMIT = $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null)
+
+# Debian packages: to build, for the demo, for `make test`, for the virtual machine.
+BUILD_PACKAGES := gcc libc6-dev
+DEMO_PACKAGES := $(BUILD_PACKAGES) busybox-static jq mmdebstrap procps
+PACKAGES := $(DEMO_PACKAGES) acl ca-certificates conmon containerd \
+	containernetworking-plugins criu crun docker.io fuse-overlayfs \
+	golang-github-containers-common iproute2 iptables jq nftables podman runc skopeo \
+	uidmap umoci util-linux
+VM_PACKAGES := $(DEMO_PACKAGES) cpio e2fsprogs jq kmod qemu-system-x86 util-linux
+
+BIN = $(DESTDIR)$(PREFIX)/bin
+SHARE = $(DESTDIR)$(PREFIX)/share
+BASH_COMPLETION = $(SHARE)/bash-completion/completions/hull-runtime
+ZSH_COMPLETION = $(SHARE)/zsh/site-functions/_hull-runtime
+FISH_COMPLETION = $(SHARE)/fish/vendor_completions.d/hull-runtime.fish
+MAN = $(SHARE)/man/man8
 
 .PHONY: help
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 16
 
-.PHONY: build
-build: ## Build the release binaries
-	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust 1.95 or later" >&2; exit 1; }
-	RUSTFLAGS="$(STATIC)" $(CARGO) build --release --locked --target $(TARGET) -p hull-runtime
+.PHONY: demo
+demo: demo-deps build ## Run containers step by step, with each step explained (as root)
+	@HULL_RUNTIME=$(RUNTIME) bash integration/demo.sh
 
-.PHONY: deps
-deps: ## Install the Debian packages that demo and test use (services are not started)
-	@bash integration/deps.sh $(PACKAGES)
+.PHONY: test
+test: deps check unit build check-install integration ## Everything that must pass before a change lands (as root)
 
 .PHONY: check
-check: ## Formatting, lints, documentation, dependency rules
+check: ## Formatting, lints, documentation, the repository's own rules
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items --quiet
+	$(CARGO) run --locked --quiet -p hull-integration --bin tidy
 
 .PHONY: unit
 unit: ## Unit tests
 	$(CARGO) test --locked --workspace --lib --bins
 
 .PHONY: integration
-integration: build ## The suite against the built runtime (RUNTIME=runc for the reference)
-	HULL_RUNTIME="$(RUNTIME)" $(CARGO) test --locked -p hull-integration --test runtime
+integration: build ## The suite against the release binary, or RUNTIME=runc (as root)
+	HULL_RUNTIME=$(RUNTIME) $(CARGO) test --locked -p hull-integration --test runtime -- $(ARGS)
 
-.PHONY: test
-test: deps check unit build integration ## Everything that must pass before a change lands
+.PHONY: test-vm
+test-vm: build ## The suite in Debian's kernel, in QEMU: cgroup v2, AppArmor, systemd
+	@bash integration/deps.sh $(VM_PACKAGES)
+	suite=$$($(CARGO) test --locked --quiet -p hull-integration --test runtime --no-run --message-format=json \
+		| jq -r 'select(.executable and .target.name == "runtime").executable'); \
+	for boot in cgroupfs systemd; do \
+		$(CARGO) run --locked --quiet -p hull-integration --bin vm -- --boot $$boot \
+			--program $(RUNTIME) --env HULL_RUNTIME=$(RUNTIME) -- $$suite $(ARGS); \
+	done
+
+.PHONY: bench
+bench: build ## Measure against runc, crun, youki and the floor (as root; ARGS=--quick)
+	@bash integration/deps.sh $(BUILD_PACKAGES) busybox-static
+	$(CARGO) run --locked --release --quiet -p hull-integration --bin bench -- --hull $(RUNTIME) $(ARGS)
+
+.PHONY: build
+build: ## Build the release binary
+	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust 1.95 or later" >&2; exit 1; }
+	HULL_COMMIT="$(COMMIT)" RUSTFLAGS="$(STATIC)" \
+		$(CARGO) build --release --locked --target $(TARGET) -p hull-runtime
+
+.PHONY: install
+install: build ## Install binary, completions and manual pages below PREFIX (/usr/local)
+	install -D -m 755 $(RUNTIME) $(BIN)/hull-runtime
+	install -d $(dir $(BASH_COMPLETION)) $(dir $(ZSH_COMPLETION)) $(dir $(FISH_COMPLETION)) $(MAN)
+	$(RUNTIME) completion bash > $(BASH_COMPLETION)
+	$(RUNTIME) completion zsh > $(ZSH_COMPLETION)
+	$(RUNTIME) completion fish > $(FISH_COMPLETION)
+	$(RUNTIME) man --dir $(MAN)
+
+.PHONY: uninstall
+uninstall: ## Remove what install installed
+	rm -f $(BIN)/hull-runtime $(BASH_COMPLETION) $(ZSH_COMPLETION) $(FISH_COMPLETION)
+	rm -f $(MAN)/hull-runtime.8 $(MAN)/hull-runtime-*.8
+
+.PHONY: check-install
+check-install: build ## Install to a temporary directory, uninstall, and see that no file is left
+	@place=$$(mktemp -d); trap 'rm -r "$$place"' EXIT; \
+	$(MAKE) --silent install DESTDIR=$$place >/dev/null; \
+	"$$place$(PREFIX)/bin/hull-runtime" --version >/dev/null; \
+	count=$$(find "$$place" -type f -size +0 | wc -l); \
+	[ "$$count" -ge 20 ] || { echo "install made only $$count files" >&2; exit 1; }; \
+	$(MAKE) --silent uninstall DESTDIR=$$place; \
+	left=$$(find "$$place" -type f); \
+	[ -z "$$left" ] || { echo "uninstall left $$left" >&2; exit 1; }; \
+	echo "install and uninstall: $$count files, none left"
+
+.PHONY: deps
+deps: ## Install the Debian packages that test uses (services are not started)
+	@bash integration/deps.sh $(PACKAGES)
+
+.PHONY: demo-deps
+demo-deps:
+	@bash integration/deps.sh $(DEMO_PACKAGES)
 
 .PHONY: clean
 clean: ## Remove what was built
