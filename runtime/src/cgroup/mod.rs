@@ -24,6 +24,7 @@
 //! nix 0.25 beside current versions, and its writes go hierarchy by hierarchy through moving
 //! pids, which costs an RCU grace period each on v1.
 
+mod describe;
 mod devices;
 mod file;
 mod host;
@@ -50,6 +51,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 use hull_specs_oci as oci;
 
+pub(crate) use describe::{Description, describe};
 pub(crate) use devices::rules as device_rules;
 pub(crate) use host::{Host, Mode};
 pub(crate) use limit::ignored_fields;
@@ -366,6 +368,16 @@ fn create_v2(
     v2::set(location, resources, limits, access)
 }
 
+/// Whether a limit lives in a hybrid host's unified hierarchy.
+fn unified_resource(location: &Location, limits: &[Limit]) -> bool {
+    location.unified_hugetlb() && limits.iter().any(|l| l.controller == "hugetlb")
+}
+
+/// Whether the container joins the unified cgroup of a hybrid host.
+fn join_unified_too(location: &Location, limits: &[Limit]) -> bool {
+    unified_resource(location, limits) || systemd::is_running()
+}
+
 /// On a hybrid host: makes and joins the unified cgroup if something needs it. A resource may
 /// live there; and where systemd runs, it finds the processes of its units by it, so that
 /// stopping the caller's service would otherwise end its containers.
@@ -374,11 +386,9 @@ fn join_unified(
     made: &mut Made,
     limits: &[Limit],
 ) -> Result<Option<OwnedFd>> {
-    let resource = location.unified_hugetlb() && limits.iter().any(|l| l.controller == "hugetlb");
-    let Some(place) = &mut location.unified else { return Ok(None) };
-    if !resource && !systemd::is_running() {
-        return Ok(None);
-    }
+    let wanted = join_unified_too(location, limits);
+    let resource = unified_resource(location, limits);
+    let Some(place) = location.unified.as_mut().filter(|_| wanted) else { return Ok(None) };
     let file = v2::make(place, made, resource)
         .and_then(|_| Ok(file::open_write(&place.dir, "cgroup.procs")?));
     match file {

@@ -135,9 +135,15 @@ fn carry_out(parsed: &Parsed<'_>, global: &request::Global, action: Action) -> R
         }),
         Action::Spec { bundle, rootless } => example::write(&bundle, rootless),
         Action::Features => print(&output::features(&container::features())?),
-        Action::Checkpoint(_) | Action::Restore(_) | Action::Explain { .. } => {
-            bail!("this command is not built yet")
+        Action::Explain { bundle, json } => {
+            let explanation = container::explain(global, &bundle)?;
+            if json {
+                print(&output::json_pretty(&explanation)?)
+            } else {
+                print(explanation.to_string().as_bytes())
+            }
         }
+        Action::Checkpoint(_) | Action::Restore(_) => bail!("this command is not built yet"),
         Action::Completion(shell) => print(completion::script(&shell)?.as_bytes()),
         Action::Man { command: None, directory: Some(directory) } => man::write_all(&directory),
         Action::Man { directory: Some(_), .. } => bail!("--dir writes every page: name no command"),

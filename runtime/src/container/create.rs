@@ -187,7 +187,7 @@ pub(crate) fn plan(
 }
 
 /// Whether the runtime itself is in a user namespace that does not map every id.
-fn in_user_namespace() -> bool {
+pub(super) fn in_user_namespace() -> bool {
     fs::read_to_string("/proc/self/uid_map")
         .is_ok_and(|map| map.split_ascii_whitespace().ne(["0", "0", "4294967295"]))
 }
@@ -473,7 +473,7 @@ impl rootfs::UserNamespaces for IdMaps {
 
 /// The host's user who shall own the cgroup: the container's root, where the container has
 /// a user and a cgroup namespace of its own and mounts its cgroup writable.
-fn owner_of_cgroup(spec: &oci::Spec, linux: &oci::Linux) -> Option<u32> {
+pub(super) fn owner_of_cgroup(spec: &oci::Spec, linux: &oci::Linux) -> Option<u32> {
     let has = |kind| linux.namespaces.iter().any(|n| n.kind == kind && n.path.is_empty());
     if !has(NamespaceKind::Cgroup) || !has(NamespaceKind::User) {
         return None;

@@ -102,7 +102,7 @@ impl Plan {
 }
 
 /// One line, whatever a container's author put into it.
-fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     text.chars()
         .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
         .collect()

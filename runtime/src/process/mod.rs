@@ -33,7 +33,7 @@ use hull_runtime_sys as sys;
 use hull_specs_oci as oci;
 
 pub(crate) use capabilities::{known as known_capabilities, make_effective};
-pub(crate) use describe::Description;
+pub(crate) use describe::{Description, one_line};
 pub(crate) use diagnose::diagnose;
 pub(crate) use executable::find_executable;
 pub(crate) use scheduling::{MEMORY_FLAGS, MEMORY_MODES, reset_affinity};

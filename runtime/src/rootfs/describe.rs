@@ -1,10 +1,14 @@
 //! The plan in words, for `explain`.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+};
 
 use hull_runtime_sys::mount::Propagation;
 
 use super::{
+    devices::Device,
     options::Flags,
     plan::{Entry, Plan, Start},
     steps::{FlagChange, Mapping, Step},
@@ -51,6 +55,25 @@ impl Plan {
         let masked = self.seal.masked_paths.iter();
         lines.extend(masked.map(|path| format!("mask {}", path.display())));
         lines
+    }
+
+    /// The bind mounts: source on the host, and destination from the container's root.
+    pub(crate) fn binds(&self) -> impl Iterator<Item = (&Path, PathBuf)> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Bind(bind) => {
+                Some((bind.source.as_path(), Path::new("/").join(&bind.destination)))
+            }
+            _ => None,
+        })
+    }
+
+    /// The device files, one line each: `/dev/null c 1:3 0666 0:0`.
+    pub(crate) fn device_files(&self) -> Vec<String> {
+        let devices = self.steps.iter().filter_map(|step| match step {
+            Step::Dev(dev) => Some(&dev.devices),
+            _ => None,
+        });
+        devices.flatten().map(device_file).collect()
     }
 
     fn describe_step(&self, step: &Step) -> String {
@@ -111,6 +134,23 @@ impl Plan {
             }
         }
     }
+}
+
+fn device_file(device: &Device) -> String {
+    let kind = match device.mode & libc::S_IFMT {
+        libc::S_IFBLK => "b",
+        libc::S_IFIFO => "p",
+        _ => "c",
+    };
+    format!(
+        "/{} {kind} {}:{} {:04o} {}:{}",
+        device.path.display(),
+        libc::major(device.number),
+        libc::minor(device.number),
+        device.mode & 0o7777,
+        device.uid,
+        device.gid
+    )
 }
 
 fn propagation((propagation, recursive): (Propagation, bool)) -> String {

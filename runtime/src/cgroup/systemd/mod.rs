@@ -146,7 +146,7 @@ fn finish(
     Ok(())
 }
 
-fn rounded(resources: Option<&oci::Resources>) -> oci::Resources {
+pub(super) fn rounded(resources: Option<&oci::Resources>) -> oci::Resources {
     let mut resources = resources.cloned().unwrap_or_default();
     if let Some(cpu) = &mut resources.cpu {
         properties::round_quota(cpu);
