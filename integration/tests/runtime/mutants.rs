@@ -107,6 +107,11 @@ fn one(container: &Container, mutant: &Mutant, is_valid: bool) {
         let explained =
             container.invoke(&["explain", "--bundle"]).arg(container.bundle.dir()).run();
         ends_well(&explained, mutant);
+        if is_valid {
+            let summary = explained.summary();
+            assert_eq!(explained.code(), Some(0), "{}: {summary}", mutant.what);
+            assert!(!explained.text().is_empty(), "{}: explains nothing", mutant.what);
+        }
     }
     let created = container.create();
     ends_well(&created, mutant);
@@ -120,6 +125,10 @@ fn one(container: &Container, mutant: &Mutant, is_valid: bool) {
     let state = container.root().join(&container.id);
     assert!(!state.exists(), "{} is left after {}", state.display(), mutant.what);
 }
+
+/// A sentence may name what it is about, and a text of the input has up to some 5,000
+/// letters, each of which may have to be escaped.
+const SENTENCE_BYTES_MAX: usize = 32 << 10;
 
 /// Success in silence, or an exit code and one clean sentence.
 fn ends_well(output: &Output, mutant: &Mutant) {
@@ -137,5 +146,5 @@ fn ends_well(output: &Output, mutant: &Mutant) {
         !text.chars().any(|letter| letter.is_control()),
         "{what}: control characters: {text:?}"
     );
-    assert!(text.len() < 4096, "{what}: a sentence of {} bytes", text.len());
+    assert!(text.len() < SENTENCE_BYTES_MAX, "{what}: a sentence of {} bytes", text.len());
 }
