@@ -507,10 +507,7 @@ fn cgroup_mounts(prepared: &Prepared) -> rootfs::CgroupMounts {
 
 /// Sends a message; to a child that has ended, the reason that it gave is the error.
 fn tell(channel: &Channel, message: &Message) -> Result<()> {
-    channel.send(message).or_else(|error| match next(channel) {
-        Ok(_) => Err(error),
-        Err(reason) => Err(reason),
-    })
+    channel.send(message).map_err(|error| next(channel).err().unwrap_or(error))
 }
 
 /// The next message of a child that is still expected to say something.
