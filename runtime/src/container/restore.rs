@@ -65,7 +65,8 @@ pub(crate) fn restore(global: &Global, request: &Restore) -> Result<i32> {
     let (dir, lock) = Store::new(&global.root).create(&create.id)?;
     let mut record = create::record(create, &prepared);
     let mut own_cgroup = false;
-    let revived = revive(&dir, &mut record, &prepared, &mut plan, &mut attached, &mut own_cgroup);
+    let revived =
+        revive(&dir, &mut record, request, &prepared, &mut plan, &mut attached, &mut own_cgroup);
     let finished = revived.and_then(|(pid, pidfd)| {
         attached.finish(&pidfd, pid)?;
         Ok((pid, pidfd))
@@ -176,6 +177,7 @@ fn namespaces(
 fn revive(
     dir: &Dir,
     record: &mut Record,
+    request: &Restore,
     prepared: &Prepared,
     plan: &mut Plan,
     attached: &mut Attached,
@@ -201,11 +203,15 @@ fn revive(
     let root = fs::canonicalize(&root).context("cannot find the container's directory")?;
     plan.options.root = utf8(&root)?;
     let streams = if prepared.process.terminal { Streams::Null } else { Streams::Ours };
-    let session = in_own_mount_namespace(|| {
+    let (session, images) = in_own_mount_namespace(|| {
         mount_root(&prepared.rootfs, &root)?;
+        // Opened again: CRIU mounts beneath its working directory, which therefore must be
+        // one of its own namespace.
+        let images = Images::find(&request.criu)?;
         let passed: Vec<BorrowedFd<'_>> = plan.passed.iter().map(AsFd::as_fd).collect();
-        Session::start(streams, &passed)
+        Ok((Session::start(streams, &passed)?, images))
     })?;
+    images.lend(&mut plan.options);
     // What it restores is born in its cgroups.
     let pid = session.pid()?;
     cgroup.adopt(pid, &wanted)?;
