@@ -91,6 +91,13 @@ impl Prepared {
 pub(super) fn prepare(global: &Global, request: &Create) -> Result<Prepared> {
     let (content, spec) = spec::read(&request.bundle.join("config.json"))?;
     let plan = plan(global, &request.bundle, &request.id, &spec, request.no_pivot)?;
+    let root = fs::metadata(&plan.rootfs.root).map_err(|error| {
+        let errno = error.raw_os_error().unwrap_or(libc::EIO);
+        anyhow!(sys::Error::new("stat", errno).on(plan.rootfs.root.display()))
+    });
+    if !root.context("invalid rootfs")?.is_dir() {
+        bail!("invalid rootfs: {} is not a directory", plan.rootfs.root.display());
+    }
     let process = spec.process.as_ref().context("process property must not be empty")?;
     let mut process = process::plan(process, spec.linux.as_ref())?;
     process.check_host()?;
@@ -175,13 +182,6 @@ pub(crate) fn plan(
     )?;
     let facts = rootfs::Facts::observe(!privileged, no_pivot)?;
     let rootfs = rootfs::plan(spec, bundle, facts)?;
-    let root = fs::metadata(&rootfs.root).map_err(|error| {
-        let errno = error.raw_os_error().unwrap_or(libc::EIO);
-        anyhow!(sys::Error::new("stat", errno).on(rootfs.root.display()))
-    });
-    if !root.context("invalid rootfs")?.is_dir() {
-        bail!("invalid rootfs: {} is not a directory", rootfs.root.display());
-    }
     let seccomp = linux.seccomp.as_ref().map(seccomp::compile).transpose()?;
     Ok(Plans { rootfs, namespaces, seccomp, host, location, rootless, warnings })
 }
