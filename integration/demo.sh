@@ -81,7 +81,7 @@ configure '.process.terminal = false | .process.args = ["count"] | .hostname = "
 say "runc's starting point, changed: no terminal, a program that counts, a host name"
 
 title "What would happen, before anything does"
-works explain --bundle "$work/busybox"
+lines=30 works explain --bundle "$work/busybox"
 holds 'count'
 say "the namespaces, mounts, capabilities, limits and filter that create would make"
 
