@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use hull_runtime_sys as sys;
 use hull_specs_oci::{self as oci, NamespaceKind, Status};
 
-use super::{Dir, Failure, Record, Store, hook_state, kill, status};
+use super::{Dir, Failure, Record, Store, hook_state, kill, record::Phase, status};
 use crate::{
     cgroup::Cgroup,
     hooks, log,
@@ -64,8 +64,15 @@ pub(super) fn destroy(
     spec: Option<&oci::Spec>,
 ) -> Result<()> {
     let cgroup = Cgroup::open(&record.cgroup);
-    if own_cgroup && !record.namespaces.contains(&NamespaceKind::Pid) {
+    // An unfinished create had one process, which ended with it. Whoever else is in the
+    // cgroup was there before.
+    let finished = record.phase == Phase::Created;
+    if own_cgroup
+        && finished
         // Ends by itself where there is a pid namespace.
+        && !record.namespaces.contains(&NamespaceKind::Pid)
+        && cgroup.exists()
+    {
         match cgroup.kill_all(libc::SIGKILL) {
             Err(error) if !record.rootless => {
                 return Err(error).context("unable to kill the container's processes");
@@ -74,7 +81,10 @@ pub(super) fn destroy(
         }
     }
     if own_cgroup {
-        cgroup.destroy()?;
+        match cgroup.destroy() {
+            Err(error) if !finished => log::warning(format!("{error:#}")),
+            result => result?,
+        }
     }
     let kept = match spec {
         Some(_) => None,
