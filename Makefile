@@ -53,7 +53,7 @@ demo: demo-deps build ## Run containers step by step, with each step explained (
 	@HULL_RUNTIME=$(RUNTIME) bash integration/demo.sh
 
 .PHONY: test
-test: deps check unit build check-install integration ## Everything that must pass before a change lands (as root)
+test: deps check unit build check-install integration strangers ## Everything that must pass before a change lands (as root)
 
 .PHONY: check
 check: ## Formatting, lints, documentation, the repository's own rules
@@ -69,6 +69,10 @@ unit: ## Unit tests
 .PHONY: integration
 integration: build ## The suite against the release binary, or RUNTIME=runc (as root)
 	HULL_RUNTIME=$(RUNTIME) $(CARGO) test --locked -p hull-integration --test runtime -- $(ARGS)
+
+.PHONY: strangers
+strangers: build ## podman, containerd and dockerd on the release binary, or RUNTIME=runc (as root)
+	HULL_RUNTIME=$(RUNTIME) $(CARGO) test --locked -p hull-integration --test strangers -- $(ARGS)
 
 .PHONY: test-vm
 test-vm: build ## The suite in Debian's kernel, in QEMU: cgroup v2, AppArmor, systemd

@@ -347,6 +347,20 @@ impl Output {
         output
     }
 
+    /// Fails the test unless standard output is this, white space at the ends aside.
+    #[track_caller]
+    pub fn says(self, text: &str) -> Self {
+        assert_eq!(self.text(), text, "{}", self.transcript());
+        self
+    }
+
+    /// Fails the test unless standard error has these words.
+    #[track_caller]
+    pub fn stderr_says(self, words: &str) -> Self {
+        assert!(self.stderr.contains(words), "no {words:?} in {}", self.transcript());
+        self
+    }
+
     /// The lines on standard error that are not warnings.
     pub fn complaints(&self) -> Vec<&str> {
         let lines = self.stderr.trim_end_matches('\n').lines();
@@ -356,6 +370,11 @@ impl Output {
     /// Standard output without the white space at its ends.
     pub fn text(&self) -> &str {
         self.stdout.trim()
+    }
+
+    /// The lines of standard output, without the white space at their ends.
+    pub fn lines(&self) -> Vec<&str> {
+        self.text().lines().map(str::trim).collect()
     }
 
     /// Standard output as JSON.

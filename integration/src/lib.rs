@@ -15,6 +15,7 @@ mod bundle;
 pub mod cgroup;
 mod console;
 mod container;
+pub mod engine;
 mod gate;
 mod invocation;
 pub mod mutation;

@@ -5,21 +5,26 @@ use std::time::{Duration, Instant};
 
 /// Waits until `condition` gives a value; panics, naming `what`, at the deadline.
 #[track_caller]
-pub fn wait_for<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + limit;
-    let mut pause = Duration::from_millis(1);
-    loop {
-        if let Some(value) = condition() {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "{what}: did not happen within {limit:?}");
-        thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(20));
-    }
+pub fn wait_for<T>(what: &str, limit: Duration, condition: impl FnMut() -> Option<T>) -> T {
+    poll(limit, condition).unwrap_or_else(|| panic!("{what}: did not happen within {limit:?}"))
 }
 
 /// Waits until `condition` holds.
 #[track_caller]
 pub fn wait_until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
     wait_for(what, limit, || condition().then_some(()));
+}
+
+/// Asks for a value again and again, until there is one or the time is over.
+pub(crate) fn poll<T>(limit: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + limit;
+    let mut pause = Duration::from_millis(1);
+    loop {
+        let value = condition();
+        if value.is_some() || Instant::now() >= deadline {
+            return value;
+        }
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
 }

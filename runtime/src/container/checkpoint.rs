@@ -117,7 +117,7 @@ fn remove(held: Held, pidfd: &OwnedFd, paused: bool) -> Result<()> {
     if !sys::process::wait_readable(pidfd, END_TIMEOUT_MS)? {
         bail!("container init still running");
     }
-    delete::destroy(held.dir, &held.record, true)
+    delete::destroy(held.dir, &held.record, true, None)
 }
 
 /// As under runc: it may work, and nobody has tried.

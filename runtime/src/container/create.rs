@@ -54,7 +54,8 @@ pub(super) struct Launched {
     pub(super) pidfd: OwnedFd,
     pub(super) channel: Channel,
     pub(super) attached: Attached,
-    _lock: Lock,
+    /// Until the container may be changed by others.
+    lock: Option<Lock>,
 }
 
 /// Creates a container; its process waits for `start`.
@@ -226,7 +227,7 @@ pub(super) fn launch(
     let result = make(&dir, &mut record, request, prepared, &mut attached, waits, &mut made);
     let error = match (result, made.child) {
         (Ok(()), Some((pidfd, channel))) => {
-            return Ok(Launched { dir, record, pidfd, channel, attached, _lock: lock });
+            return Ok(Launched { dir, record, pidfd, channel, attached, lock: Some(lock) });
         }
         (Ok(()), None) => anyhow!("the container's process was not made"),
         (Err(error), child) => {
@@ -274,7 +275,7 @@ pub(super) fn undo(
     error: anyhow::Error,
     own_cgroup: bool,
 ) -> anyhow::Error {
-    match delete::destroy(dir, record, own_cgroup) {
+    match delete::destroy(dir, record, own_cgroup, None) {
         Ok(_) => error,
         Err(left) => error.context(format!("(and cleaning up failed: {left:#})")),
     }
@@ -283,6 +284,11 @@ pub(super) fn undo(
 impl Launched {
     pub(super) fn pid(&self) -> i32 {
         self.record.init.as_ref().map_or(0, |init| init.pid)
+    }
+
+    /// Lets others change the container, which is complete.
+    pub(super) fn release(&mut self) {
+        self.lock = None;
     }
 
     pub(super) fn into_parts(self) -> (Dir, Record) {
@@ -317,9 +323,6 @@ fn make(
     let linux = prepared.spec.linux.as_ref().unwrap_or(&default);
     let spec = &prepared.spec;
     let namespaces = &prepared.namespaces;
-    dir.save_spec(&prepared.content)?;
-    dir.save(record)?;
-
     // What the child needs from outside, opened while we are still outside.
     let start = match waits {
         Waits::ForUs => Start::Told,
@@ -347,6 +350,7 @@ fn make(
     let mut cgroup = None;
     let mut born_in = None;
     if at_birth {
+        remember(dir, record, prepared)?;
         let created = cgroup.insert(cgroup::Cgroup::create(prepared.location.clone(), &wanted)?);
         made.cgroup = true;
         born_in = created.join_fds()?.unified_dir;
@@ -393,6 +397,7 @@ fn make(
         sys::namespace::Clone::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop(theirs);
+    process::place_elsewhere(pid);
     let first = pid;
     made.child = Some((pidfd.try_clone().context("cannot duplicate a descriptor")?, ours));
     let channel = &made.child.as_ref().context("just set")?.1;
@@ -439,7 +444,10 @@ fn make(
 
     let mut cgroup = match cgroup {
         Some(cgroup) => cgroup,
-        None => cgroup::Cgroup::create(prepared.location.clone(), &wanted)?,
+        None => {
+            remember(dir, record, prepared)?;
+            cgroup::Cgroup::create(prepared.location.clone(), &wanted)?
+        }
     };
     made.cgroup = true;
     cgroup.apply(pid, &wanted)?;
@@ -469,6 +477,12 @@ fn make(
         }
     }
     record.phase = Phase::Created;
+    dir.save(record)
+}
+
+/// Writes down what `delete` needs if this runtime is killed from here on.
+fn remember(dir: &Dir, record: &Record, prepared: &Prepared) -> Result<()> {
+    dir.save_spec(&prepared.content)?;
     dir.save(record)
 }
 

@@ -87,11 +87,10 @@ pub(crate) fn restore(global: &Global, request: &Restore) -> Result<i32> {
     if request.run.keep {
         return code;
     }
-    let _lock = dir.lock()?;
     if code.is_err() {
         delete::end(&record)?;
     }
-    delete::destroy(dir, &record, true)?;
+    delete::destroy_ended(dir, &record, Some(&prepared.spec))?;
     code
 }
 

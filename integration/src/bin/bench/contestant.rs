@@ -155,3 +155,9 @@ impl Contestant {
         }
     }
 }
+
+impl Drop for Contestant {
+    fn drop(&mut self) {
+        self.clean_up();
+    }
+}

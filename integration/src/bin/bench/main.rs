@@ -15,6 +15,7 @@ mod report;
 mod stage;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -97,7 +98,17 @@ const WORKS: &[Work] = &[
     },
 ];
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match perform() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform() -> Result<()> {
     let Some(options) = parse(std::env::args().skip(1))? else {
         println!("{USAGE}");
         return Ok(());
@@ -148,7 +159,6 @@ fn measure(
                 contestant.delete(&contestant.id(0))?;
             }
             if let Some((step, status)) = cost.failed {
-                contestant.clean_up();
                 bail!("{}: {:?} ended with status {status}", contestant.name, steps[step - 1]);
             }
             if round >= 2 {

@@ -39,6 +39,8 @@ impl Payload {
         payload.write("payload/vm/start", START, 0o755)?;
         payload.write("payload/vm/run", RUN, 0o755)?;
         payload.write("payload/vm/hull-vm.apparmor", PROFILE, 0o644)?;
+        // The parser complains where it has no settings.
+        payload.write("payload/etc/apparmor/parser.conf", "", 0o644)?;
         Ok(payload)
     }
 

@@ -1,0 +1,187 @@
+//! dockerd with a containerd of its own, and the docker command line to talk to it.
+
+use super::containerd::{self, runtime_states};
+use super::daemon::Daemon;
+use super::site::{attempt, report};
+use super::{Site, Terminal, busybox_archive, command, runtime_path, stock};
+use crate::{Invocation, Output, note};
+
+/// The name under which dockerd is given the runtime.
+pub const RUNTIME_NAME: &str = "under-test";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Network {
+    None,
+    Bridge,
+}
+
+/// A dockerd of the test's own, with the image `busybox`.
+#[derive(Debug)]
+pub struct Docker {
+    site: Site,
+    network: Network,
+    containerd: Daemon,
+    daemon: Option<Daemon>,
+    words: Vec<String>,
+}
+
+impl Docker {
+    /// Starts one whose containers have no network.
+    pub fn start() -> Self {
+        Self::start_as(Network::None)
+    }
+
+    /// Starts one with dockerd's own bridge, in a network namespace that goes with it.
+    pub fn start_with_bridge() -> Self {
+        Self::start_as(Network::Bridge)
+    }
+
+    fn start_as(network: Network) -> Self {
+        let site = Site::new();
+        let containerd = containerd::start_daemon(&site);
+        let words = vec![
+            stock("docker"),
+            "--config".to_owned(),
+            site.make("client"),
+            "--host".to_owned(),
+            format!("unix://{}", socket(&site)),
+        ];
+        let daemon = start_daemon(&site, network);
+        let docker = Self { site, network, containerd, daemon: Some(daemon), words };
+        docker.run(&["import", busybox_archive(), "busybox"]).ok();
+        docker
+    }
+
+    /// The private places.
+    pub fn site(&self) -> &Site {
+        &self.site
+    }
+
+    /// Kills dockerd and starts it again; containerd and the containers live on.
+    pub fn crash_and_restart(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.crash();
+        }
+        let _ = std::fs::remove_file(self.site.path("docker.pid"));
+        self.daemon = Some(start_daemon(&self.site, self.network));
+    }
+
+    /// A command of docker, as words.
+    pub fn words(&self, args: &[&str]) -> Vec<String> {
+        let mut words = self.words.clone();
+        words.extend(args.iter().map(|&word| word.to_owned()));
+        words
+    }
+
+    /// A command of docker, not yet run.
+    pub fn call(&self, args: &[&str]) -> Invocation {
+        command(&self.words(args))
+    }
+
+    /// Runs a command of docker.
+    #[track_caller]
+    pub fn run(&self, args: &[&str]) -> Output {
+        self.call(args).run()
+    }
+
+    /// Runs a line of shell in a new busybox container, and removes it.
+    #[track_caller]
+    pub fn shell(&self, options: &[&str], script: &str) -> Output {
+        let mut args = vec!["run", "--rm"];
+        args.extend(options);
+        args.extend(["busybox", "sh", "-c", script]);
+        self.run(&args)
+    }
+
+    /// Starts a line of shell in a new busybox container, and leaves it there.
+    #[track_caller]
+    pub fn detach(&self, name: &str, options: &[&str], script: &str) {
+        let mut args = vec!["run", "--detach", "--name", name];
+        args.extend(options);
+        args.extend(["busybox", "sh", "-c", script]);
+        self.run(&args).ok();
+    }
+
+    /// Runs a command of docker on a terminal.
+    #[track_caller]
+    pub fn terminal(&self, args: &[&str]) -> Terminal {
+        Terminal::start(&self.words(args))
+    }
+
+    /// What `inspect` says with a format.
+    #[track_caller]
+    pub fn inspect(&self, name: &str, format: &str) -> String {
+        self.run(&["inspect", "--format", format, name]).ok().text().to_owned()
+    }
+
+    /// Where the runtime keeps its state, under a directory for containerd's namespace.
+    pub fn runtime_root(&self) -> String {
+        // dockerd has one for all runtimes, whatever their names are.
+        self.site.path("exec/runtime-runc")
+    }
+}
+
+fn socket(site: &Site) -> String {
+    site.path("docker.sock")
+}
+
+fn start_daemon(site: &Site, network: Network) -> Daemon {
+    stock("docker-init");
+    let mut configuration = serde_json::json!({
+        "data-root": site.make("data"),
+        "exec-root": site.make("exec"),
+        "pidfile": site.path("docker.pid"),
+        "hosts": [format!("unix://{}", socket(site))],
+        "containerd": containerd::socket(site),
+        "runtimes": { RUNTIME_NAME: { "path": runtime_path() } },
+        "default-runtime": RUNTIME_NAME,
+        "cgroup-parent": site.cgroup(),
+        "iptables": network == Network::Bridge,
+        "ip6tables": false,
+        "ip-forward": false,
+        "ip-masq": false,
+        "userland-proxy": false,
+        "storage-driver": "overlay2",
+        "live-restore": true,
+        // Its default is below /etc.
+        "deprecated-key-path": site.path("key.json"),
+    });
+    let mut words = Vec::new();
+    match network {
+        Network::None => configuration["bridge"] = "none".into(),
+        Network::Bridge => {
+            // What it does to links, routes and filters is done to nobody else's.
+            stock("iptables");
+            let script = format!("{} link set lo up; exec \"$@\"", stock("ip"));
+            let shell = ["--net", "sh", "-c", &script, "sh"].map(str::to_owned);
+            words.push(stock("unshare"));
+            words.extend(shell);
+        }
+    }
+    let configuration = site.write("daemon.json", &configuration.to_string());
+    words.extend([stock("dockerd"), "--config-file".to_owned(), configuration]);
+    Daemon::start(&words, &site.path("docker.log"), &socket(site))
+}
+
+impl Drop for Docker {
+    fn drop(&mut self) {
+        let mut left = Vec::new();
+        attempt(&mut left, || {
+            for id in self.run(&["ps", "--all", "--quiet"]).ok().lines() {
+                self.run(&["rm", "--force", "--volumes", id]).ok();
+            }
+        });
+        left.extend(runtime_states(&self.runtime_root()));
+        if let Some(mut daemon) = self.daemon.take() {
+            if std::thread::panicking() {
+                note(&format!("dockerd says:\n{}", daemon.tail()));
+            }
+            left.extend(daemon.stop());
+        }
+        left.extend(self.containerd.stop());
+        // The network namespace of containers without a network, and with live-restore
+        // the bind mount of the data directory on itself, outlive dockerd.
+        left.extend(self.site.clear(&["exec/netns/default", "data"], |_| false));
+        report("docker", &left);
+    }
+}

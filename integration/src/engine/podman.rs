@@ -1,0 +1,175 @@
+//! podman on a store of its own.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::site::{attempt, report};
+use super::{Site, Terminal, busybox_archive, command, runtime_path, stock};
+use crate::wait::poll;
+use crate::{Invocation, Output};
+
+/// podman, with the image `busybox`, and no network unless a test asks for one.
+#[derive(Debug)]
+pub struct Podman {
+    site: Site,
+    words: Vec<String>,
+}
+
+/// How long podman may disagree with itself.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+impl Podman {
+    /// A store with the image.
+    pub fn new() -> Self {
+        Self::with_configuration("")
+    }
+
+    /// A store, and lines for the `engine` table of containers.conf.
+    pub fn with_configuration(engine: &str) -> Self {
+        let site = Site::new();
+        // Locks in shared memory would be those of the machine's own podman. Its
+        // built-in limits are above the hard limits of some machines.
+        let configuration = format!(
+            "[containers]\n\
+             netns = \"none\"\n\
+             default_ulimits = [\"nofile=1024:1024\", \"nproc=1000:1000\"]\n\
+             [engine]\n\
+             lock_type = \"file\"\n\
+             volume_path = \"{volumes}\"\n\
+             infra_image = \"localhost/busybox\"\n\
+             {engine}\n",
+            volumes = site.make("volumes"),
+        );
+        let configuration = site.write("containers.conf", &configuration);
+        stock("conmon");
+        let mut words = vec![
+            stock("env"),
+            "--unset=XDG_RUNTIME_DIR".to_owned(),
+            format!("CONTAINERS_CONF={configuration}"),
+            stock("podman"),
+        ];
+        for (option, value) in [
+            ("--root", site.make("root")),
+            ("--runroot", site.make("run")),
+            ("--tmpdir", site.make("tmp")),
+            ("--network-config-dir", site.make("networks")),
+            ("--storage-driver", "overlay".to_owned()),
+            ("--runtime", runtime_path().to_owned()),
+            ("--cgroup-manager", "cgroupfs".to_owned()),
+            ("--events-backend", "file".to_owned()),
+        ] {
+            words.extend([option.to_owned(), value]);
+        }
+        let podman = Self { site, words };
+        podman.run(&["import", busybox_archive(), "localhost/busybox"]).ok();
+        podman
+    }
+
+    /// The private places.
+    pub fn site(&self) -> &Site {
+        &self.site
+    }
+
+    /// A command of podman, as words.
+    pub fn words(&self, args: &[&str]) -> Vec<String> {
+        let mut words = self.words.clone();
+        words.extend(args.iter().map(|&word| word.to_owned()));
+        // What makes a container is told where its cgroup goes.
+        let cgroup = ["--cgroup-parent".to_owned(), self.site.cgroup()];
+        match args {
+            ["run" | "create", ..] => splice(&mut words, self.words.len() + 1, cgroup),
+            ["pod", "create", ..] => splice(&mut words, self.words.len() + 2, cgroup),
+            _ => {}
+        }
+        words
+    }
+
+    /// A command of podman, not yet run.
+    pub fn call(&self, args: &[&str]) -> Invocation {
+        // conmon tells of a memory kill by a file in the directory it was started in.
+        command(&self.words(args)).cwd(self.site.directory())
+    }
+
+    /// Runs a command of podman.
+    #[track_caller]
+    pub fn run(&self, args: &[&str]) -> Output {
+        self.call(args).run()
+    }
+
+    /// Runs a line of shell in a new busybox container, and removes it.
+    #[track_caller]
+    pub fn shell(&self, options: &[&str], script: &str) -> Output {
+        let mut args = vec!["run", "--rm"];
+        args.extend(options);
+        args.extend(["busybox", "sh", "-c", script]);
+        self.run(&args)
+    }
+
+    /// Starts a line of shell in a new busybox container, and leaves it there.
+    #[track_caller]
+    pub fn detach(&self, name: &str, options: &[&str], script: &str) {
+        let mut args = vec!["run", "--detach", "--name", name];
+        args.extend(options);
+        args.extend(["busybox", "sh", "-c", script]);
+        self.run(&args).ok();
+    }
+
+    /// Runs a command of podman on a terminal.
+    #[track_caller]
+    pub fn terminal(&self, args: &[&str]) -> Terminal {
+        Terminal::start(&self.words(args))
+    }
+
+    /// What `inspect` says with a format.
+    #[track_caller]
+    pub fn inspect(&self, name: &str, format: &str) -> String {
+        self.run(&["inspect", "--format", format, name]).ok().text().to_owned()
+    }
+
+    /// Bundles of this store that the runtime still knows: podman 4.3 leaves the
+    /// runtime's root at its default, where those of others are too.
+    fn known_to_the_runtime(&self) -> Vec<String> {
+        let list = command(&[runtime_path(), "list", "--format", "json"]).run();
+        let containers: Value = serde_json::from_str(&list.stdout).unwrap_or_default();
+        let own = self.site.directory().to_string_lossy();
+        let bundle = |container: &Value| container["bundle"].as_str().map(str::to_owned);
+        containers
+            .as_array()
+            .map(|all| {
+                all.iter().filter_map(bundle).filter(|path| path.starts_with(&*own)).collect()
+            })
+            .unwrap_or_default()
+    }
+}
+
+fn splice(words: &mut Vec<String>, at: usize, more: [String; 2]) {
+    words.splice(at..at, more);
+}
+
+impl Default for Podman {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Podman {
+    fn drop(&mut self) {
+        let mut left = Vec::new();
+        for args in [
+            &["pod", "rm", "--all", "--force", "--time=0"][..],
+            &["rm", "--all", "--force", "--time=0", "--volumes"],
+        ] {
+            // The cleaning up that conmon started may have the container at this moment.
+            let again = || (self.run(args).code() == Some(0)).then_some(());
+            attempt(&mut left, || poll(PATIENCE, again).expect("podman removes what it made"));
+        }
+        let known = attempt(&mut left, || self.known_to_the_runtime()).unwrap_or_default();
+        left.extend(known.into_iter().map(|path| format!("state of {path}")));
+        // Of a pod's own cgroup it forgets the hierarchies without a controller; conmon's
+        // has no owner.
+        let habitual = |name: &str| !name.starts_with("libpod-");
+        left.extend(self.site.clear(&["root/overlay"], habitual));
+        report("podman", &left);
+    }
+}

@@ -1,0 +1,42 @@
+//! Where Debian's packages put the programs that the tests start.
+
+use std::path::Path;
+
+/// Program and the package that has it.
+const PACKAGES: &[(&str, &str)] = &[
+    ("busybox", "busybox-static"),
+    ("conmon", "conmon"),
+    ("containerd", "containerd"),
+    ("containerd-shim-runc-v2", "containerd"),
+    ("criu", "criu"),
+    ("ctr", "containerd"),
+    ("docker", "docker.io"),
+    ("docker-init", "docker.io"),
+    ("dockerd", "docker.io"),
+    ("env", "coreutils"),
+    ("ip", "iproute2"),
+    ("iptables", "iptables"),
+    ("mmdebstrap", "mmdebstrap"),
+    ("podman", "podman"),
+    ("setsid", "util-linux"),
+    ("skopeo", "skopeo"),
+    ("stty", "coreutils"),
+    ("tar", "tar"),
+    ("umoci", "umoci"),
+    ("unshare", "util-linux"),
+];
+
+/// The program of a Debian package, whatever else PATH has under its name. The test
+/// fails, naming the package, when it is missing.
+#[track_caller]
+pub fn stock(name: &str) -> String {
+    let (_, package) = PACKAGES
+        .iter()
+        .find(|(program, _)| *program == name)
+        .unwrap_or_else(|| panic!("no package is known to have {name}"));
+    ["/usr/bin", "/usr/sbin", "/bin", "/sbin"]
+        .iter()
+        .map(|directory| format!("{directory}/{name}"))
+        .find(|path| Path::new(path).is_file())
+        .unwrap_or_else(|| panic!("{name} is missing: install the Debian package {package}"))
+}

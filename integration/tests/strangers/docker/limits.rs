@@ -1,0 +1,115 @@
+//! What a container may use, before and after an update.
+
+use hull_integration::engine::{Docker, SLEEPER};
+use hull_integration::tests;
+
+use crate::seen::{limit, unified};
+
+tests![
+    limits_are_written_to_the_cgroup,
+    a_memory_kill_is_reported,
+    limits_are_updated_while_the_container_runs,
+    process_limits_are_set,
+    devices_are_there_and_nothing_else_is,
+];
+
+fn limits_are_written_to_the_cgroup() {
+    let docker = Docker::start();
+    docker.shell(&["--memory", "64m"], &limit("memory")).ok().says("67108864");
+    docker.shell(&["--pids-limit", "77"], &limit("pids")).ok().says("77");
+    docker.shell(&["--cpus", "0.5"], &limit("quota")).ok().says("50000");
+    docker.shell(&["--cpuset-cpus", "0"], &limit("cpus")).ok().says("0");
+    let script = "for i in 1 2 3 4 5 6 7 8; do sleep 1 & done; wait";
+    docker.shell(&["--pids-limit", "5"], script).exits(2).stderr_says("can't fork");
+}
+
+fn a_memory_kill_is_reported() {
+    let docker = Docker::start();
+    let run = |name: &str, memory: &str, script: &str| {
+        let options = [
+            "run",
+            "--name",
+            name,
+            "--memory",
+            memory,
+            "--memory-swap",
+            memory,
+            "busybox",
+            "sh",
+            "-c",
+            script,
+        ];
+        docker.run(&options)
+    };
+    let greedy = "dd if=/dev/zero of=/dev/null bs=100M count=1; echo $?; sleep 1";
+    run("child", "32m", greedy).ok().says("137");
+    assert_eq!(docker.inspect("child", "{{.State.OOMKilled}} {{.State.ExitCode}}"), "true 0");
+    run("init", "32m", "exec dd if=/dev/zero of=/dev/null bs=100M count=1").exits(137);
+    assert_eq!(docker.inspect("init", "{{.State.OOMKilled}} {{.State.ExitCode}}"), "true 137");
+    run("modest", "320m", greedy).ok().says("0");
+    assert_eq!(docker.inspect("modest", "{{.State.OOMKilled}}"), "false");
+}
+
+fn limits_are_updated_while_the_container_runs() {
+    let docker = Docker::start();
+    docker.detach("one", &["--memory", "64m", "--memory-swap", "64m"], SLEEPER);
+    let update = [
+        "update",
+        "--memory",
+        "96m",
+        "--memory-swap",
+        "96m",
+        "--pids-limit",
+        "44",
+        "--cpu-period",
+        "100000",
+        "--cpu-quota",
+        "25000",
+        "--cpuset-cpus",
+        "1",
+        "one",
+    ];
+    docker.run(&update).ok();
+    let exec = |name: &str| docker.run(&["exec", "one", "sh", "-c", &limit(name)]).ok();
+    exec("memory").says("100663296");
+    exec("pids").says("44");
+    exec("quota").says("25000");
+    exec("cpus").says("1");
+    if !unified() {
+        docker.run(&["update", "--cpu-shares", "512", "one"]).ok();
+        exec("shares").says("512");
+    }
+    // Both directions: swap and memory have to be written in the right order.
+    docker.run(&["update", "--memory", "48m", "--memory-swap", "48m", "one"]).ok();
+    exec("memory").says("50331648");
+}
+
+fn process_limits_are_set() {
+    let docker = Docker::start();
+    docker
+        .shell(
+            &["--ulimit", "nofile=77:88", "--ulimit", "nproc=66:99"],
+            "ulimit -n; ulimit -Hn; ulimit -u; ulimit -Hu",
+        )
+        .ok()
+        .says("77\n88\n66\n99");
+    docker.shell(&["--oom-score-adj", "321"], "cat /proc/self/oom_score_adj").ok().says("321");
+}
+
+fn devices_are_there_and_nothing_else_is() {
+    let docker = Docker::start();
+    docker
+        .shell(
+            &["--device", "/dev/null:/dev/nothing:rw"],
+            "echo > /dev/nothing; ls -l /dev/nothing | cut -c1",
+        )
+        .ok()
+        .says("c");
+    let standard = "for name in null zero full random urandom tty; do [ -c /dev/$name ] || echo no $name; done";
+    docker.shell(&[], standard).ok().says("");
+    docker.shell(&[], "mknod /loop b 7 0 && head -c 1 /loop").exits(1).stderr_says("not permitted");
+    let allowed =
+        docker.shell(&["--device-cgroup-rule", "b 7:* r"], "mknod /loop b 7 0 && head -c 1 /loop");
+    // Not every kernel has the device; what counts is who says no.
+    assert!(!allowed.stderr.contains("not permitted"), "{}", allowed.transcript());
+}

@@ -1,0 +1,8 @@
+//! podman with `--runtime`.
+
+pub(crate) mod lifecycle;
+pub(crate) mod limits;
+pub(crate) mod namespaces;
+pub(crate) mod pods;
+pub(crate) mod process;
+pub(crate) mod storage;
