@@ -21,6 +21,9 @@ mod seccomp;
 mod spec;
 mod time;
 
+#[global_allocator]
+static ALLOCATOR: hull_runtime_sys::arena::Arena = hull_runtime_sys::arena::Arena::new();
+
 fn main() -> std::process::ExitCode {
     cli::main()
 }

@@ -260,7 +260,7 @@ pub(super) fn launch(
 
 /// Takes back what was made, and adds what could not be taken back to the error.
 fn undo(dir: Dir, record: &Record, error: anyhow::Error, own_cgroup: bool) -> anyhow::Error {
-    match delete::destroy(dir, record, own_cgroup) {
+    match delete::destroy(dir, record, own_cgroup, None) {
         Ok(_) => error,
         Err(left) => error.context(format!("(and cleaning up failed: {left:#})")),
     }
@@ -303,9 +303,6 @@ fn make(
     let linux = prepared.spec.linux.as_ref().unwrap_or(&default);
     let spec = &prepared.spec;
     let namespaces = &prepared.namespaces;
-    dir.save_spec(&prepared.content)?;
-    dir.save(record)?;
-
     // What the child needs from outside, opened while we are still outside.
     let start = match waits {
         Waits::ForUs => Start::Told,
@@ -333,6 +330,7 @@ fn make(
     let mut cgroup = None;
     let mut born_in = None;
     if at_birth {
+        remember(dir, record, prepared)?;
         let created = cgroup.insert(cgroup::Cgroup::create(prepared.location.clone(), &wanted)?);
         made.cgroup = true;
         born_in = created.join_fds()?.unified_dir;
@@ -379,6 +377,7 @@ fn make(
         sys::namespace::Clone::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop(theirs);
+    process::place_elsewhere(pid);
     let first = pid;
     made.child = Some((pidfd.try_clone().context("cannot duplicate a descriptor")?, ours));
     let channel = &made.child.as_ref().context("just set")?.1;
@@ -425,7 +424,10 @@ fn make(
 
     let mut cgroup = match cgroup {
         Some(cgroup) => cgroup,
-        None => cgroup::Cgroup::create(prepared.location.clone(), &wanted)?,
+        None => {
+            remember(dir, record, prepared)?;
+            cgroup::Cgroup::create(prepared.location.clone(), &wanted)?
+        }
     };
     made.cgroup = true;
     cgroup.apply(pid, &wanted)?;
@@ -455,6 +457,12 @@ fn make(
         }
     }
     record.phase = Phase::Created;
+    dir.save(record)
+}
+
+/// Writes down what `delete` needs if this runtime is killed from here on.
+fn remember(dir: &Dir, record: &Record, prepared: &Prepared) -> Result<()> {
+    dir.save_spec(&prepared.content)?;
     dir.save(record)
 }
 

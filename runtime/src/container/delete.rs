@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use hull_runtime_sys as sys;
 use hull_specs_oci::{self as oci, NamespaceKind, Status};
 
-use super::{Dir, Failure, Record, Store, hook_state, kill, status};
+use super::{Dir, Failure, Record, Store, hook_state, kill, record::Phase, status};
 use crate::{
     cgroup::Cgroup,
     hooks, log,
@@ -37,7 +37,7 @@ pub(crate) fn delete(global: &Global, request: &Delete) -> Result<()> {
         _ if request.force => end(&record)?,
         status => bail!("cannot delete container {} that is not stopped: {status}", request.id),
     }
-    destroy(dir, &record, true)
+    destroy(dir, &record, true, None)
 }
 
 /// Kills the container's processes and waits until they have ended.
@@ -55,11 +55,24 @@ pub(super) fn end(record: &Record) -> Result<()> {
 
 /// Removes everything of a container whose first process has ended: what is left in its
 /// cgroup, the cgroup, its directory; then runs its poststop hooks.
+/// `spec` is the configuration, where the caller has it at hand.
 /// Without `own_cgroup` the cgroup is left alone: a failed create had not made it.
-pub(super) fn destroy(dir: Dir, record: &Record, own_cgroup: bool) -> Result<()> {
+pub(super) fn destroy(
+    dir: Dir,
+    record: &Record,
+    own_cgroup: bool,
+    spec: Option<&oci::Spec>,
+) -> Result<()> {
     let cgroup = Cgroup::open(&record.cgroup);
-    if own_cgroup && !record.namespaces.contains(&NamespaceKind::Pid) {
+    // An unfinished create had one process, which ended with it. Whoever else is in the
+    // cgroup was there before.
+    let finished = record.phase == Phase::Created;
+    if own_cgroup
+        && finished
         // Ends by itself where there is a pid namespace.
+        && !record.namespaces.contains(&NamespaceKind::Pid)
+        && cgroup.exists()
+    {
         match cgroup.kill_all(libc::SIGKILL) {
             Err(error) if !record.rootless => {
                 return Err(error).context("unable to kill the container's processes");
@@ -68,13 +81,18 @@ pub(super) fn destroy(dir: Dir, record: &Record, own_cgroup: bool) -> Result<()>
         }
     }
     if own_cgroup {
-        cgroup.destroy()?;
+        match cgroup.destroy() {
+            Err(error) if !finished => log::warning(format!("{error:#}")),
+            result => result?,
+        }
     }
-    let poststop: Vec<oci::Hook> = match dir.spec() {
-        Ok(spec) => spec.hooks.map(|hooks| hooks.poststop).unwrap_or_default(),
+    let kept = match spec {
+        Some(_) => None,
         // A create that was killed before it kept the configuration had run no hook.
-        Err(_) => Vec::new(),
+        None => dir.spec().ok(),
     };
+    let hooks = spec.or(kept.as_ref()).and_then(|spec| spec.hooks.as_ref());
+    let poststop = hooks.map(|hooks| hooks.poststop.clone()).unwrap_or_default();
     dir.remove()?;
     // The specification asks for a warning and for the rest of the hooks to run.
     let state = hook_state(record, Status::Stopped);

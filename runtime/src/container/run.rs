@@ -56,6 +56,6 @@ pub(crate) fn run(global: &Global, request: &Run) -> Result<i32> {
         delete::end(&launched.record)?;
     }
     let (dir, record) = launched.into_parts();
-    delete::destroy(dir, &record, true)?;
+    delete::destroy(dir, &record, true, Some(&prepared.spec))?;
     code
 }

@@ -81,6 +81,8 @@ pub(crate) fn run(init: Init<'_>, channel: &Channel) -> ! {
 fn prepare(mut init: Init<'_>, channel: &Channel) -> Result<()> {
     sys::process::set_parent_death_signal(libc::SIGKILL)?;
     sys::process::set_dumpable(false)?;
+    // The runtime has had us start on a processor that it does not use itself.
+    process::reset_affinity();
     // For the mount points and directories that are made on the way.
     sys::process::set_umask(0o022);
     enter_namespaces(&init, channel)?;

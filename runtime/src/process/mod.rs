@@ -36,7 +36,7 @@ pub(crate) use capabilities::{known as known_capabilities, make_effective};
 pub(crate) use describe::{Description, one_line};
 pub(crate) use diagnose::diagnose;
 pub(crate) use executable::find_executable;
-pub(crate) use scheduling::{MEMORY_FLAGS, MEMORY_MODES, reset_affinity};
+pub(crate) use scheduling::{MEMORY_FLAGS, MEMORY_MODES, place_elsewhere, reset_affinity};
 
 use environment::Environment;
 use identity::User;

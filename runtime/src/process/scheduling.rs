@@ -201,7 +201,7 @@ impl Affinity {
     /// Sets the initial affinity, if one is wanted.
     pub(crate) fn apply_initial(&self) -> Result<()> {
         match &self.initial {
-            Some(set) => sys::process::set_affinity(set.words())
+            Some(set) => sys::process::set_affinity(0, set.words())
                 .context("error setting initial CPU affinity"),
             None => Ok(()),
         }
@@ -211,9 +211,8 @@ impl Affinity {
     /// what our caller happens to be bound to; with only the initial one given it stays.
     pub(crate) fn apply_final(&self) -> Result<()> {
         match (&self.initial, &self.r#final) {
-            (_, Some(set)) => {
-                sys::process::set_affinity(set.words()).context("error setting final CPU affinity")
-            }
+            (_, Some(set)) => sys::process::set_affinity(0, set.words())
+                .context("error setting final CPU affinity"),
             (None, None) => {
                 reset_affinity();
                 Ok(())
@@ -226,7 +225,24 @@ impl Affinity {
 /// Lets this process run on every processor that its cgroup allows, now and later. A
 /// kernel or filter that refuses leaves it as it is: nothing was configured.
 pub(crate) fn reset_affinity() {
-    let _ = sys::process::set_affinity(&EVERY_PROCESSOR);
+    let _ = sys::process::set_affinity(0, &EVERY_PROCESSOR);
+}
+
+/// Starts a child that was just made on another processor than this one. The kernel queues
+/// it behind us and moves it only after a while; until then the two would not overlap. The
+/// child undoes it by [`reset_affinity`]. A host with one processor, or a refusal, leaves
+/// things as they are.
+pub(crate) fn place_elsewhere(pid: i32) {
+    let (Ok(mut words), Ok(own)) = (sys::process::affinity(), sys::process::current_processor())
+    else {
+        return;
+    };
+    if let Some(word) = words.get_mut(own as usize / 64) {
+        *word &= !(1 << (own % 64));
+    }
+    if words.iter().any(|word| *word != 0) {
+        let _ = sys::process::set_affinity(pid, &words);
+    }
 }
 
 /// What set_mempolicy(2) will be told.

@@ -11,6 +11,7 @@
 
 mod error;
 
+pub mod arena;
 pub mod bpf;
 pub mod caps;
 pub mod event;

@@ -352,14 +352,42 @@ pub fn set_scheduling(mut attributes: SchedulingAttributes) -> Result<()> {
     check("sched_setattr", result).map(drop)
 }
 
-/// sched_setaffinity(2) for this process; bit n of the words is processor n. The kernel
-/// reads as many words as it has processors for and ignores the rest.
-pub fn set_affinity(words: &[u64]) -> Result<()> {
+/// sched_setaffinity(2) for process `pid`, 0 for this one; bit n of the words is processor
+/// n. The kernel reads as many words as it has processors for and ignores the rest.
+pub fn set_affinity(pid: i32, words: &[u64]) -> Result<()> {
     // SAFETY: pointer and length describe `words`.
     let result = unsafe {
-        libc::syscall(libc::SYS_sched_setaffinity, 0, size_of_val(words), words.as_ptr())
+        libc::syscall(libc::SYS_sched_setaffinity, pid, size_of_val(words), words.as_ptr())
     };
     check("sched_setaffinity", result).map(drop)
+}
+
+/// The processors that this process may run on (sched_getaffinity(2)), as words whose bit n
+/// is processor n.
+pub fn affinity() -> Result<[u64; 16]> {
+    let mut words = [0_u64; 16];
+    // SAFETY: pointer and length describe `words`.
+    let result = unsafe {
+        libc::syscall(libc::SYS_sched_getaffinity, 0, size_of_val(&words), words.as_mut_ptr())
+    };
+    check("sched_getaffinity", result)?;
+    Ok(words)
+}
+
+/// The processor that this process runs on at the moment (getcpu(2)).
+pub fn current_processor() -> Result<u32> {
+    let mut processor = 0_u32;
+    // SAFETY: `processor` is a valid place for the kernel to write to; the others are unused.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_getcpu,
+            &raw mut processor,
+            std::ptr::null_mut::<u32>(),
+            std::ptr::null_mut::<u8>(),
+        )
+    };
+    check("getcpu", result)?;
+    Ok(processor)
 }
 
 /// set_mempolicy(2); bit n of the words is memory node n.
