@@ -16,6 +16,10 @@ use std::{
 /// The arena's size in bytes. Pages of it that are never used are never resident.
 const CAPACITY: usize = 1 << 20;
 
+/// The least alignment of a block, whatever was asked for. As malloc does: nix keeps control
+/// messages in a `Vec<u8>` and writes `cmsghdr`s to it.
+const LEAST_ALIGN: usize = align_of::<libc::cmsghdr>();
+
 /// The allocator; to be the program's `#[global_allocator]`.
 #[derive(Debug)]
 pub struct Arena {
@@ -53,6 +57,7 @@ impl Arena {
         if align > 4096 {
             return None;
         }
+        let align = align.max(LEAST_ALIGN);
         let mut used = self.used.load(Relaxed);
         loop {
             let begin = used.checked_next_multiple_of(align)?;
@@ -127,6 +132,7 @@ mod tests {
         // SAFETY: valid layouts of non-zero size; blocks are used within their sizes.
         unsafe {
             let a = ARENA.alloc(layout(3, 1));
+            assert_eq!(ARENA.alloc(layout(1, 1)) as usize % LEAST_ALIGN, 0);
             let b = ARENA.alloc(layout(8, 64));
             assert_eq!(b as usize % 64, 0);
             assert!(b as usize >= a as usize + 3);
