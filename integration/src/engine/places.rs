@@ -10,6 +10,7 @@ use std::sync::Mutex;
 
 /// Children before their parents.
 const PLACES: &[&str] = &[
+    "/etc/cni/net.d/cni.lock",
     "/opt/containerd/bin",
     "/opt/containerd/lib",
     "/opt/containerd",

@@ -26,3 +26,8 @@ pub(crate) fn field<'a>(status: &'a str, name: &str) -> &'a str {
         .map(str::trim)
         .unwrap_or_else(|| panic!("no {name} in {status}"))
 }
+
+/// A line of shell that prints the name of the container's first process. Its program
+/// is a shell, but start may be over before that has taken the runtime's place.
+pub(crate) const INIT: &str =
+    "until grep -qx sh /proc/1/comm; do sleep 0.05; done; cat /proc/1/comm";

@@ -1,6 +1,6 @@
 //! A memory allocator for a process that lives for milliseconds.
 //!
-//! The first [`CAPACITY`] bytes are handed out from a static arena, one after the other, and
+//! The first `CAPACITY` bytes are handed out from a static arena, one after the other, and
 //! not taken back, except the newest; what comes after is the system allocator's. A command
 //! such as `create` stays within the arena and so never asks the kernel for memory, where
 //! musl's allocator maps and unmaps a page for nearly every size class.

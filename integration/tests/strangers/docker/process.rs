@@ -5,7 +5,7 @@ use std::fs;
 use hull_integration::engine::{Docker, SLEEPER};
 use hull_integration::tests;
 
-use crate::seen::field;
+use crate::seen::{INIT, field};
 
 tests![
     output_input_and_exit_code_are_the_programs,
@@ -58,8 +58,9 @@ fn run_on_a_terminal() {
     terminal.resize(50);
     terminal.write("until stty size | grep -q '50 101'; do sleep 0.05; done; echo resized\n");
     terminal.read_until("\r\nresized");
-    terminal.write("echo asleep; sleep 100\n");
-    terminal.read_until("\r\nasleep");
+    let job = "trap 'exit 9' INT; echo waiting; while :; do sleep 0.1; done";
+    terminal.write(&format!("sh -c \"{job}\"\n"));
+    terminal.read_until("\r\nwaiting");
     terminal.write("\x03");
     terminal.read_until("/ #");
     terminal.write("exit 3\n");
@@ -89,7 +90,7 @@ fn exec_joins_the_container() {
     let docker = Docker::start();
     docker.detach("one", &["--hostname", "inside", "--env", "A=b"], SLEEPER);
     let exec = |args: &[&str]| docker.run(&[&["exec"], args].concat());
-    exec(&["one", "sh", "-c", "hostname; echo $A; cat /proc/1/comm"]).ok().says("inside\nb\nsh");
+    exec(&["one", "sh", "-c", &format!("hostname; echo $A; {INIT}")]).ok().says("inside\nb\nsh");
     exec(&[
         "--user",
         "1000:2000",

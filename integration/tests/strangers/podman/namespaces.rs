@@ -6,6 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use hull_integration::engine::{Podman, SLEEPER, command};
 use hull_integration::{tests, wait_until};
 
+use crate::seen::INIT;
+
 tests![
     a_container_has_its_own_unless_it_asks_for_the_hosts,
     without_a_network_there_is_only_the_loopback,
@@ -55,7 +57,7 @@ fn containers_share_namespaces() {
         let theirs = podman.run(&["exec", "one", "sh", "-c", &script]).ok();
         podman.shell(&[&option], &script).ok().says(theirs.text());
     }
-    podman.shell(&["--pid", "container:one"], "cat /proc/1/comm").ok().says("sh");
+    podman.shell(&["--pid", "container:one"], INIT).ok().says("sh");
 }
 
 fn a_network_namespace_is_joined_by_path() {

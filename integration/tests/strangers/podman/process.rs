@@ -3,7 +3,7 @@
 use hull_integration::engine::{Podman, SLEEPER, command, runtime_path};
 use hull_integration::tests;
 
-use crate::seen::field;
+use crate::seen::{INIT, field};
 
 tests![
     output_input_and_exit_code_are_the_programs,
@@ -76,8 +76,9 @@ fn run_on_a_terminal() {
     terminal.resize(50);
     terminal.write("until stty size | grep -q '50 101'; do sleep 0.05; done; echo resized\n");
     terminal.read_until("\r\nresized");
-    terminal.write("echo asleep; sleep 100\n");
-    terminal.read_until("\r\nasleep");
+    let job = "trap 'exit 9' INT; echo waiting; while :; do sleep 0.1; done";
+    terminal.write(&format!("sh -c \"{job}\"\n"));
+    terminal.read_until("\r\nwaiting");
     terminal.write("\x03");
     terminal.read_until("/ #");
     terminal.write("exit 3\n");
@@ -102,7 +103,7 @@ fn exec_joins_the_container() {
     podman.detach("one", &["--hostname", "inside", "--env", "A=b"], SLEEPER);
     let exec = |args: &[&str]| podman.run(&[&["exec"], args].concat());
     exec(&["one", "sh", "-c", "hostname; echo $A"]).ok().says("inside\nb");
-    exec(&["one", "sh", "-c", "cat /proc/1/comm"]).ok().says("sh");
+    exec(&["one", "sh", "-c", INIT]).ok().says("sh");
     exec(&[
         "--user",
         "1000:2000",
