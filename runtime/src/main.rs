@@ -1,11 +1,11 @@
 //! `hull-runtime`: an OCI container runtime with runc's command line.
 #![forbid(unsafe_code)]
-#![expect(dead_code, unused_imports, reason = "checkpoint, restore and explain are being built")]
 
 mod attachment;
 mod cgroup;
 mod cli;
 mod container;
+mod criu;
 mod hooks;
 mod idmap;
 mod init;

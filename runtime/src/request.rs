@@ -17,8 +17,6 @@ pub(crate) struct Global {
     /// Whether errors of permission on cgroups are ignored; `None` decides by the caller's
     /// privileges.
     pub(crate) rootless: Option<bool>,
-    /// Whether to log at debug level.
-    pub(crate) debug: bool,
 }
 
 /// How a process that we start is connected to its caller.

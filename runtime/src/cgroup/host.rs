@@ -87,6 +87,7 @@ impl Host {
     }
 
     /// Every controller that some mounted hierarchy holds; v2's pseudo controllers too.
+    #[cfg(test)]
     pub(crate) fn controllers(&self) -> Vec<&str> {
         let v1 = self.hierarchies.iter().flat_map(|h| &h.controllers).map(String::as_str);
         let v2 = self.unified.iter().flat_map(|u| &u.controllers).map(String::as_str);

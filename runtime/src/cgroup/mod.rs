@@ -56,7 +56,7 @@ pub(crate) use devices::rules as device_rules;
 pub(crate) use host::{Host, Mode};
 pub(crate) use limit::ignored_fields;
 pub(crate) use location::{Driver, Location, Request, locate};
-pub(crate) use mounts::{ContainerMounts, HierarchyMount, UnifiedMount, mounts_for_container};
+pub(crate) use mounts::mounts_for_container;
 pub(crate) use oom::{OomEvent, OomNotifier};
 pub(crate) use stats::Stats;
 pub(crate) use sub::SubCgroups;
@@ -169,6 +169,27 @@ impl Cgroup {
         }
         let (_, access) = plan(&self.location, wanted)?;
         systemd::apply(&self.location, pid, wanted, access.as_ref())
+    }
+
+    /// Moves a process that exists into the cgroups, with all its threads: CRIU, whose
+    /// children inherit them.
+    pub(crate) fn adopt(&self, pid: i32, wanted: &Wanted<'_>) -> Result<()> {
+        let unified = self.location.unified.iter().filter(|u| u.joined).map(|u| &u.dir);
+        match self.location.driver {
+            Driver::Systemd => self.apply(pid, wanted),
+            Driver::Cgroupfs => self
+                .location
+                .hierarchies
+                .iter()
+                .map(|place| &place.dir)
+                .chain(unified)
+                .try_for_each(|dir| tree::attach(dir, pid)),
+        }
+    }
+
+    /// The freezer's directory.
+    pub(crate) fn freezer_dir(&self) -> Option<&Path> {
+        self.freezer().map(|(_, dir)| dir)
     }
 
     /// How the container's first process joins. With systemd there is nothing to join by:

@@ -112,12 +112,7 @@ pub(super) fn global(
             anyhow!("invalid value {text:?} for flag -rootless: not true, false or auto")
         })?),
     };
-    Ok(request::Global {
-        root,
-        systemd_cgroup: given.flag("systemd-cgroup"),
-        rootless,
-        debug: given.flag("debug"),
-    })
+    Ok(request::Global { root, systemd_cgroup: given.flag("systemd-cgroup"), rootless })
 }
 
 /// The request that a command and its options make.

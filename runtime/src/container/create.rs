@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     attachment::{self, Attached},
-    cgroup, hooks, idmap,
+    cgroup, criu, hooks, idmap,
     init::{self, Channel, Message, Start},
     log, namespace, net_devices, process,
     request::{Create, Global},
@@ -37,13 +37,13 @@ use crate::{
 pub(super) struct Prepared {
     pub(super) spec: oci::Spec,
     pub(super) process: process::Plan,
-    content: Vec<u8>,
+    pub(super) content: Vec<u8>,
     bundle: PathBuf,
-    rootfs: rootfs::Plan,
-    namespaces: namespace::Plan,
+    pub(super) rootfs: rootfs::Plan,
+    pub(super) namespaces: namespace::Plan,
     seccomp: Option<seccomp::Program>,
-    host: cgroup::Host,
-    location: cgroup::Location,
+    pub(super) host: cgroup::Host,
+    pub(super) location: cgroup::Location,
     rootless: bool,
 }
 
@@ -54,7 +54,8 @@ pub(super) struct Launched {
     pub(super) pidfd: OwnedFd,
     pub(super) channel: Channel,
     pub(super) attached: Attached,
-    _lock: Lock,
+    /// Until the container may be changed by others.
+    lock: Option<Lock>,
 }
 
 /// Creates a container; its process waits for `start`.
@@ -152,7 +153,7 @@ pub(crate) fn plan(
         selinux: Path::new("/sys/fs/selinux/enforce").exists(),
         apparmor: is_yes("/sys/module/apparmor/parameters/enabled"),
     };
-    let warnings = spec::validate(spec, facts)?;
+    let mut warnings = spec::validate(spec, facts)?;
     idmap::validate("uidMappings", &linux.uid_mappings)?;
     idmap::validate("gidMappings", &linux.gid_mappings)?;
     if !privileged && !linux.namespaces.iter().any(|n| n.kind == NamespaceKind::User) {
@@ -181,6 +182,11 @@ pub(crate) fn plan(
         },
     )?;
     let facts = rootfs::Facts::observe(!privileged, no_pivot)?;
+    if let Some(resources) = &linux.resources
+        && let Some(warning) = cgroup::ignored_fields(host.mode(), resources)
+    {
+        warnings.push(warning.to_owned());
+    }
     let rootfs = rootfs::plan(spec, bundle, facts)?;
     let seccomp = linux.seccomp.as_ref().map(seccomp::compile).transpose()?;
     Ok(Plans { rootfs, namespaces, seccomp, host, location, rootless, warnings })
@@ -221,7 +227,34 @@ pub(super) fn launch(
     waits: Waits,
 ) -> Result<Launched> {
     let (dir, lock) = Store::new(&global.root).create(&request.id)?;
-    let mut record = Record {
+    let mut record = record(request, prepared);
+    let mut made = Made::default();
+    let result = make(&dir, &mut record, request, prepared, &mut attached, waits, &mut made);
+    let error = match (result, made.child) {
+        (Ok(()), Some((pidfd, channel))) => {
+            return Ok(Launched { dir, record, pidfd, channel, attached, lock: Some(lock) });
+        }
+        (Ok(()), None) => anyhow!("the container's process was not made"),
+        (Err(error), child) => {
+            if let Some((pidfd, _)) = &child {
+                let _ = sys::process::send_signal(pidfd, libc::SIGKILL);
+            }
+            if let Some(init) = &record.init {
+                let _ = sys::process::wait(init.pid);
+            }
+            if made.cgroup && cgroup::Cgroup::open(&record.cgroup).oom_kills() > 0 {
+                error.context("container init was OOM-killed (memory limit too low?)")
+            } else {
+                error
+            }
+        }
+    };
+    Err(undo(dir, &record, error, made.cgroup))
+}
+
+/// What is remembered of a container that is about to be made.
+pub(super) fn record(request: &Create, prepared: &Prepared) -> Record {
+    Record {
         version: VERSION,
         phase: Phase::Creating,
         id: request.id.to_string(),
@@ -237,29 +270,20 @@ pub(super) fn launch(
         resources: prepared.resources().cloned().unwrap_or_default(),
         rootless: prepared.rootless,
         no_new_keyring: request.no_new_keyring,
-    };
-    let mut made = Made::default();
-    let result = make(&dir, &mut record, request, prepared, &mut attached, waits, &mut made);
-    let error = match (result, made.child) {
-        (Ok(()), Some((pidfd, channel))) => {
-            return Ok(Launched { dir, record, pidfd, channel, attached, _lock: lock });
-        }
-        (Ok(()), None) => anyhow!("the container's process was not made"),
-        (Err(error), child) => {
-            if let Some((pidfd, _)) = &child {
-                let _ = sys::process::send_signal(pidfd, libc::SIGKILL);
-            }
-            if let Some(init) = &record.init {
-                let _ = sys::process::wait(init.pid);
-            }
-            error
-        }
-    };
-    Err(undo(dir, &record, error, made.cgroup))
+        descriptors: match prepared.process.terminal {
+            true => criu::Descriptors::new(),
+            false => criu::descriptors_of(sys::process::id()),
+        },
+    }
 }
 
 /// Takes back what was made, and adds what could not be taken back to the error.
-fn undo(dir: Dir, record: &Record, error: anyhow::Error, own_cgroup: bool) -> anyhow::Error {
+pub(super) fn undo(
+    dir: Dir,
+    record: &Record,
+    error: anyhow::Error,
+    own_cgroup: bool,
+) -> anyhow::Error {
     match delete::destroy(dir, record, own_cgroup, None) {
         Ok(_) => error,
         Err(left) => error.context(format!("(and cleaning up failed: {left:#})")),
@@ -269,6 +293,11 @@ fn undo(dir: Dir, record: &Record, error: anyhow::Error, own_cgroup: bool) -> an
 impl Launched {
     pub(super) fn pid(&self) -> i32 {
         self.record.init.as_ref().map_or(0, |init| init.pid)
+    }
+
+    /// Lets others change the container, which is complete.
+    pub(super) fn release(&mut self) {
+        self.lock = None;
     }
 
     pub(super) fn into_parts(self) -> (Dir, Record) {
@@ -365,7 +394,7 @@ fn make(
                     state: hook_state(record, Status::Created),
                     proc,
                     start,
-                    cgroup_mounts: cgroup_mounts(prepared),
+                    cgroup_mounts: cgroup_mounts(&prepared.host, &prepared.location),
                     stop_for_hooks: needs_hook_stop,
                     no_new_keyring: request.no_new_keyring,
                     privileged: sys::process::effective_uid() == 0,
@@ -494,8 +523,11 @@ pub(super) fn owner_of_cgroup(spec: &oci::Spec, linux: &oci::Linux) -> Option<u3
 }
 
 /// What a mount of type `cgroup` shows.
-fn cgroup_mounts(prepared: &Prepared) -> rootfs::CgroupMounts {
-    let mounts = cgroup::mounts_for_container(&prepared.host, &prepared.location);
+pub(super) fn cgroup_mounts(
+    host: &cgroup::Host,
+    location: &cgroup::Location,
+) -> rootfs::CgroupMounts {
+    let mounts = cgroup::mounts_for_container(host, location);
     rootfs::CgroupMounts {
         v1: mounts
             .hierarchies
@@ -527,7 +559,7 @@ pub(super) fn next(channel: &Channel) -> Result<Message> {
             next(channel)
         }
         Some(message) => Ok(message),
-        None => bail!("the container's process ended without a word (killed, or out of memory)"),
+        None => bail!("the container's process was killed"),
     }
 }
 

@@ -140,8 +140,19 @@ fn enter(
             .context("cannot enter the container's pid namespace")?;
     }
     plan.affinity.apply_initial()?;
-    let born_in = entering.join.unified_dir.as_ref().map(AsFd::as_fd);
-    let (pid, pidfd) = match sys::namespace::clone(0, born_in).context("cannot make a process")? {
+    let mut clone = clone_into(entering.join.unified_dir.as_ref());
+    if let Err(error) = &clone
+        && matches!(error.errno(), libc::EBUSY | libc::ENOENT | libc::ENODEV | libc::EOPNOTSUPP)
+        && entering.join.unified_dir.is_some()
+    {
+        // The container has moved itself into a cgroup below its own (cgroup v2 allows no
+        // processes beside sub-cgroups with controllers): where its first process is, there
+        // is room for another.
+        let init = record.init.as_ref().map_or(0, |init| init.pid);
+        let join = Cgroup::open(&record.cgroup).init_fds(init)?;
+        clone = clone_into(join.unified_dir.as_ref());
+    }
+    let (pid, pidfd) = match clone.context("cannot make a process")? {
         sys::namespace::Clone::Child => {
             drop(ours);
             let ran = become_process(entering, plan, attached, flags, proc, &theirs);
@@ -161,6 +172,10 @@ fn enter(
             Err(error)
         }
     }
+}
+
+fn clone_into(cgroup: Option<&OwnedFd>) -> sys::Result<sys::namespace::Clone> {
+    sys::namespace::clone(0, cgroup.map(AsFd::as_fd))
 }
 
 fn become_process(

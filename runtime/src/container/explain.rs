@@ -337,7 +337,7 @@ mod tests {
     use super::*;
 
     fn global() -> Global {
-        Global { root: "/nowhere".into(), systemd_cgroup: false, rootless: None, debug: false }
+        Global { root: "/nowhere".into(), systemd_cgroup: false, rootless: None }
     }
 
     fn bundle(change: impl FnOnce(&mut serde_json::Value)) -> tempfile::TempDir {

@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use hull_runtime_sys::{
     mount::{self, Attributes, Change},
     path::{self, is_directory},

@@ -12,6 +12,7 @@ use hull_runtime_sys::mount::{Attributes, Propagation};
 pub(crate) struct Flags(u32);
 
 impl Flags {
+    #[cfg(test)]
     pub(crate) const NONE: Self = Self(0);
     pub(crate) const READ_ONLY: Self = Self(1);
     pub(crate) const NO_SUID: Self = Self(1 << 1);
