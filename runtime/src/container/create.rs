@@ -54,7 +54,8 @@ pub(super) struct Launched {
     pub(super) pidfd: OwnedFd,
     pub(super) channel: Channel,
     pub(super) attached: Attached,
-    _lock: Lock,
+    /// Until the container may be changed by others.
+    lock: Option<Lock>,
 }
 
 /// Creates a container; its process waits for `start`.
@@ -242,7 +243,7 @@ pub(super) fn launch(
     let result = make(&dir, &mut record, request, prepared, &mut attached, waits, &mut made);
     let error = match (result, made.child) {
         (Ok(()), Some((pidfd, channel))) => {
-            return Ok(Launched { dir, record, pidfd, channel, attached, _lock: lock });
+            return Ok(Launched { dir, record, pidfd, channel, attached, lock: Some(lock) });
         }
         (Ok(()), None) => anyhow!("the container's process was not made"),
         (Err(error), child) => {
@@ -269,6 +270,11 @@ fn undo(dir: Dir, record: &Record, error: anyhow::Error, own_cgroup: bool) -> an
 impl Launched {
     pub(super) fn pid(&self) -> i32 {
         self.record.init.as_ref().map_or(0, |init| init.pid)
+    }
+
+    /// Lets others change the container, which is complete.
+    pub(super) fn release(&mut self) {
+        self.lock = None;
     }
 
     pub(super) fn into_parts(self) -> (Dir, Record) {

@@ -53,6 +53,20 @@ pub(super) fn end(record: &Record) -> Result<()> {
     Ok(())
 }
 
+/// Removes a container whose end this process has waited for, unless somebody else has been
+/// quicker.
+pub(super) fn destroy_ended(dir: Dir, record: &Record, spec: Option<&oci::Spec>) -> Result<()> {
+    let _lock = match dir.lock() {
+        Err(error) if Failure::NotExist.is(&error) => return Ok(()),
+        result => result?,
+    };
+    // A directory that was removed while we waited has no name left.
+    match sys::path::stat(&dir.fd)?.st_nlink {
+        0 => Ok(()),
+        _ => destroy(dir, record, true, spec),
+    }
+}
+
 /// Removes everything of a container whose first process has ended: what is left in its
 /// cgroup, the cgroup, its directory; then runs its poststop hooks.
 /// `spec` is the configuration, where the caller has it at hand.

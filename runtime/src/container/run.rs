@@ -46,6 +46,7 @@ pub(crate) fn run(global: &Global, request: &Run) -> Result<i32> {
         return Ok(0);
     }
     let pid = launched.pid();
+    launched.release();
     let code =
         foreground::wait(pid, &launched.pidfd, &mut launched.attached, !request.no_subreaper);
     if request.keep {
@@ -56,6 +57,6 @@ pub(crate) fn run(global: &Global, request: &Run) -> Result<i32> {
         delete::end(&launched.record)?;
     }
     let (dir, record) = launched.into_parts();
-    delete::destroy(dir, &record, true, Some(&prepared.spec))?;
+    delete::destroy_ended(dir, &record, Some(&prepared.spec))?;
     code
 }
