@@ -6,6 +6,7 @@ mod attachment;
 mod cgroup;
 mod cli;
 mod container;
+mod criu;
 mod hooks;
 mod idmap;
 mod init;

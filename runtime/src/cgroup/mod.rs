@@ -171,6 +171,27 @@ impl Cgroup {
         systemd::apply(&self.location, pid, wanted, access.as_ref())
     }
 
+    /// Moves a process that exists into the cgroups, with all its threads: CRIU, whose
+    /// children inherit them.
+    pub(crate) fn adopt(&self, pid: i32, wanted: &Wanted<'_>) -> Result<()> {
+        let unified = self.location.unified.iter().filter(|u| u.joined).map(|u| &u.dir);
+        match self.location.driver {
+            Driver::Systemd => self.apply(pid, wanted),
+            Driver::Cgroupfs => self
+                .location
+                .hierarchies
+                .iter()
+                .map(|place| &place.dir)
+                .chain(unified)
+                .try_for_each(|dir| tree::attach(dir, pid)),
+        }
+    }
+
+    /// The freezer's directory.
+    pub(crate) fn freezer_dir(&self) -> Option<&Path> {
+        self.freezer().map(|(_, dir)| dir)
+    }
+
     /// How the container's first process joins. With systemd there is nothing to join by:
     /// `apply` moves it.
     pub(crate) fn join_fds(&mut self) -> Result<JoinFds> {

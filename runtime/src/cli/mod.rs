@@ -143,7 +143,8 @@ fn carry_out(parsed: &Parsed<'_>, global: &request::Global, action: Action) -> R
                 print(explanation.to_string().as_bytes())
             }
         }
-        Action::Checkpoint(_) | Action::Restore(_) => bail!("this command is not built yet"),
+        Action::Checkpoint(request) => container::checkpoint(global, &request),
+        Action::Restore(request) => return container::restore(global, &request),
         Action::Completion(shell) => print(completion::script(&shell)?.as_bytes()),
         Action::Man { command: None, directory: Some(directory) } => man::write_all(&directory),
         Action::Man { directory: Some(_), .. } => bail!("--dir writes every page: name no command"),

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     attachment::{self, Attached},
-    cgroup, hooks, idmap,
+    cgroup, criu, hooks, idmap,
     init::{self, Channel, Message, Start},
     log, namespace, net_devices, process,
     request::{Create, Global},
@@ -37,13 +37,13 @@ use crate::{
 pub(super) struct Prepared {
     pub(super) spec: oci::Spec,
     pub(super) process: process::Plan,
-    content: Vec<u8>,
+    pub(super) content: Vec<u8>,
     bundle: PathBuf,
-    rootfs: rootfs::Plan,
-    namespaces: namespace::Plan,
+    pub(super) rootfs: rootfs::Plan,
+    pub(super) namespaces: namespace::Plan,
     seccomp: Option<seccomp::Program>,
-    host: cgroup::Host,
-    location: cgroup::Location,
+    pub(super) host: cgroup::Host,
+    pub(super) location: cgroup::Location,
     rootless: bool,
 }
 
@@ -222,23 +222,7 @@ pub(super) fn launch(
     waits: Waits,
 ) -> Result<Launched> {
     let (dir, lock) = Store::new(&global.root).create(&request.id)?;
-    let mut record = Record {
-        version: VERSION,
-        phase: Phase::Creating,
-        id: request.id.to_string(),
-        oci_version: prepared.spec.oci_version.clone(),
-        bundle: prepared.bundle.display().to_string(),
-        rootfs: prepared.rootfs.root.display().to_string(),
-        created: time::rfc3339_nano(std::time::SystemTime::now()),
-        owner: sys::process::effective_uid(),
-        init: None,
-        annotations: prepared.spec.annotations.clone(),
-        namespaces: prepared.namespaces.own.clone(),
-        cgroup: prepared.location.clone(),
-        resources: prepared.resources().cloned().unwrap_or_default(),
-        rootless: prepared.rootless,
-        no_new_keyring: request.no_new_keyring,
-    };
+    let mut record = record(request, prepared);
     let mut made = Made::default();
     let result = make(&dir, &mut record, request, prepared, &mut attached, waits, &mut made);
     let error = match (result, made.child) {
@@ -259,8 +243,38 @@ pub(super) fn launch(
     Err(undo(dir, &record, error, made.cgroup))
 }
 
+/// What is remembered of a container that is about to be made.
+pub(super) fn record(request: &Create, prepared: &Prepared) -> Record {
+    Record {
+        version: VERSION,
+        phase: Phase::Creating,
+        id: request.id.to_string(),
+        oci_version: prepared.spec.oci_version.clone(),
+        bundle: prepared.bundle.display().to_string(),
+        rootfs: prepared.rootfs.root.display().to_string(),
+        created: time::rfc3339_nano(std::time::SystemTime::now()),
+        owner: sys::process::effective_uid(),
+        init: None,
+        annotations: prepared.spec.annotations.clone(),
+        namespaces: prepared.namespaces.own.clone(),
+        cgroup: prepared.location.clone(),
+        resources: prepared.resources().cloned().unwrap_or_default(),
+        rootless: prepared.rootless,
+        no_new_keyring: request.no_new_keyring,
+        descriptors: match prepared.process.terminal {
+            true => criu::Descriptors::new(),
+            false => criu::descriptors_of(sys::process::id()),
+        },
+    }
+}
+
 /// Takes back what was made, and adds what could not be taken back to the error.
-fn undo(dir: Dir, record: &Record, error: anyhow::Error, own_cgroup: bool) -> anyhow::Error {
+pub(super) fn undo(
+    dir: Dir,
+    record: &Record,
+    error: anyhow::Error,
+    own_cgroup: bool,
+) -> anyhow::Error {
     match delete::destroy(dir, record, own_cgroup, None) {
         Ok(_) => error,
         Err(left) => error.context(format!("(and cleaning up failed: {left:#})")),
@@ -371,7 +385,7 @@ fn make(
                     state: hook_state(record, Status::Created),
                     proc,
                     start,
-                    cgroup_mounts: cgroup_mounts(prepared),
+                    cgroup_mounts: cgroup_mounts(&prepared.host, &prepared.location),
                     stop_for_hooks: needs_hook_stop,
                     no_new_keyring: request.no_new_keyring,
                     privileged: sys::process::effective_uid() == 0,
@@ -500,8 +514,11 @@ pub(super) fn owner_of_cgroup(spec: &oci::Spec, linux: &oci::Linux) -> Option<u3
 }
 
 /// What a mount of type `cgroup` shows.
-fn cgroup_mounts(prepared: &Prepared) -> rootfs::CgroupMounts {
-    let mounts = cgroup::mounts_for_container(&prepared.host, &prepared.location);
+pub(super) fn cgroup_mounts(
+    host: &cgroup::Host,
+    location: &cgroup::Location,
+) -> rootfs::CgroupMounts {
+    let mounts = cgroup::mounts_for_container(host, location);
     rootfs::CgroupMounts {
         v1: mounts
             .hierarchies

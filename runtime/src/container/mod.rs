@@ -3,6 +3,7 @@
 //! The operations own the order of things and their undoing. How each part is done is
 //! elsewhere: `rootfs`, `cgroup`, `seccomp`, `process`, `init`.
 
+mod checkpoint;
 mod create;
 mod delete;
 mod events;
@@ -15,6 +16,7 @@ mod list;
 mod pause;
 mod processes;
 mod record;
+mod restore;
 mod run;
 mod start;
 mod state;
@@ -29,6 +31,7 @@ use hull_specs_oci as oci;
 
 use crate::request;
 
+pub(crate) use checkpoint::checkpoint;
 pub(crate) use create::create;
 pub(crate) use delete::delete;
 pub(crate) use events::events;
@@ -39,6 +42,7 @@ pub(crate) use kill::kill;
 pub(crate) use list::list;
 pub(crate) use pause::{pause, resume};
 pub(crate) use processes::processes;
+pub(crate) use restore::restore;
 pub(crate) use run::run;
 pub(crate) use start::start;
 pub(crate) use state::state;

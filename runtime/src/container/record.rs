@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use hull_specs_oci as oci;
 use serde::{Deserialize, Serialize};
 
-use crate::cgroup;
+use crate::{cgroup, criu};
 
 /// The format's version; a file of another version is refused rather than guessed at.
 pub(crate) const VERSION: u32 = 1;
@@ -60,4 +60,8 @@ pub(crate) struct Record {
     pub(crate) rootless: bool,
     /// Whether the container keeps its caller's session keyring.
     pub(crate) no_new_keyring: bool,
+    /// What its first process's standard streams were when it was made, for a checkpoint:
+    /// later they may be something of the container's own.
+    #[serde(default)]
+    pub(crate) descriptors: criu::Descriptors,
 }

@@ -22,6 +22,7 @@ mod cgroups;
 mod copy_up;
 mod describe;
 mod devices;
+mod external;
 mod file_system;
 mod mask;
 mod options;
@@ -44,6 +45,7 @@ use hull_runtime_sys::{
 
 pub(crate) use cgroups::{CgroupMounts, Hierarchy, Unified};
 pub(crate) use devices::{attach_console, replace_null_stdio};
+pub(crate) use external::{make_mount_points, mount_at};
 pub(crate) use mask::seal;
 pub(crate) use options::known as known_options;
 pub(crate) use pivot::enter;

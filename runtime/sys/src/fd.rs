@@ -150,6 +150,26 @@ pub fn is_open(number: i32) -> bool {
     unsafe { libc::fcntl(number, libc::F_GETFD) != -1 }
 }
 
+/// Takes over a descriptor that this process was given by its number: the result is a
+/// duplicate, and the number is closed.
+pub fn take(number: i32) -> Result<OwnedFd> {
+    // SAFETY: F_DUPFD_CLOEXEC takes an integer and returns a new descriptor.
+    let duplicate = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    let duplicate = check_fd("fcntl", duplicate.into()).map_err(|e| e.on(number))?;
+    // SAFETY: the caller has the number from outside of this program, so that it has no
+    // owner in it.
+    check("close", unsafe { libc::close(number) }.into())?;
+    Ok(duplicate)
+}
+
+/// Whether a descriptor was opened for writing.
+pub fn is_writable(fd: impl AsFd) -> Result<bool> {
+    // SAFETY: F_GETFL takes no argument and changes nothing.
+    let flags = unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), libc::F_GETFL) };
+    let mode = check("fcntl", flags.into())? & i64::from(libc::O_ACCMODE);
+    Ok(mode != i64::from(libc::O_RDONLY))
+}
+
 /// Sets or clears `O_NONBLOCK`.
 pub fn set_nonblocking(fd: impl AsFd, nonblocking: bool) -> Result<()> {
     let fd = fd.as_fd().as_raw_fd();
