@@ -32,6 +32,8 @@ tests![
     a_log_that_cannot_be_written_is_an_error,
     an_unknown_log_format_is_refused,
     debug_says_more,
+    explain_says_what_create_would_do,
+    explain_refuses_what_create_refuses,
 ];
 
 const SOON: Duration = Duration::from_secs(5);
@@ -355,5 +357,60 @@ fn debug_says_more() {
     assert!(text.contains("\"level\":\"debug\""), "{text}");
     for line in text.lines() {
         serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    }
+}
+
+/// The runtime's own command, which no peer has.
+fn explain(container: &Container, words: &[&str]) -> Invocation {
+    peer_lacks!("runc", "explain is our own");
+    peer_lacks!("crun", "explain is our own");
+    container.invoke(&["explain", "--bundle"]).arg(container.bundle.dir()).args(words)
+}
+
+fn explain_says_what_create_would_do() {
+    let bundle = Bundle::sleeper()
+        .set("/process/user/uid", 7)
+        .set("/linux/resources/memory", json!({"limit": 67_108_864}))
+        .mount("/etc/issue", "bind", "/etc/hosts", &["bind", "ro"]);
+    let container = Container::new(bundle);
+    let text = explain(&container, &[]).run().ok().stdout;
+    for words in ["pid: a new one", "/etc/issue is /etc/hosts", "user: 7:0", "67108864"] {
+        assert!(text.contains(words), "no {words:?} in:\n{text}");
+    }
+    let explained = explain(&container, &["--format", "json"]).run().ok().json();
+    container.assert_gone();
+    container.create().ok();
+    let list = explained["cgroup"]["writes"].as_array().expect("a list");
+    assert!(!list.is_empty());
+    for write in list {
+        let (file, value) = (write["file"].as_str(), write["value"].as_str());
+        let now = fs::read_to_string(file.expect("a path")).expect("what is written can be read");
+        assert_eq!(Some(now.trim()), value, "{write}");
+    }
+    for directory in explained["cgroup"]["directories"].as_array().expect("a list") {
+        let procs = format!("{}/cgroup.procs", directory["path"].as_str().expect("a path"));
+        let procs = fs::read_to_string(procs).expect("it was made");
+        assert_eq!(procs.trim(), container.pid().to_string(), "{directory}");
+    }
+}
+
+fn explain_refuses_what_create_refuses() {
+    for (pointer, value) in [
+        ("/process/cwd", json!("relative")),
+        ("/process/args", json!([])),
+        ("/ociVersion", json!("9")),
+        ("/linux/resources", json!({"unified": {"no.such.thing/x": "1"}})),
+        ("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_NONE"})),
+    ] {
+        let container = Container::new(Bundle::sleeper().set(pointer, value));
+        let explained = explain(&container, &[]).run().exits(1).fails();
+        let created = container.create().fails();
+        let reason = |output: &hull_integration::Output| {
+            let line = output.complaints().concat();
+            let (_, message) = line.split_once("msg=").expect("a log line");
+            message.replace("hull-runtime create failed: ", "")
+        };
+        assert_eq!(reason(&explained), reason(&created), "{pointer}");
+        container.assert_gone();
     }
 }

@@ -1,6 +1,7 @@
 //! The runtime's suite: one module a feature, every test against the command line.
 #![forbid(unsafe_code)]
 
+mod checkpoint;
 mod devices;
 mod exec;
 mod hooks;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
             seccomp::TESTS,
             input::TESTS,
             stress::TESTS,
+            checkpoint::TESTS,
             mutants::TESTS,
         ],
     )

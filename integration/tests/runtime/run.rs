@@ -18,6 +18,7 @@ tests![
     a_detached_run_returns_while_the_container_runs,
     a_detached_run_writes_the_pid_file,
     signals_to_run_reach_the_program,
+    a_foreground_container_can_be_paused_and_deleted_by_others,
     no_descriptor_leaks,
     preserved_descriptors_reach_the_program,
     a_descriptor_that_is_not_open_cannot_be_preserved,
@@ -225,4 +226,19 @@ fn a_large_environment_reaches_the_program() {
     assert_eq!(lines.next(), Some("100000"));
     let count: usize = lines.next().and_then(|line| line.trim().parse().ok()).expect("a number");
     assert!(count >= 503, "{count}");
+}
+
+fn a_foreground_container_can_be_paused_and_deleted_by_others() {
+    let container = Container::new(Bundle::sleeper());
+    let running = container.with_bundle(&["run"]).start();
+    let state = || container.command("state", &[]);
+    wait_until("the container to run", SOON, || {
+        let state = state();
+        state.code() == Some(0) && state.json()["status"] == "running"
+    });
+    container.command("pause", &[]).ok();
+    container.command("resume", &[]).ok();
+    container.delete_force().ok();
+    running.wait().exits(137);
+    container.assert_gone();
 }

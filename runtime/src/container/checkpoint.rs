@@ -51,7 +51,7 @@ pub(crate) fn checkpoint(global: &Global, request: &Checkpoint) -> Result<()> {
         auto_dedup: request.auto_dedup,
         parent_img: request.criu.parent_path.as_deref().map(utf8).transpose()?,
         page_server: request.page_server.as_deref().map(page_server).transpose()?,
-        ..images.options(&request.criu, &spec.annotations)
+        ..images.options(&request.criu, &spec.annotations)?
     };
     external_namespaces(&spec, version, &mut options)?;
     // Without a freezer CRIU stops the processes by ptrace, one by one.

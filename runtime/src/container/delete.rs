@@ -60,9 +60,10 @@ pub(super) fn destroy_ended(dir: Dir, record: &Record, spec: Option<&oci::Spec>)
         Err(error) if Failure::NotExist.is(&error) => return Ok(()),
         result => result?,
     };
-    match dir.record()? {
-        None => Ok(()),
-        Some(_) => destroy(dir, record, true, spec),
+    // A directory that was removed while we waited has no name left.
+    match sys::path::stat(&dir.fd)?.st_nlink {
+        0 => Ok(()),
+        _ => destroy(dir, record, true, spec),
     }
 }
 

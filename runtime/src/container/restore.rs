@@ -128,7 +128,7 @@ fn plan(request: &Restore, prepared: &Prepared, images: &Images, version: Versio
         lsm_profile: request.lsm_profile.clone(),
         lsm_mount_context: request.lsm_mount_context.clone(),
         inherit_fd: images.pipes()?,
-        ..images.options(&request.criu, &prepared.spec.annotations)
+        ..images.options(&request.criu, &prepared.spec.annotations)?
     };
     let passed = namespaces(linux, prepared, version, &mut options)?;
     let cgroups = create::cgroup_mounts(&prepared.host, &prepared.location);

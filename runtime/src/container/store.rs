@@ -25,8 +25,9 @@ use super::{
     record::{Record, VERSION},
 };
 
-/// The largest state file that is read, in bytes.
-const MAX_RECORD_BYTES: usize = 4 << 20;
+/// The largest state file that is read, in bytes: a configuration, which may have 16 MiB, or
+/// a record, which holds a configuration's annotations and little else.
+const MAX_RECORD_BYTES: usize = 17 << 20;
 
 const RECORD: &str = "state.json";
 const LOCK: &str = "lock";
@@ -148,7 +149,7 @@ impl Dir {
                     .read_to_end(&mut content)
                     .with_context(|| format!("cannot read {}", self.path.join(name).display()))?;
                 if content.len() > MAX_RECORD_BYTES {
-                    bail!("{} is larger than 4 MiB", self.path.join(name).display());
+                    bail!("{} is larger than 17 MiB", self.path.join(name).display());
                 }
                 Ok(Some(content))
             }

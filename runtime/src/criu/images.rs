@@ -89,7 +89,11 @@ impl Images {
         &self,
         request: &request::Criu,
         annotations: &std::collections::BTreeMap<String, String>,
-    ) -> Options {
+    ) -> Result<Options> {
+        // The others' contents are the processes' own.
+        if let Some(other) = request.empty_ns.iter().find(|name| *name != "network") {
+            bail!("--empty-ns {other}: only the network namespace can be left empty");
+        }
         let mut options = Options {
             // Everything but the noise of debugging.
             log_level: 4,
@@ -121,7 +125,7 @@ impl Images {
             ..Options::default()
         };
         self.lend(&mut options);
-        options
+        Ok(options)
     }
 
     /// Gives CRIU these directories.
@@ -276,7 +280,7 @@ mod tests {
                 .map(|value| ("org.criu.config".to_owned(), value.to_owned()))
                 .into_iter()
                 .collect();
-            images.options(&request, &annotations)
+            images.options(&request, &annotations).unwrap()
         };
         assert_eq!(with(None).config_file.as_deref(), Some("/etc/criu/runc.conf"));
         assert_eq!(with(Some("")).config_file, None);
