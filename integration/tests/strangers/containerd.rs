@@ -321,7 +321,7 @@ fn a_task_is_checkpointed_and_restored() {
     if !works {
         // The runtime passes criu's failure on, and the container goes on.
         assert_ne!(checkpoint.code(), Some(0), "{}", checkpoint.transcript());
-        let _ = checkpoint.stderr_says("criu ");
+        let _ = checkpoint.stderr_says("criu");
         assert_eq!(containerd.status("one").as_deref(), Some("RUNNING"));
         containerd.exec("one", "alive", &["cat", "/n"]).ok();
         return;
