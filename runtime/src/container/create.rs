@@ -368,6 +368,8 @@ fn make(
     let hooks = spec.hooks.clone().unwrap_or_default();
     let runtime_hooks = !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty();
     let needs_hook_stop = runtime_hooks || !linux.net_devices.is_empty();
+    // Asked out here: in a user namespace everybody can be its root.
+    let privileged = sys::process::effective_uid() == 0;
     let (ours, theirs) = Channel::pair()?;
     let pid_namespace = namespaces.joins(NamespaceKind::Pid);
     if let Some(fd) = pid_namespace {
@@ -395,9 +397,10 @@ fn make(
                     proc,
                     start,
                     cgroup_mounts: cgroup_mounts(&prepared.host, &prepared.location),
+                    unjoined_mounts: prepared.rootless.then(|| unjoined_mounts(prepared)),
                     stop_for_hooks: needs_hook_stop,
                     no_new_keyring: request.no_new_keyring,
-                    privileged: sys::process::effective_uid() == 0,
+                    privileged,
                     attached,
                 },
                 &theirs,
@@ -520,6 +523,13 @@ pub(super) fn owner_of_cgroup(spec: &oci::Spec, linux: &oci::Linux) -> Option<u3
         return None;
     }
     idmap::to_host(&linux.uid_mappings, 0)
+}
+
+/// What a mount of type `cgroup` shows of hierarchies in which no cgroup could be made for
+/// want of permission: there the container stays where the runtime is.
+fn unjoined_mounts(prepared: &Prepared) -> rootfs::CgroupMounts {
+    let nowhere = cgroup::Location { hierarchies: Vec::new(), ..prepared.location.clone() };
+    cgroup_mounts(&prepared.host, &nowhere)
 }
 
 /// What a mount of type `cgroup` shows.

@@ -63,8 +63,14 @@ pub(crate) fn exec(global: &Global, request: &Exec) -> Result<i32> {
         sys::signal::block_all()?;
     }
 
-    let entering =
-        Entering { record: &record, linux, init: &init, seccomp: seccomp.as_ref(), join };
+    let entering = Entering {
+        record: &record,
+        linux,
+        init: &init,
+        seccomp: seccomp.as_ref(),
+        join,
+        privileged: sys::process::effective_uid() == 0,
+    };
     let (pid, pidfd) = enter(&entering, &plan, &attached)?;
     if let Err(error) = attached.finish(&pidfd, pid) {
         let _ = sys::process::send_signal(&pidfd, libc::SIGKILL);
@@ -118,6 +124,8 @@ struct Entering<'a> {
     init: &'a OwnedFd,
     seccomp: Option<&'a seccomp::Program>,
     join: crate::cgroup::JoinFds,
+    /// Whether the caller has root's privileges on the host.
+    privileged: bool,
 }
 
 fn enter(
@@ -135,10 +143,19 @@ fn enter(
         0,
     )?;
     let (ours, theirs) = Channel::pair()?;
-    if record.namespaces.contains(&NamespaceKind::Pid) {
-        sys::namespace::setns(entering.init, libc::CLONE_NEWPID)
+    // The pid namespace is entered for our children. Without privileges on the host it takes
+    // those of the container's user namespace, and then this process enters that one too.
+    let user = libc::CLONE_NEWUSER;
+    let mut early = flags & libc::CLONE_NEWPID;
+    if early != 0 && !entering.privileged {
+        early |= flags & user;
+    }
+    if early != 0 {
+        sys::namespace::setns(entering.init, early)
             .context("cannot enter the container's pid namespace")?;
     }
+    // A process can't enter the user namespace that it is in.
+    let flags = flags & !(early & user);
     plan.affinity.apply_initial()?;
     let mut clone = clone_into(entering.join.unified_dir.as_ref());
     if let Err(error) = &clone
@@ -187,7 +204,7 @@ fn become_process(
     channel: &Channel,
 ) -> Result<()> {
     let record = entering.record;
-    let privileged = sys::process::effective_uid() == 0;
+    let privileged = entering.privileged;
     sys::process::set_parent_death_signal(libc::SIGKILL)?;
     // No process of the container may look into this one: it is already in their pid
     // namespace, and has our descriptors (CVE-2016-9962).

@@ -54,6 +54,8 @@ pub(crate) struct Init<'a> {
     pub(crate) proc: OwnedFd,
     pub(crate) start: Start,
     pub(crate) cgroup_mounts: rootfs::CgroupMounts,
+    /// The same without cgroups of the container's own, where making them may fail.
+    pub(crate) unjoined_mounts: Option<rootfs::CgroupMounts>,
     /// Whether the runtime has work to do once the mounts are made.
     pub(crate) stop_for_hooks: bool,
     pub(crate) no_new_keyring: bool,
@@ -80,12 +82,18 @@ pub(crate) fn run(init: Init<'_>, channel: &Channel) -> ! {
 
 fn prepare(mut init: Init<'_>, channel: &Channel) -> Result<()> {
     sys::process::set_parent_death_signal(libc::SIGKILL)?;
-    sys::process::set_dumpable(false)?;
+    // A runtime without privileges may map the ids only of a process that it could trace.
+    // Until they are mapped nobody of a container is beside this one.
+    let maps = init.namespaces.makes(NamespaceKind::User);
+    if !maps {
+        sys::process::set_dumpable(false)?;
+    }
     // The runtime has had us start on a processor that it does not use itself.
     process::reset_affinity();
     // For the mount points and directories that are made on the way.
     sys::process::set_umask(0o022);
     enter_namespaces(&init, channel)?;
+    sys::process::set_dumpable(false)?;
     sys::process::new_session()?;
     if init.namespaces.has(NamespaceKind::User) {
         become_root(init.privileged)?;
@@ -121,7 +129,7 @@ fn prepare(mut init: Init<'_>, channel: &Channel) -> Result<()> {
         rootfs::Context {
             join_cgroup: &mut || {
                 join()?;
-                Ok(cgroup_mounts.clone())
+                Ok(made_mounts(cgroup_mounts, init.unjoined_mounts.as_ref()))
             },
             sources: mem::take(&mut init.sources),
         },
@@ -183,6 +191,25 @@ fn prepare(mut init: Init<'_>, channel: &Channel) -> Result<()> {
         },
         channel,
     )
+}
+
+/// The cgroups that are there: the container's own, or else the runtime's.
+fn made_mounts(
+    own: &rootfs::CgroupMounts,
+    unjoined: Option<&rootfs::CgroupMounts>,
+) -> rootfs::CgroupMounts {
+    let mut mounts = own.clone();
+    for hierarchy in &mut mounts.v1 {
+        let other = unjoined.and_then(|unjoined| {
+            unjoined.v1.iter().find(|other| other.directory == hierarchy.directory)
+        });
+        if let Some(other) = other
+            && !hierarchy.own.exists()
+        {
+            hierarchy.own.clone_from(&other.own);
+        }
+    }
+    mounts
 }
 
 /// Enters and makes the namespaces, in one stage or two.
