@@ -91,7 +91,7 @@ fn a_container_goes_on_where_it_was() {
     assert_eq!(pid, container.pid().to_string());
     wait_until("the count to go on", SOON, || count(&container) > stopped_at);
     let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("it lives");
-    assert!(cgroup.contains(container.cgroup_path()), "{cgroup}");
+    assert!(cgroup.contains(&container.cgroup_path()), "{cgroup}");
     container.delete_force().ok();
     container.assert_gone();
 }

@@ -352,7 +352,7 @@ fn a_cgroup_with_processes_in_it_is_refused() {
     peer_lacks!("crun", "it joins the cgroup");
     let first = Container::new(Bundle::sleeper());
     first.run_detached().ok();
-    let second = Container::new(Bundle::sleeper().set("/linux/cgroupsPath", first.cgroup_path()));
+    let second = Container::new(Bundle::sleeper().set("/linux/cgroupsPath", first.cgroups_path()));
     second.create().fails_with("cgroup is not empty");
     second.assert_gone();
     assert_eq!(first.status(), "running");

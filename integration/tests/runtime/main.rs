@@ -16,6 +16,7 @@ mod resources;
 mod run;
 mod seccomp;
 mod stress;
+mod systemd;
 mod terminal;
 
 use std::process::ExitCode;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
             hooks::TESTS,
             devices::TESTS,
             resources::TESTS,
+            systemd::TESTS,
             terminal::TESTS,
             information::TESTS,
             seccomp::TESTS,
