@@ -1,6 +1,7 @@
 //! The runtime's suite: one module a feature, every test against the command line.
 #![forbid(unsafe_code)]
 
+mod apparmor;
 mod checkpoint;
 mod devices;
 mod exec;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
             devices::TESTS,
             resources::TESTS,
             systemd::TESTS,
+            apparmor::TESTS,
             terminal::TESTS,
             information::TESTS,
             seccomp::TESTS,
