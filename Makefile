@@ -81,7 +81,8 @@ test-vm: build ## The suite in Debian's kernel, in QEMU: cgroup v2, AppArmor, sy
 		| jq -r 'select(.executable and .target.name == "runtime").executable'); \
 	for boot in cgroupfs systemd; do \
 		$(CARGO) run --locked --quiet -p hull-integration --bin vm -- --boot $$boot \
-			--program $(RUNTIME) --env HULL_RUNTIME=$(RUNTIME) -- $$suite $(ARGS); \
+			--program $(RUNTIME) --env HULL_RUNTIME=$(RUNTIME) \
+			--env HULL_SYSTEMD=$$([ $$boot = cgroupfs ] || echo 1) -- $$suite $(ARGS); \
 	done
 
 .PHONY: bench

@@ -10,7 +10,10 @@ use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::{Bundle, Invocation, Output, cgroup, note, scratch_dir, wait_for, wait_until};
+use crate::{
+    Bundle, Invocation, Output, cgroup, note, runtime::systemd_driver, scratch_dir, wait_for,
+    wait_until,
+};
 
 /// How long a container may take to reach a state.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
@@ -41,7 +44,10 @@ impl Container {
         fs::create_dir(&root).expect("the scratch directory is writable");
         let mut container = Self {
             bundle,
-            cgroup: format!("/{key}"),
+            cgroup: match systemd_driver() {
+                true => format!("system.slice:hull:{key}"),
+                false => format!("/{key}"),
+            },
             id: key.clone(),
             key,
             root,
@@ -82,17 +88,37 @@ impl Container {
     }
 
     /// The path of its cgroup below each hierarchy.
-    pub fn cgroup_path(&self) -> &str {
+    pub fn cgroup_path(&self) -> String {
+        match self.unit() {
+            Some(unit) => format!("/system.slice/{unit}"),
+            None => self.cgroup.clone(),
+        }
+    }
+
+    /// The `linux.cgroupsPath` that it is configured with.
+    pub fn cgroups_path(&self) -> &str {
         &self.cgroup
+    }
+
+    /// The systemd unit that holds it, under systemd's driver.
+    pub fn unit(&self) -> Option<String> {
+        let (prefix, name) = self.cgroup.strip_prefix("system.slice:")?.split_once(':')?;
+        Some(format!("{prefix}-{name}.scope"))
     }
 
     /// The runtime with this container's `--root` and the given words.
     pub fn invoke(&self, words: &[&str]) -> Invocation {
-        let mut invocation = Invocation::runtime().arg("--root").arg(&self.root).args(words);
+        let mut invocation = self.runtime().args(words);
         for line in &self.preludes {
             invocation = invocation.prelude(line.clone());
         }
         invocation
+    }
+
+    /// The runtime with the options that every command of this container has.
+    fn runtime(&self) -> Invocation {
+        let invocation = Invocation::runtime().arg("--root").arg(&self.root);
+        if systemd_driver() { invocation.arg("--systemd-cgroup") } else { invocation }
     }
 
     /// Runs a subcommand on this container: `command("kill", &["TERM"])` gives
@@ -271,15 +297,7 @@ impl Container {
 
     fn clean_up(&self) {
         if self.root.join(&self.id).exists() {
-            let mut invocation = Invocation::runtime();
-            for line in &self.preludes {
-                invocation = invocation.prelude(line.clone());
-            }
-            let _ = invocation
-                .arg("--root")
-                .arg(&self.root)
-                .args(["delete", "--force", &self.id])
-                .run();
+            let _ = self.invoke(&["delete", "--force", &self.id]).run();
         }
     }
 

@@ -30,7 +30,7 @@ pub use console::{ConsoleSocket, Pty, ReceivedFds, receive_fds};
 pub use container::Container;
 pub use gate::{NotRun, not_run};
 pub use invocation::{Invocation, Output, Running};
-pub use runtime::{Peer, Runtime, runtime};
+pub use runtime::{Peer, Runtime, runtime, systemd_driver};
 pub use suite::Test;
 pub use syscall_program::{Argument, SyscallProgram};
 pub use transcript::note;

@@ -40,6 +40,14 @@ pub fn runtime() -> &'static Runtime {
     &RUNTIME
 }
 
+/// Whether containers are given to systemd's driver: `HULL_SYSTEMD=1`. Their cgroups are
+/// then scopes below `system.slice`.
+pub fn systemd_driver() -> bool {
+    static ASKED: LazyLock<bool> =
+        LazyLock::new(|| env::var("HULL_SYSTEMD").is_ok_and(|value| value == "1"));
+    *ASKED
+}
+
 impl Runtime {
     fn find() -> Self {
         let program = match env::var_os("HULL_RUNTIME") {

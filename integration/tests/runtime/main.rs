@@ -1,6 +1,7 @@
 //! The runtime's suite: one module a feature, every test against the command line.
 #![forbid(unsafe_code)]
 
+mod apparmor;
 mod checkpoint;
 mod devices;
 mod exec;
@@ -16,6 +17,7 @@ mod resources;
 mod run;
 mod seccomp;
 mod stress;
+mod systemd;
 mod terminal;
 
 use std::process::ExitCode;
@@ -33,6 +35,8 @@ fn main() -> ExitCode {
             hooks::TESTS,
             devices::TESTS,
             resources::TESTS,
+            systemd::TESTS,
+            apparmor::TESTS,
             terminal::TESTS,
             information::TESTS,
             seccomp::TESTS,

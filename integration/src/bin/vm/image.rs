@@ -41,6 +41,8 @@ impl Payload {
         payload.write("payload/vm/hull-vm.apparmor", PROFILE, 0o644)?;
         // The parser complains where it has no settings.
         payload.write("payload/etc/apparmor/parser.conf", "", 0o644)?;
+        // Tests bind it into containers.
+        payload.write("payload/etc/hosts", "127.0.0.1 localhost\n", 0o644)?;
         Ok(payload)
     }
 
@@ -64,6 +66,8 @@ impl Payload {
     }
 
     pub(crate) fn add_service(&self) -> Result<()> {
+        // Or systemd would empty /tmp, and with it programs that came from there.
+        self.write("payload/etc/tmpfiles.d/tmp.conf", "", 0o644)?;
         self.write("payload/etc/systemd/system/hull-vm.service", SERVICE, 0o644)
     }
 
