@@ -15,6 +15,7 @@ mod process;
 mod resources;
 mod run;
 mod seccomp;
+mod security;
 mod stress;
 mod terminal;
 
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
             information::TESTS,
             seccomp::TESTS,
             input::TESTS,
+            security::TESTS,
             stress::TESTS,
             checkpoint::TESTS,
             mutants::TESTS,
