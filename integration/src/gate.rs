@@ -1,8 +1,10 @@
 //! Gates: a test that this machine or this peer cannot run says so and is counted.
 //!
-//! Two kinds, kept apart in the totals. `require!` is about the machine and is fatal
+//! Three kinds, kept apart in the totals. `require!` is about the machine and is fatal
 //! when `HULL_REQUIRE_ALL=1`. `peer_lacks!` is about a reference implementation that
-//! is older than the feature; it never applies to hull-runtime.
+//! is older than the feature. `weak_peer!` is the control of an attack: where the
+//! reference is known to be weak, the attack has to work. The last two never apply to
+//! hull-runtime.
 
 use std::panic;
 
@@ -13,6 +15,8 @@ pub enum NotRun {
     Missing(String),
     /// The driven peer lacks the feature.
     PeerLacks(String),
+    /// The driven peer is known to be weak, and the attack worked on it.
+    Control(String),
 }
 
 /// Ends the running test without a verdict.
@@ -41,4 +45,18 @@ macro_rules! peer_lacks {
             $crate::not_run($crate::NotRun::PeerLacks(format!("{}: {}", $peer, format!($($reason)+))));
         }
     };
+}
+
+/// Judges an attack. On the named peer, of at most the named version, it has to have
+/// worked, or the attack proves nothing; on every other runtime it must not have.
+#[macro_export]
+macro_rules! weak_peer {
+    ($peer:expr, $advisory:expr, $worked:expr, $($evidence:tt)+) => {{
+        let worked: bool = $worked;
+        if $crate::runtime().is_at_most($peer) {
+            assert!(worked, "{} is open to {}, yet the attack failed: {}", $peer, $advisory, format!($($evidence)+));
+            $crate::not_run($crate::NotRun::Control(format!("{} on {}", $advisory, $peer)));
+        }
+        assert!(!worked, "{}: {}", $advisory, format!($($evidence)+));
+    }};
 }

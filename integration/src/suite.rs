@@ -52,6 +52,7 @@ enum Outcome {
     Failed(String),
     Missing(String),
     PeerLacks(String),
+    Control(String),
 }
 
 #[derive(Debug, Default)]
@@ -183,6 +184,7 @@ fn run_one(test: fn()) -> (Outcome, Duration) {
             Ok(why) => match *why {
                 NotRun::Missing(reason) => Outcome::Missing(reason),
                 NotRun::PeerLacks(reason) => Outcome::PeerLacks(reason),
+                NotRun::Control(attack) => Outcome::Control(attack),
             },
             Err(_) => {
                 let message = PANIC.take().unwrap_or_else(|| "failed without words".to_owned());
@@ -209,6 +211,7 @@ fn show(name: &str, outcome: &Outcome, took: Duration) {
         }
         Outcome::Missing(reason) => format!("{name} ... not run: {reason}"),
         Outcome::PeerLacks(reason) => format!("{name} ... not applicable: {reason}"),
+        Outcome::Control(attack) => format!("{name} ... control: the attack works, {attack}"),
     };
     let _ = writeln!(out, "{line}");
 }
@@ -226,6 +229,7 @@ fn summary(
     let failed = names(|outcome| matches!(outcome, Outcome::Failed(_)));
     let missing = names(|outcome| matches!(outcome, Outcome::Missing(_)));
     let lacking = names(|outcome| matches!(outcome, Outcome::PeerLacks(_)));
+    let controls = names(|outcome| matches!(outcome, Outcome::Control(_)));
     println!();
     for name in &failed {
         println!("failed: {name}");
@@ -236,11 +240,12 @@ fn summary(
         }
     }
     println!(
-        "{suite} on {banner}: {} passed, {} failed, {} not run, {} not applicable; {:.1} s",
+        "{suite} on {banner}: {} passed, {} failed, {} not run, {} not applicable, {} controls; {:.1} s",
         passed.len(),
         failed.len(),
         missing.len(),
         lacking.len(),
+        controls.len(),
         took.as_secs_f32(),
     );
     let all_required = env::var("HULL_REQUIRE_ALL").is_ok_and(|value| value == "1");
@@ -273,6 +278,8 @@ mod tests {
         assert!(matches!(missing, Outcome::Missing(reason) if reason == "no reason"));
         let lacking = outcome_of(|| not_run(NotRun::PeerLacks("older".to_owned())));
         assert!(matches!(lacking, Outcome::PeerLacks(_)));
+        let control = outcome_of(|| not_run(NotRun::Control("old".to_owned())));
+        assert!(matches!(control, Outcome::Control(_)));
     }
 
     #[test]

@@ -7,13 +7,15 @@
 
 mod action;
 mod report;
+mod scan;
 
 use std::process::ExitCode;
 
 use serde_json::Value;
 
 const USAGE: &str = "usage: probe report [PATH...] | mknod PATH c|b MAJOR MINOR | open PATH r|w|rw \
-                     | write PATH TEXT | alloc BYTES [HOLD_SECONDS] | sleep SECONDS | spin SECONDS";
+                     | write PATH TEXT | alloc BYTES [HOLD_SECONDS] | sleep SECONDS | spin SECONDS \
+                     | scan SECONDS";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -41,6 +43,7 @@ fn run(words: &[&str]) -> Option<Value> {
         ["alloc", bytes] => action::alloc(bytes.parse().ok()?, 0),
         ["alloc", bytes, hold] => action::alloc(bytes.parse().ok()?, hold.parse().ok()?),
         ["sleep", seconds] => Some(action::sleep(seconds.parse().ok()?)),
+        ["scan", seconds] => Some(scan::scan(seconds.parse().ok()?)),
         ["spin", seconds] => Some(action::spin(seconds.parse().ok()?)),
         _ => None,
     }

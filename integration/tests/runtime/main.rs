@@ -16,6 +16,7 @@ mod process;
 mod resources;
 mod run;
 mod seccomp;
+mod security;
 mod stress;
 mod systemd;
 mod terminal;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
             information::TESTS,
             seccomp::TESTS,
             input::TESTS,
+            security::TESTS,
             stress::TESTS,
             checkpoint::TESTS,
             mutants::TESTS,
