@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io::{ErrorKind, Read},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail};
@@ -34,8 +34,9 @@ enum Source {
     /// An eventfd that the kernel signals on v1. `control` must stay open: closing it ends
     /// the registration.
     Eventfd { _control: File },
-    /// An inotify instance on v2.
-    Inotify { memory: i32, population: i32 },
+    /// An inotify instance on v2. The kernel touches `memory.events` for much else, such as
+    /// reclaim above `memory.high`; only a higher count of kills is news.
+    Inotify { memory: i32, population: i32, kills_seen: u64 },
 }
 
 impl AsFd for OomNotifier {
@@ -49,13 +50,15 @@ pub(super) fn watch(location: &Location) -> Result<OomNotifier> {
     let Some(dir) = location.dir("memory") else { bail!("memory controller missing") };
     let dir = dir.to_owned();
     if location.mode == Mode::V2 {
+        // Counted before the watch begins: a kill in between is then not missed.
+        let kills_seen = kills(location);
         let inotify = sys::event::inotify()?;
         let memory = sys::event::watch_modifications(&inotify, &dir.join("memory.events"))
             .context("unable to add inotify watch")?;
         // cgroupfs reports no removal, so the last process's end is what ends the watch.
         let population = sys::event::watch_modifications(&inotify, &dir.join("cgroup.events"))
             .context("unable to add inotify watch")?;
-        let source = Source::Inotify { memory, population };
+        let source = Source::Inotify { memory, population, kills_seen };
         return Ok(OomNotifier { events: File::from(inotify), dir, source });
     }
     let eventfd: OwnedFd = sys::event::eventfd()?;
@@ -86,29 +89,31 @@ impl OomNotifier {
                 vec![OomEvent::Ended]
             }
             Source::Eventfd { .. } => vec![OomEvent::Oom],
-            Source::Inotify { memory, population } => {
+            Source::Inotify { memory, population, ref mut kills_seen } => {
                 let watches = watches(&buffer[..bytes]);
                 let mut events = Vec::new();
-                if watches.contains(&memory) && self.killed() {
+                if watches.contains(&memory)
+                    && let Some(kills) = kills_in(&self.dir).filter(|kills| *kills > *kills_seen)
+                {
+                    *kills_seen = kills;
                     events.push(OomEvent::Oom);
                 }
-                if watches.contains(&population) && !self.populated() {
+                if watches.contains(&population) && !populated(&self.dir) {
                     events.push(OomEvent::Ended);
                 }
                 events
             }
         })
     }
+}
 
-    fn killed(&self) -> bool {
-        let text = file::read(&self.dir, "memory.events").unwrap_or_default();
-        file::value_of(&text, "oom_kill").is_none_or(|kills| kills > 0)
-    }
+fn kills_in(dir: &Path) -> Option<u64> {
+    file::value_of(&file::read(dir, "memory.events").ok()?, "oom_kill")
+}
 
-    fn populated(&self) -> bool {
-        let text = file::read(&self.dir, "cgroup.events").unwrap_or_default();
-        file::value_of(&text, "populated").is_some_and(|populated| populated > 0)
-    }
+fn populated(dir: &Path) -> bool {
+    let text = file::read(dir, "cgroup.events").unwrap_or_default();
+    file::value_of(&text, "populated").is_some_and(|populated| populated > 0)
 }
 
 /// The watch numbers in a buffer of `struct inotify_event`.
