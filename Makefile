@@ -74,6 +74,12 @@ integration: build ## The suite against the release binary, or RUNTIME=runc (as 
 strangers: build ## podman, containerd and dockerd on the release binary, or RUNTIME=runc (as root)
 	HULL_RUNTIME=$(RUNTIME) $(CARGO) test --locked -p hull-integration --test strangers -- $(ARGS)
 
+.PHONY: conformance
+conformance: build ## The OCI's validation programs, RUNTIME_TOOLS=dir has them built (as root)
+	@[ -d "$(RUNTIME_TOOLS)/validation" ] || { echo "RUNTIME_TOOLS must name a checkout of runtime-tools, built" >&2; exit 1; }
+	$(CARGO) run --locked --quiet -p hull-integration --bin conformance -- \
+		--runtime $(RUNTIME) --tools $(RUNTIME_TOOLS) $(ARGS)
+
 .PHONY: test-vm
 test-vm: build ## The suite in Debian's kernel, in QEMU: cgroup v2, AppArmor, systemd
 	@bash integration/deps.sh $(VM_PACKAGES)
