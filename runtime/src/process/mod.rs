@@ -102,10 +102,11 @@ pub(crate) fn plan(process: &oci::Process, linux: Option<&oci::Linux>) -> Result
         terminal: process.terminal,
         console_size: console_size(process)?,
         user: User::plan(&process.user, &mut warnings)?,
-        capabilities: process
-            .capabilities
-            .as_ref()
-            .map(|sets| capabilities::Sets::plan(sets, &mut warnings)),
+        // Not named is not granted, as with runc 1.1.
+        capabilities: Some(capabilities::Sets::plan(
+            process.capabilities.as_ref().unwrap_or(&oci::Capabilities::default()),
+            &mut warnings,
+        )),
         no_new_privileges: process.no_new_privileges,
         limits: limits::plan(&process.rlimits)?,
         oom_score_adj: limits::plan_oom_score(process.oom_score_adj)?,
