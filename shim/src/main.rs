@@ -2,4 +2,6 @@
 //! it, keeps its exit status, and answers containerd's task API over ttrpc.
 #![forbid(unsafe_code)]
 
+mod reactor;
+
 fn main() {}

@@ -83,6 +83,31 @@ pub fn write_all(fd: impl AsFd, mut bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// splice(2), non-blocking: moves up to `count` bytes from one pipe to another without copying
+/// them. 0 is the end of the source.
+///
+/// # Errors
+/// `EAGAIN` when the source is empty or the target full.
+pub fn splice(source: impl AsFd, target: impl AsFd, count: usize) -> Result<usize> {
+    let (source, target) = (source.as_fd().as_raw_fd(), target.as_fd().as_raw_fd());
+    let moved = retry("splice", || {
+        // SAFETY: null offsets are what pipes need; the rest are integers.
+        unsafe {
+            libc::splice(
+                source,
+                std::ptr::null_mut(),
+                target,
+                std::ptr::null_mut(),
+                count,
+                libc::SPLICE_F_NONBLOCK | libc::SPLICE_F_MOVE,
+            )
+        }
+        .try_into()
+        .unwrap_or(-1)
+    })?;
+    Ok(usize::try_from(moved).unwrap_or(0))
+}
+
 /// A pipe: the read end, then the write end.
 pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     let mut ends = [0; 2];

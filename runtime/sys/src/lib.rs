@@ -14,6 +14,7 @@ mod error;
 pub mod arena;
 pub mod bpf;
 pub mod caps;
+pub mod epoll;
 pub mod event;
 pub mod fd;
 pub mod mount;
@@ -24,6 +25,7 @@ pub mod process;
 pub mod seccomp;
 pub mod signal;
 pub mod socket;
+pub mod spawn;
 pub mod tty;
 
 pub use error::{Error, Result};

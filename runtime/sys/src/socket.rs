@@ -56,6 +56,13 @@ pub fn bind_datagram(path: &Path) -> Result<OwnedFd> {
     Ok(socket)
 }
 
+/// The user who opened the other end of a connected socket (`SO_PEERCRED`).
+pub fn peer_uid(socket: impl AsFd) -> Result<u32> {
+    nix_socket::getsockopt(&socket, nix_socket::sockopt::PeerCredentials)
+        .map(|credentials| credentials.uid())
+        .map_err(error("getsockopt"))
+}
+
 /// Sends one message with descriptors. A peer that is gone is `EPIPE`, not a signal.
 pub fn send(socket: impl AsFd, bytes: &[u8], fds: &[RawFd]) -> Result<()> {
     let slices = [IoSlice::new(bytes)];
