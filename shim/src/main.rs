@@ -2,6 +2,10 @@
 //! it, keeps its exit status, and answers containerd's task API over ttrpc.
 #![forbid(unsafe_code)]
 
+mod options;
 mod reactor;
+mod runtime;
+mod stdio;
+mod ttrpc;
 
 fn main() {}

@@ -21,7 +21,7 @@ use std::{
 
 use anyhow::Result;
 use futures_executor::{LocalPool, LocalSpawner};
-use futures_util::{FutureExt, future::Either, task::LocalSpawnExt};
+use futures_util::{future::Either, task::LocalSpawnExt};
 use hull_runtime_sys::epoll::Epoll;
 
 pub(crate) use children::{Expected, expect_children, reap, wait_for};
@@ -159,14 +159,15 @@ pub(crate) struct Signal(Rc<SignalState>);
 #[derive(Default)]
 struct SignalState {
     raised: Cell<bool>,
-    waiting: RefCell<Vec<Waker>>,
+    waiting: RefCell<BTreeMap<u64, Waker>>,
+    next: Cell<u64>,
 }
 
 impl Signal {
     /// It has happened.
     pub(crate) fn raise(&self) {
         self.0.raised.set(true);
-        self.0.waiting.take().into_iter().for_each(Waker::wake);
+        self.0.waiting.take().into_values().for_each(Waker::wake);
     }
 
     /// Whether it has happened.
@@ -175,25 +176,43 @@ impl Signal {
     }
 
     /// Waits until it has happened.
-    pub(crate) fn wait(&self) -> impl Future<Output = ()> + use<> {
-        let state = Rc::clone(&self.0);
-        std::future::poll_fn(move |context| {
-            if state.raised.get() {
-                return Poll::Ready(());
-            }
-            let mut waiting = state.waiting.borrow_mut();
-            if !waiting.iter().any(|waker| waker.will_wake(context.waker())) {
-                waiting.push(context.waker().clone());
-            }
-            Poll::Pending
-        })
+    pub(crate) fn wait(&self) -> Raised {
+        Raised { state: Rc::clone(&self.0), id: None }
+    }
+}
+
+/// A future that is ready once a [`Signal`] is raised.
+pub(crate) struct Raised {
+    state: Rc<SignalState>,
+    id: Option<u64>,
+}
+
+impl Future for Raised {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.state.raised.get() {
+            return Poll::Ready(());
+        }
+        let state = Rc::clone(&self.state);
+        let id = *self.id.get_or_insert_with(|| state.next.replace(state.next.get() + 1));
+        state.waiting.borrow_mut().insert(id, context.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for Raised {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.state.waiting.borrow_mut().remove(&id);
+        }
     }
 }
 
 /// What `future` gives, or nothing if the signal comes first.
 pub(crate) async fn unless<F: Future>(signal: &Signal, future: F) -> Option<F::Output> {
     let future = std::pin::pin!(future);
-    match futures_util::future::select(future, signal.wait().boxed_local()).await {
+    match futures_util::future::select(future, signal.wait()).await {
         Either::Left((value, _)) => Some(value),
         Either::Right(_) => None,
     }

@@ -1,0 +1,285 @@
+//! The OCI runtime below: any program with runc's command line.
+//!
+//! Each operation is one run of it. It ends with this process (`PDEATHSIG`), so that none goes
+//! on behind the back of a `delete` that cleans up after a killed shim.
+
+use std::{
+    ffi::{CString, OsStr},
+    fs::File,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::{
+            ffi::{OsStrExt, OsStringExt},
+            fs::FileExt,
+        },
+    },
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use hull_runtime_sys::{
+    fd, path,
+    process::Exit,
+    spawn::{self, Program},
+};
+use serde::Deserialize;
+
+use crate::reactor::{self, Expected, Source};
+
+/// Where the runtime keeps its state, beside a directory for each namespace, unless the
+/// options say otherwise. It is runc's place under containerd: tools look there.
+pub(crate) const DEFAULT_ROOT: &str = "/run/containerd/runc";
+
+/// The runtime when the options name none.
+const DEFAULT_PROGRAM: &str = "hull-runtime";
+
+/// Most that is kept of what a runtime prints, in bytes. `ps` of 100,000 processes fits.
+const MAX_OUTPUT: usize = 1 << 20;
+
+/// Most that is read of a runtime's log for one run, in bytes.
+const MAX_LOG: u64 = 1 << 20;
+
+/// A runtime program with its global options.
+#[derive(Clone, Debug)]
+pub(crate) struct Runtime {
+    program: PathBuf,
+    root: PathBuf,
+    systemd_cgroup: bool,
+}
+
+/// The descriptors 0, 1 and 2 of a run that are the container's own.
+pub(crate) struct Streams<'a>(pub(crate) [BorrowedFd<'a>; 3]);
+
+impl Runtime {
+    /// The program is found now: `name` is a path, a name to be found in `PATH`, or empty.
+    ///
+    /// # Errors
+    /// There is no such program.
+    pub(crate) fn find(
+        name: &str,
+        root: &str,
+        namespace: &str,
+        systemd_cgroup: bool,
+    ) -> Result<Self> {
+        let root = Path::new(if root.is_empty() { DEFAULT_ROOT } else { root });
+        let wanted = if name.is_empty() { DEFAULT_PROGRAM } else { name };
+        let program = if wanted.contains('/') {
+            Some(PathBuf::from(wanted))
+        } else {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            let own = std::env::current_exe().ok().and_then(|p| p.parent().map(Path::to_owned));
+            std::env::split_paths(&path)
+                .chain(own.filter(|_| name.is_empty()))
+                .map(|directory| directory.join(wanted))
+                .find(|file| file.is_file())
+        };
+        let program = program
+            .with_context(|| format!("exec: \"{wanted}\": executable file not found in $PATH"))?;
+        Ok(Self { program, root: root.join(namespace), systemd_cgroup })
+    }
+
+    /// The program's file.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
+    fn arguments(&self, log: &Path, words: &[&OsStr]) -> Result<Vec<CString>> {
+        let mut all: Vec<&OsStr> = vec![
+            self.program.as_os_str(),
+            OsStr::new("--root"),
+            self.root.as_os_str(),
+            OsStr::new("--log"),
+            log.as_os_str(),
+            OsStr::new("--log-format"),
+            OsStr::new("json"),
+        ];
+        if self.systemd_cgroup {
+            all.push(OsStr::new("--systemd-cgroup"));
+        }
+        all.extend(words);
+        let strings = all.into_iter().map(|word| CString::new(word.as_bytes()));
+        strings.collect::<Result<_, _>>().context("an argument of the runtime holds a NUL")
+    }
+
+    fn spawn(&self, log: &Path, words: &[&OsStr], fds: &[BorrowedFd<'_>]) -> Result<i32> {
+        let child = spawn::spawn(Program {
+            path: &path::c_path(&self.program)?,
+            args: self.arguments(log, words)?,
+            env: environment(),
+            fds,
+            death_signal: Some(libc::SIGKILL),
+        })?;
+        Ok(child.pid)
+    }
+
+    /// Runs an operation that starts a process, which gets `streams`.
+    ///
+    /// # Errors
+    /// The operation's, in the runtime's words.
+    pub(crate) async fn run_with(
+        &self,
+        log: &Path,
+        streams: Streams<'_>,
+        words: &[&OsStr],
+    ) -> Result<()> {
+        let before = length(log);
+        let expected = reactor::expect_children();
+        let pid = self.spawn(log, words, &streams.0)?;
+        judge(wait(&expected, pid).await, log, before, b"")
+    }
+
+    /// Runs an operation with `input` as its standard input, and gives what it prints.
+    ///
+    /// # Errors
+    /// The operation's, in the runtime's words.
+    pub(crate) async fn run(&self, log: &Path, input: &[u8], words: &[&OsStr]) -> Result<Vec<u8>> {
+        let before = length(log);
+        let stdin = if input.is_empty() {
+            OwnedFd::from(File::open("/dev/null")?)
+        } else {
+            let file = File::from(fd::memory_file(c"input")?);
+            file.write_all_at(input, 0)?;
+            file.into()
+        };
+        let (reader, writer) = fd::pipe()?;
+        let expected = reactor::expect_children();
+        let pid = self.spawn(log, words, &[stdin.as_fd(), writer.as_fd(), writer.as_fd()])?;
+        drop((stdin, writer));
+        fd::set_nonblocking(&reader, true)?;
+        let reader = Source::new(reader);
+        let mut output = Vec::new();
+        let exit = {
+            let exit = std::pin::pin!(wait(&expected, pid));
+            let reading = std::pin::pin!(read_all(&reader, &mut output));
+            use futures_util::future::{Either, select};
+            match select(exit, reading).await {
+                Either::Left((exit, _)) => exit,
+                Either::Right((result, exit)) => {
+                    result?;
+                    exit.await
+                }
+            }
+        };
+        // What it wrote last can still be in the pipe, which something it left may hold open.
+        let mut buffer = [0; 4096];
+        while let Ok(n @ 1..) = fd::read(&reader, &mut buffer) {
+            keep(&mut output, &buffer[..n])?;
+        }
+        judge(exit, log, before, &output)?;
+        Ok(output)
+    }
+}
+
+async fn wait(expected: &Rc<Expected>, pid: i32) -> Exit {
+    reactor::wait_for(expected, pid).await
+}
+
+async fn read_all(reader: &Source, output: &mut Vec<u8>) -> Result<()> {
+    let mut buffer = [0; 4096];
+    loop {
+        match reader.read(&mut buffer).await? {
+            0 => return Ok(()),
+            n => keep(output, &buffer[..n])?,
+        }
+    }
+}
+
+fn keep(output: &mut Vec<u8>, bytes: &[u8]) -> Result<()> {
+    if output.len() + bytes.len() > MAX_OUTPUT {
+        bail!("the runtime printed more than {MAX_OUTPUT} bytes");
+    }
+    output.extend_from_slice(bytes);
+    Ok(())
+}
+
+/// The runtime's environment: the shim's. systemd's socket is not the container's.
+fn environment() -> Vec<CString> {
+    std::env::vars_os()
+        .filter(|(name, _)| name != "NOTIFY_SOCKET")
+        .filter_map(|(name, value)| {
+            let mut text = name.into_vec();
+            text.push(b'=');
+            text.extend(value.into_vec());
+            CString::new(text).ok()
+        })
+        .collect()
+}
+
+fn length(log: &Path) -> u64 {
+    std::fs::metadata(log).map_or(0, |data| data.len())
+}
+
+/// An operation's result: its exit, or else what it logged last as an error, or printed.
+fn judge(exit: Exit, log: &Path, before: u64, output: &[u8]) -> Result<()> {
+    if exit == Exit::Code(0) {
+        return Ok(());
+    }
+    let logged = read_log(log, before).unwrap_or_default();
+    if let Some(message) = last_error(&logged) {
+        return Err(anyhow!(message));
+    }
+    let printed = String::from_utf8_lossy(output);
+    let how = match exit {
+        Exit::Code(code) => format!("exit status {code}"),
+        Exit::Signal(signal) => format!("ended by signal {signal}"),
+    };
+    match printed.trim() {
+        "" => bail!("{how}"),
+        text => bail!("{text}: {how}"),
+    }
+}
+
+fn read_log(log: &Path, before: u64) -> Result<Vec<u8>> {
+    let file = File::open(log)?;
+    let length = file.metadata()?.len();
+    let from = before.max(length.saturating_sub(MAX_LOG));
+    let mut bytes = vec![0; usize::try_from(length.saturating_sub(from))?];
+    file.read_exact_at(&mut bytes, from)?;
+    Ok(bytes)
+}
+
+/// The last message of level "error" in a log of JSON lines.
+fn last_error(log: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Line {
+        level: String,
+        msg: String,
+    }
+    let lines = log.split(|byte| *byte == b'\n').rev();
+    let mut lines = lines.filter_map(|line| serde_json::from_slice::<Line>(line).ok());
+    lines.find(|line| line.level == "error").map(|line| line.msg.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_error_of_a_log_is_its_message() {
+        let log = br#"{"level":"error","msg":"first","time":"t"}
+{"level":"error","msg":" exec: \"x\": not found\n","time":"t"}
+{"level":"warning","msg":"later","time":"t"}
+torn {"#;
+        assert_eq!(last_error(log).as_deref(), Some("exec: \"x\": not found"));
+        assert_eq!(last_error(b"nothing"), None);
+    }
+
+    #[test]
+    fn a_program_is_looked_up_and_its_absence_is_said_as_callers_expect() {
+        let found = Runtime::find("sh", "", "default", false).unwrap();
+        assert!(found.program().ends_with("sh"));
+        assert_eq!(found.root, Path::new("/run/containerd/runc/default"));
+        let error = Runtime::find("no-such-runtime", "/r", "n", false).unwrap_err();
+        assert!(error.to_string().contains("executable file not found in $PATH"), "{error}");
+    }
+
+    #[test]
+    fn a_failure_without_a_log_is_what_was_printed() {
+        let none = Path::new("/nonexistent/log");
+        let error = judge(Exit::Code(3), none, 0, b"no\n").unwrap_err();
+        assert_eq!(error.to_string(), "no: exit status 3");
+        let error = judge(Exit::Signal(9), none, 0, b"").unwrap_err();
+        assert_eq!(error.to_string(), "ended by signal 9");
+    }
+}

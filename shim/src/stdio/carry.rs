@@ -1,0 +1,101 @@
+//! Carrying bytes from one descriptor to another.
+
+use std::{fs::File, io::Write, os::fd::OwnedFd, rc::Rc};
+
+use hull_runtime_sys::{Result, fd};
+
+use crate::reactor::Source;
+
+/// Most that one splice moves: the largest pipe an unprivileged user may have.
+const SPLICE: usize = 1 << 20;
+
+/// A buffer's size. It lives while there is something to carry.
+const BUFFER: usize = 64 << 10;
+
+/// Where output goes.
+pub(super) enum Target {
+    /// A pipe or FIFO.
+    Pipe(Source),
+    /// A file, to whose end it is written.
+    File(Rc<File>),
+    /// Nobody asked for it.
+    Nowhere,
+}
+
+impl Target {
+    pub(super) fn pipe(end: OwnedFd) -> Result<Self> {
+        fd::set_nonblocking(&end, true)?;
+        Ok(Self::Pipe(Source::new(end)))
+    }
+}
+
+/// Carries a pipe's or a terminal's output until it ends.
+pub(super) async fn output(source: &Source, target: Target) {
+    // The end of the source, and of a target that is broken: nothing is left to be done.
+    let _ = match target {
+        Target::Pipe(target) if is_pipe(source) => splice_all(source, &target).await,
+        Target::Pipe(target) => copy(source, async |bytes| target.write_all(bytes).await).await,
+        Target::File(file) => {
+            // A full disk must not stop the container: what cannot be written is dropped.
+            copy(source, async |bytes| {
+                let _ = (&*file).write_all(bytes);
+                Ok(())
+            })
+            .await
+        }
+        Target::Nowhere => copy(source, async |_| Ok(())).await,
+    };
+}
+
+/// Carries what a client writes, until all clients are gone or the process closes its stdin.
+pub(super) async fn splice(source: &Source, target: &Source) {
+    // Either end: a client that goes on writing learns it from its own end of the FIFO.
+    let _ = splice_all(source, target).await;
+}
+
+/// Carries what a client types to a terminal.
+pub(super) async fn type_in(source: &Source, target: &Source) {
+    // A terminal that nobody has open any more takes nothing.
+    let _ = copy(source, async |bytes| target.write_all(bytes).await).await;
+}
+
+fn is_pipe(source: &Source) -> bool {
+    hull_runtime_sys::path::stat(source)
+        .is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFIFO)
+}
+
+async fn splice_all(source: &Source, target: &Source) -> Result<()> {
+    let mut source_was_ready = false;
+    loop {
+        match fd::splice(source, target, SPLICE) {
+            Ok(0) => return Ok(()),
+            Ok(_) => source_was_ready = false,
+            // Either end can be the reason.
+            Err(error) if error.errno() == libc::EAGAIN => {
+                if source_was_ready {
+                    target.writable().await?;
+                }
+                source.readable().await?;
+                source_was_ready = true;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn copy(source: &Source, mut put: impl AsyncFnMut(&[u8]) -> Result<()>) -> Result<()> {
+    loop {
+        source.readable().await?;
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            match fd::read(source, &mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(n) => put(&buffer[..n]).await?,
+                Err(error) if error.errno() == libc::EAGAIN => break,
+                // EIO: a terminal's other side is closed by all.
+                Err(error) if error.errno() == libc::EIO => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
