@@ -6,6 +6,8 @@
 mod cgroup;
 #[allow(dead_code, reason = "used by the modules that are")]
 mod mountinfo;
+#[allow(dead_code, reason = "the service that watches comes next")]
+mod oom;
 #[allow(dead_code, reason = "used by cgroup")]
 mod stats;
 
