@@ -83,6 +83,13 @@ pub fn write_all(fd: impl AsFd, mut bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// fsync(2), of a file or a directory.
+pub fn sync(fd: impl AsFd) -> Result<()> {
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: fsync takes an integer.
+    retry("fsync", || unsafe { libc::fsync(fd) }.into()).map(drop)
+}
+
 /// A pipe: the read end, then the write end.
 pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     let mut ends = [0; 2];
