@@ -17,11 +17,11 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::{Mutex, OnceLock},
+    time::SystemTime,
 };
 
 use anyhow::{Context, Result};
-
-use crate::time;
+use hull_specs_oci::time::rfc3339;
 
 /// The longest sentence, in bytes: text of the configuration in it can be of any length.
 const MAX_SENTENCE_BYTES: usize = 3000;
@@ -135,11 +135,11 @@ impl Log {
 
     fn write(&self, level: &str, message: &str) {
         let line = match self.format {
-            Format::Json => json_line(level, message, &time::now()),
+            Format::Json => json_line(level, message, &rfc3339(SystemTime::now())),
             Format::Text if self.file.is_none() && io::stderr().is_terminal() => {
                 format!("{level}: {}\n", printable(message))
             }
-            Format::Text => text_line(level, message, &time::now()),
+            Format::Text => text_line(level, message, &rfc3339(SystemTime::now())),
         };
         // One write a line: lines of processes that share the file stay whole.
         if self.file.as_ref().is_none_or(|mut file| file.write_all(line.as_bytes()).is_err()) {

@@ -19,7 +19,6 @@ mod request;
 mod rootfs;
 mod seccomp;
 mod spec;
-mod time;
 
 #[global_allocator]
 static ALLOCATOR: hull_runtime_sys::arena::Arena = hull_runtime_sys::arena::Arena::new();

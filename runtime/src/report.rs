@@ -19,7 +19,7 @@ pub(crate) struct Listed {
     pub(crate) bundle: String,
     /// The absolute path of the root file system.
     pub(crate) rootfs: String,
-    /// When the container was created, as [`crate::time::rfc3339_nano`] prints it.
+    /// When the container was created, as [`oci::time::rfc3339_nano`] prints it.
     pub(crate) created: String,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) annotations: BTreeMap<String, String>,

@@ -23,10 +23,10 @@ pub(crate) struct Mount {
     pub(crate) super_options: String,
 }
 
-/// Calls `visit` with each mount of this process's namespace, in the kernel's order. The file
+/// Calls `visit` with each mount of the caller's namespace, in the kernel's order. The file
 /// grows with the host's mounts, so it is never in memory as a whole.
 pub(crate) fn each(mut visit: impl FnMut(Mount)) -> Result<()> {
-    let path = "/proc/self/mountinfo";
+    let path = "/proc/thread-self/mountinfo";
     let mut lines = BufReader::new(File::open(path).with_context(|| format!("open {path}"))?);
     let mut line = Vec::new();
     loop {
@@ -77,8 +77,33 @@ fn unescape(field: &[u8]) -> OsString {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::thread;
+
+    use hull_runtime_sys::{
+        mount::{Change, Propagation, set_attributes},
+        namespace::unshare,
+        process::effective_uid,
+    };
+
     use super::*;
+
+    /// Runs a test on a thread with a mount namespace of its own, with which all its mounts
+    /// go, however it ends.
+    pub(crate) fn in_own_mounts(test: impl FnOnce() + Send + 'static) {
+        if effective_uid() != 0 {
+            return eprintln!("skipped: needs root");
+        }
+        let thread = thread::spawn(|| {
+            unshare(libc::CLONE_NEWNS).unwrap();
+            let private = Change { propagation: Some(Propagation::Private), ..Change::default() };
+            set_attributes(File::open("/").unwrap(), private, true).unwrap();
+            test();
+        });
+        if let Err(panic) = thread.join() {
+            std::panic::resume_unwind(panic);
+        }
+    }
 
     #[test]
     fn lines_are_read_with_and_without_optional_fields() {

@@ -30,7 +30,7 @@ use crate::{
     init::{self, Channel, Message, Start},
     log, namespace, net_devices, process,
     request::{Create, Global},
-    rootfs, seccomp, spec, time,
+    rootfs, seccomp, spec,
 };
 
 /// Everything that was read and planned. Nothing has been changed yet.
@@ -261,7 +261,7 @@ pub(super) fn record(request: &Create, prepared: &Prepared) -> Record {
         oci_version: prepared.spec.oci_version.clone(),
         bundle: prepared.bundle.display().to_string(),
         rootfs: prepared.rootfs.root.display().to_string(),
-        created: time::rfc3339_nano(std::time::SystemTime::now()),
+        created: oci::time::rfc3339_nano(std::time::SystemTime::now()),
         owner: sys::process::effective_uid(),
         init: None,
         annotations: prepared.spec.annotations.clone(),

@@ -32,7 +32,7 @@ use crate::{
     criu::{self, Images, Kind, Notice, Options, Session, Streams, Version},
     hooks, net_devices,
     request::{Global, Restore},
-    rootfs, time,
+    rootfs,
 };
 
 /// Where CRIU finds the root, in the container's directory.
@@ -252,7 +252,7 @@ fn heed(
             let pid = process()?;
             record.init = Some(ProcessIdentity::of(pid)?);
             record.phase = Phase::Created;
-            record.created = time::rfc3339_nano(std::time::SystemTime::now());
+            record.created = oci::time::rfc3339_nano(std::time::SystemTime::now());
             // CRIU gives clocks that go on where they stopped.
             if !record.namespaces.contains(&NamespaceKind::Time) && has_own_clocks(pid) {
                 record.namespaces.push(NamespaceKind::Time);

@@ -106,6 +106,11 @@ pub fn splice(source: impl AsFd, target: impl AsFd, count: usize) -> Result<usiz
         .unwrap_or(-1)
     })?;
     Ok(usize::try_from(moved).unwrap_or(0))
+/// fsync(2), of a file or a directory.
+pub fn sync(fd: impl AsFd) -> Result<()> {
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: fsync takes an integer.
+    retry("fsync", || unsafe { libc::fsync(fd) }.into()).map(drop)
 }
 
 /// A pipe: the read end, then the write end.

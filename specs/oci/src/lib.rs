@@ -16,9 +16,10 @@ mod linux;
 mod seccomp;
 mod state;
 mod strict;
+pub mod time;
 
 pub use config::*;
-pub use id::{ContainerId, InvalidId};
+pub use id::{ContainerId, ExecId, InvalidId};
 pub use linux::*;
 pub use seccomp::*;
 pub use state::{ContainerProcessState, State, Status};

@@ -1,21 +1,53 @@
-//! Points in time as RFC 3339 text in UTC. Not a calendar library: it prints, and no more.
+//! Points in time as RFC 3339 text in UTC. Not a calendar library: it prints, and reads what
+//! it has printed.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The present, to the second: `2026-11-21T10:11:12Z`.
-pub(crate) fn now() -> String {
-    rfc3339(since_epoch(SystemTime::now()).0)
+/// A point in time to the second: `2026-11-21T10:11:12Z`.
+#[must_use]
+pub fn rfc3339(time: SystemTime) -> String {
+    date_and_time(since_epoch(time).0)
 }
 
 /// A point in time to the nanosecond, without trailing zeros, as Go prints it.
-pub(crate) fn rfc3339_nano(time: SystemTime) -> String {
+#[must_use]
+pub fn rfc3339_nano(time: SystemTime) -> String {
     let (seconds, nanoseconds) = since_epoch(time);
-    let mut text = rfc3339(seconds);
+    let mut text = date_and_time(seconds);
     if nanoseconds != 0 {
         let fraction = format!(".{nanoseconds:09}");
         text.insert_str(text.len() - 1, fraction.trim_end_matches('0'));
     }
     text
+}
+
+/// Reads what [`rfc3339`] and [`rfc3339_nano`] print, and no other form: UTC, from 1970 on.
+#[must_use]
+pub fn parse_rfc3339(text: &str) -> Option<SystemTime> {
+    let text = text.strip_suffix('Z')?;
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    if whole.len() != "1970-01-01T00:00:00".len() || fraction.len() > 9 || text.ends_with('.') {
+        return None;
+    }
+    let number = |from: usize, to: usize| -> Option<u64> {
+        let digits = whole.get(from..to)?;
+        digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?
+    };
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+    if !fraction.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let nanoseconds: u32 = format!("{fraction:0<9}").parse().ok()?;
+    // The year begins on 1 March, as in `date`.
+    let (year, month) =
+        if month > 2 { (year, month - 3) } else { (year.checked_sub(1)?, month + 9) };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
+    let days = days.checked_sub(719_468)?;
+    let seconds = days * 86_400 + hour * 3600 + minute * 60 + second;
+    let time = UNIX_EPOCH.checked_add(Duration::new(seconds, nanoseconds))?;
+    // What is not a date (30 February, 25 o'clock, other separators) does not print the same.
+    (date_and_time(i64::try_from(seconds).ok()?) == format!("{whole}Z")).then_some(time)
 }
 
 fn since_epoch(time: SystemTime) -> (i64, u32) {
@@ -27,7 +59,7 @@ fn since_epoch(time: SystemTime) -> (i64, u32) {
 }
 
 /// Seconds since the epoch, as a date and time.
-fn rfc3339(seconds: i64) -> String {
+fn date_and_time(seconds: i64) -> String {
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let (year, month, day) = date(days);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
@@ -55,8 +87,6 @@ fn date(days: i64) -> (i64, i64, i64) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -72,7 +102,7 @@ mod tests {
             (2_147_483_648, "2038-01-19T03:14:08Z"),
             (4_107_542_400, "2100-03-01T00:00:00Z"),
         ] {
-            assert_eq!(rfc3339(seconds), text);
+            assert_eq!(date_and_time(seconds), text);
         }
     }
 
@@ -103,5 +133,40 @@ mod tests {
         assert_eq!(rfc3339_nano(at(0)), "2001-09-09T01:46:40Z");
         assert_eq!(rfc3339_nano(at(120_000_000)), "2001-09-09T01:46:40.12Z");
         assert_eq!(rfc3339_nano(at(1)), "2001-09-09T01:46:40.000000001Z");
+    }
+
+    #[test]
+    fn what_was_printed_is_read() {
+        for seconds in (0..8_000_000_000).step_by(86_399 * 31) {
+            for nanoseconds in [0, 1, 120_000_000, 999_999_999] {
+                let time = UNIX_EPOCH + Duration::new(seconds, nanoseconds);
+                assert_eq!(parse_rfc3339(&rfc3339_nano(time)), Some(time));
+            }
+        }
+    }
+
+    #[test]
+    fn other_text_is_not_read() {
+        for text in [
+            "",
+            "Z",
+            "2026-11-21T10:11:12",
+            "2026-11-21T10:11:12+00:00",
+            "2026-11-21 10:11:12Z",
+            "2026-02-30T10:11:12Z",
+            "2026-13-01T10:11:12Z",
+            "2026-00-01T10:11:12Z",
+            "2026-11-21T25:11:12Z",
+            "2026-11-21T10:60:12Z",
+            "2026-11-21T10:11:12.Z",
+            "2026-11-21T10:11:12.1234567890Z",
+            "2026-11-21T10:11:12.+1Z",
+            "+026-11-21T10:11:12Z",
+            "1969-12-31T23:59:59Z",
+            "0000-01-01T00:00:00Z",
+            "2026-11-21T10:11:1éZ",
+        ] {
+            assert_eq!(parse_rfc3339(text), None, "{text}");
+        }
     }
 }

@@ -1,0 +1,259 @@
+//! Making a container: root file system, streams, the runtime's `create`.
+//!
+//! What a killed shim leaves here, its `delete` finds: the bundle says which runtime and which
+//! root, the runtime knows its containers by id, and the mounts are below the bundle.
+
+use std::{
+    cell::{Cell, RefCell},
+    ffi::OsStr,
+    fs,
+    os::{
+        fd::OwnedFd,
+        unix::fs::{DirBuilderExt, OpenOptionsExt},
+    },
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+use anyhow::{Context, Result};
+use containerd_shim_protos::{
+    api,
+    events::task::{TaskCreate, TaskIO, TaskOOM},
+};
+use futures_util::lock::Mutex;
+use hull_runtime_sys::{fd, process as sys_process};
+
+use super::{Shim, container::{Config, Container}, container_id, exit, field, process::Process};
+use crate::{
+    cgroup::Cgroup,
+    log,
+    oom::Watch,
+    options::{self, RuntimeOptions},
+    reactor::{self, Source},
+    rootfs,
+    runtime::{Runtime, Streams},
+    stdio::{Owner, Prepared, Stdio},
+    ttrpc::{Failure, Kind},
+};
+
+/// The file that a runtime writes the first process's pid to; containerd's name.
+pub(crate) const PID_FILE: &str = "init.pid";
+
+/// The file with the runtime's name, for `delete`; containerd's.
+pub(crate) const RUNTIME_FILE: &str = "runtime";
+
+/// The root file system's place in a bundle.
+pub(crate) const ROOTFS: &str = "rootfs";
+
+impl Shim {
+    pub(super) async fn create(
+        self: &Rc<Self>,
+        request: api::CreateTaskRequest,
+    ) -> Result<api::CreateTaskResponse, Failure> {
+        container_id(&request.id)?;
+        if self.containers.borrow().contains_key(&request.id) {
+            let text = format!("container {}: already exists", request.id);
+            return Err(Failure::new(Kind::AlreadyExists, text));
+        }
+        self.creating.set(self.creating.get() + 1);
+        let result = self.make(&request).await;
+        self.creating.set(self.creating.get() - 1);
+        let container = result?;
+        Ok(api::CreateTaskResponse { pid: container.first.pid(), ..Default::default() })
+    }
+
+    async fn make(self: &Rc<Self>, request: &api::CreateTaskRequest) -> Result<Rc<Container>> {
+        let bundle = PathBuf::from(&request.bundle);
+        let options = RuntimeOptions::from_any(request.options.as_ref())?;
+        let runtime = Runtime::find(
+            &options.binary_name,
+            &options.root,
+            &self.namespace,
+            options.systemd_cgroup,
+        )?;
+        let config = Config::read(&bundle)?;
+        write_file(&bundle.join(options::FILE), &serde_json::to_vec(&options)?)?;
+        write_file(&bundle.join(RUNTIME_FILE), options.binary_name.as_bytes())?;
+        let rootfs = if request.rootfs.is_empty() { None } else { Some(bundle.join(ROOTFS)) };
+        if let Some(rootfs) = &rootfs {
+            let made = fs::DirBuilder::new().mode(0o711).create(rootfs);
+            match made {
+                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                    return Err(error).context(format!("cannot make {}", rootfs.display()));
+                }
+                _ => {}
+            }
+            rootfs::mount_all(&request.rootfs, rootfs)
+                .context("failed to mount rootfs component")?;
+        }
+        let stdio = Stdio {
+            stdin: request.stdin.clone(),
+            stdout: request.stdout.clone(),
+            stderr: request.stderr.clone(),
+            terminal: request.terminal,
+        };
+        let container = Rc::new(Container {
+            id: request.id.clone(),
+            bundle,
+            runtime,
+            options,
+            first: Process::new("", stdio, Vec::new()),
+            execs: RefCell::default(),
+            lock: Mutex::new(()),
+            cgroup: RefCell::default(),
+            rootfs,
+            shares_pids: config.shares_pids(),
+            over: Cell::new(false),
+            checkpoint: request.checkpoint.clone(),
+        });
+        // A container that is restored begins with `start`.
+        let result = match request.checkpoint.as_str() {
+            "" => self.create_first(&container).await,
+            _ => Ok(()),
+        };
+        if let Err(error) = result {
+            if let Some(rootfs) = &container.rootfs
+                && let Err(error) = rootfs::unmount_all(rootfs)
+            {
+                log::error(&format!("{}: {error:#}", container.id));
+            }
+            return Err(error);
+        }
+        self.containers.borrow_mut().insert(container.id.clone(), Rc::clone(&container));
+        self.events.publish(&TaskCreate {
+            container_id: container.id.clone(),
+            bundle: request.bundle.clone(),
+            rootfs: request.rootfs.iter().map(event_mount).collect(),
+            io: field(TaskIO {
+                stdin: request.stdin.clone(),
+                stdout: request.stdout.clone(),
+                stderr: request.stderr.clone(),
+                terminal: request.terminal,
+                ..TaskIO::default()
+            }),
+            checkpoint: request.checkpoint.clone(),
+            pid: container.first.pid(),
+            ..TaskCreate::default()
+        });
+        Ok(container)
+    }
+
+    async fn create_first(self: &Rc<Self>, container: &Rc<Container>) -> Result<()> {
+        let pid_file = container.bundle.join(PID_FILE);
+        let mut words: Vec<&OsStr> = ["create", "--bundle"].map(OsStr::new).into();
+        words.push(container.bundle.as_os_str());
+        self.begin(container, &container.first, words, &pid_file, &container.log())
+            .await
+            .context("OCI runtime create failed")
+    }
+
+    /// Runs the runtime so that it starts `process`, and takes the process up: its streams, its
+    /// pid, its end.
+    pub(super) async fn begin(
+        self: &Rc<Self>,
+        container: &Rc<Container>,
+        process: &Rc<Process>,
+        mut words: Vec<&OsStr>,
+        pid_file: &Path,
+        log: &Path,
+    ) -> Result<()> {
+        let (options, bundle) = (&container.options, &container.bundle);
+        let owner = Owner {
+            namespace: &self.namespace,
+            id: if process.is_first() { &container.id } else { &process.exec_id },
+            uid: options.io_uid,
+            gid: options.io_gid,
+        };
+        let prepared = Prepared::new(&process.stdio, bundle, &owner)
+            .await
+            .context("failed to create init process I/O")?;
+        words.extend([OsStr::new("--pid-file"), pid_file.as_os_str()]);
+        if process.is_first() {
+            if options.no_pivot_root {
+                words.push(OsStr::new("--no-pivot"));
+            }
+            if options.no_new_keyring && container.checkpoint.is_empty() {
+                words.push(OsStr::new("--no-new-keyring"));
+            }
+        }
+        if let Some(socket) = prepared.console_socket() {
+            words.extend([OsStr::new("--console-socket"), socket.as_os_str()]);
+        }
+        words.push(OsStr::new(&container.id));
+        let expected = reactor::expect_children();
+        let streams = prepared.streams();
+        container.runtime.run_with(log, Streams(streams), &words).await?;
+        let io = prepared.start().await?;
+        let pid = read_pid(pid_file)?;
+        let exit = reactor::wait_for(&expected, pid);
+        process.pid.set(pid);
+        // Not reaped before `exit` was made, so the number is still this process's; after that
+        // it may have ended, and then there is nothing to hold or to measure.
+        process.pidfd.replace(sys_process::pidfd(pid).ok());
+        process.start_time.set(start_time(pid).unwrap_or(0));
+        process.io.replace(Some(Rc::new(io)));
+        let mut watch = None;
+        if process.is_first()
+            && let Ok(cgroup) = Cgroup::of(pid)
+        {
+            watch = Watch::open(&cgroup).unwrap_or_else(|error| {
+                log::error(&format!("{}: no word of OOM kills: {error:#}", container.id));
+                None
+            });
+            container.cgroup.replace(Some(Rc::new(cgroup)));
+        }
+        let watch = watch.map(|watch| Rc::new(RefCell::new(watch)));
+        if let Some(watch) = &watch {
+            self.tell_oom(container, watch);
+        }
+        exit::follow(self, container, process, exit, watch);
+        Ok(())
+    }
+
+    /// Publishes each time that the container runs out of memory.
+    fn tell_oom(self: &Rc<Self>, container: &Rc<Container>, watch: &Rc<RefCell<Watch>>) {
+        let duplicate = fd::duplicate(watch.borrow().fd(), 3);
+        let Ok(source) = duplicate.map(OwnedFd::from).map(Source::new) else { return };
+        let (shim, watch) = (Rc::downgrade(self), Rc::downgrade(watch));
+        let (id, settled) = (container.id.clone(), container.first.settled.clone());
+        reactor::spawn(async move {
+            while let Some(Ok(())) = reactor::unless(&settled, source.readable()).await {
+                let (Some(shim), Some(watch)) = (shim.upgrade(), watch.upgrade()) else { return };
+                if watch.borrow_mut().take() > 0 {
+                    let event = TaskOOM { container_id: id.clone(), ..TaskOOM::default() };
+                    shim.events.publish(&event);
+                }
+            }
+        });
+    }
+}
+
+/// The mount of a request as an event has it: the same message, in the other's module.
+fn event_mount(
+    mount: &containerd_shim_protos::api::Mount,
+) -> containerd_shim_protos::events::mount_type::Mount {
+    mount.clone()
+}
+
+fn write_file(path: &Path, content: &[u8]) -> Result<()> {
+    use std::io::Write;
+    let mut options = fs::OpenOptions::new();
+    let file = options.write(true).create(true).truncate(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(content))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The pid that a runtime has written.
+pub(crate) fn read_pid(path: &Path) -> Result<i32> {
+    let context = || format!("cannot read a pid from {}", path.display());
+    let text = fs::read_to_string(path).with_context(context)?;
+    let pid = text.trim().parse::<i32>().with_context(context)?;
+    anyhow::ensure!(pid > 0, "{}: {pid} is no pid", path.display());
+    Ok(pid)
+}
+
+/// Field 22 of `/proc/PID/stat`. The name in field 2 may hold spaces and parentheses.
+fn start_time(pid: i32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    text.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}

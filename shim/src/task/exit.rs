@@ -1,0 +1,161 @@
+//! What follows a process's end: the record on disk, the event, whoever waits.
+//!
+//! The end of a container's first process is published last: after its execs', and after what
+//! it left running has been killed.
+
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    time::{Duration, SystemTime},
+};
+
+use containerd_shim_protos::events::task::TaskExit;
+use hull_runtime_sys::process::Exit;
+use hull_specs_oci::ExecId;
+
+use super::{Shim, container::Container, field, process::Process, start::NEVER_RAN};
+use crate::{
+    events,
+    exit_record::{self, ExitRecord, FileName, Reason, Version},
+    log,
+    oom::{self, Oom, Watch},
+    reactor,
+};
+
+/// Waits for the end of a process that was just taken up.
+pub(super) fn follow(
+    shim: &Rc<Shim>,
+    container: &Rc<Container>,
+    process: &Rc<Process>,
+    exit: impl Future<Output = Exit> + 'static,
+    watch: Option<Rc<RefCell<Watch>>>,
+) {
+    let (shim, container, process) = (Rc::clone(shim), Rc::clone(container), Rc::clone(process));
+    reactor::spawn(async move {
+        let exit = exit.await;
+        let at = SystemTime::now();
+        // Before anyone can remove the cgroup.
+        let memory = Memory::look(&container, &process, watch.as_ref(), exit);
+        let gate = process.gate.lock().await;
+        if process.is_first() {
+            settle_others(&container).await;
+        }
+        record(&container, &process, exit, at, &memory);
+        process.finish(exit, at);
+        let id = if process.is_first() { &container.id } else { &process.exec_id };
+        shim.events.publish(&TaskExit {
+            container_id: container.id.clone(),
+            id: id.clone(),
+            pid: process.pid(),
+            exit_status: u32::try_from(exit.shell_code()).unwrap_or(255),
+            exited_at: field(events::timestamp(at)),
+            ..TaskExit::default()
+        });
+        process.settled.raise();
+        drop(gate);
+    });
+}
+
+/// Ends what outlives the first process, and waits until the ends of all execs are published.
+async fn settle_others(container: &Rc<Container>) {
+    container.over.set(true);
+    if container.shares_pids {
+        let killed = container.run(&["kill", "--all", &container.id, "9"]).await;
+        if let Err(error) = killed {
+            log::error(&format!("{}: what it left running is not killed: {error:#}", container.id));
+        }
+    }
+    let execs: Vec<_> = container.execs.borrow().values().cloned().collect();
+    for exec in execs.iter().filter(|exec| exec.is_live()) {
+        exec.settled.wait().await;
+    }
+}
+
+/// A process that could not be started has ended, too.
+pub(super) fn failed(container: &Container, process: &Process, error: &anyhow::Error) {
+    let at = SystemTime::now();
+    let none = Memory { oom: Oom::None, kills: 0, peak: None };
+    let mut record = describe(container, process, NEVER_RAN, at, &none);
+    record.reason = Reason::StartFailed;
+    record.runtime_error = Some(format!("{error:#}"));
+    write(container, process, &record);
+    process.finish(NEVER_RAN, at);
+    process.settled.raise();
+}
+
+/// What is known of the container's memory when a process has ended.
+struct Memory {
+    oom: Oom,
+    kills: u64,
+    peak: Option<u64>,
+}
+
+impl Memory {
+    fn look(
+        container: &Container,
+        process: &Process,
+        watch: Option<&Rc<RefCell<Watch>>>,
+        exit: Exit,
+    ) -> Self {
+        let kills = watch.map_or(0, |watch| watch.borrow_mut().kills());
+        let cgroup = container.cgroup.borrow();
+        Self {
+            oom: oom::verdict(exit, kills, process.killed.get()),
+            kills,
+            peak: cgroup.as_ref().filter(|_| process.is_first()).and_then(|c| c.peak_memory()),
+        }
+    }
+}
+
+fn describe(
+    container: &Container,
+    process: &Process,
+    exit: Exit,
+    at: SystemTime,
+    memory: &Memory,
+) -> ExitRecord {
+    let (exit_code, signal) = match exit {
+        Exit::Code(code) => (Some(code), None),
+        Exit::Signal(signal) => (None, Some(signal)),
+    };
+    let started = process.started_at.get();
+    let run_time = started.and_then(|started| at.duration_since(started).ok());
+    ExitRecord {
+        version: Version,
+        container_id: container.id.clone(),
+        exec_id: process.exec_id.clone(),
+        pid: process.pid.get(),
+        start_time: process.start_time.get(),
+        exit_code,
+        signal,
+        shell_code: u32::try_from(exit.shell_code()).unwrap_or(255),
+        exited_at: at,
+        run_time: run_time.unwrap_or(Duration::ZERO),
+        reason: Reason::of(exit, memory.oom),
+        oom: memory.oom,
+        oom_kills: memory.kills,
+        peak_memory_bytes: memory.peak,
+        runtime_error: None,
+        last_lines: Vec::new(),
+    }
+}
+
+fn record(
+    container: &Container,
+    process: &Process,
+    exit: Exit,
+    at: SystemTime,
+    memory: &Memory,
+) {
+    write(container, process, &describe(container, process, exit, at, memory));
+}
+
+fn write(container: &Container, process: &Process, record: &ExitRecord) {
+    // Checked when the exec was added.
+    let exec = process.exec_id.parse::<ExecId>().ok();
+    let written = exit_record::write(&container.bundle, &FileName::of(exec.as_ref()), record);
+    // A disk that is full must not hide the exit from those who wait for it.
+    if let Err(error) = written {
+        log::error(&format!("{}: the exit is not on disk: {error:#}", container.id));
+    }
+}
