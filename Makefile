@@ -100,7 +100,7 @@ bench: build ## Measure against runc, crun, youki and the floor (as root; ARGS=-
 build: ## Build the release binary
 	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust 1.95 or later" >&2; exit 1; }
 	HULL_COMMIT="$(COMMIT)" RUSTFLAGS="$(STATIC)" \
-		$(CARGO) build --release --locked --target $(TARGET) -p hull-runtime
+		$(CARGO) build --release --locked --target $(TARGET) -p hull-runtime -p hull-shim
 
 .PHONY: install
 install: build ## Install binary, completions and manual pages below PREFIX (/usr/local)

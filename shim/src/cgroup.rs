@@ -124,5 +124,34 @@ fn directory(mount: &Mount, cgroup: &str) -> Option<PathBuf> {
     plain.then(|| mount.point.join(below))
 }
 
+/// Puts a process into the cgroup `name`: below each v1 hierarchy that has it, or in v2.
+///
+/// # Errors
+/// No hierarchy has such a cgroup.
+pub(crate) fn join(pid: i32, name: &str) -> Result<()> {
+    let relative = Path::new(name.trim_start_matches('/'));
+    if relative.components().any(|part| !matches!(part, Component::Normal(_))) {
+        bail!("{name:?} is no cgroup's path");
+    }
+    let mut joined = false;
+    let mut places = Vec::new();
+    mountinfo::each(|mount| {
+        if matches!(mount.kind.as_str(), "cgroup" | "cgroup2") {
+            places.push(mount.point.join(relative).join("cgroup.procs"));
+        }
+    })?;
+    for file in places {
+        if file.exists() {
+            fs::write(&file, pid.to_string())
+                .with_context(|| format!("write {}", file.display()))?;
+            joined = true;
+        }
+    }
+    if !joined {
+        bail!("there is no cgroup {name}");
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests;

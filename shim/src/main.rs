@@ -2,21 +2,64 @@
 //! it, keeps its exit status, and answers containerd's task API over ttrpc.
 #![forbid(unsafe_code)]
 
+mod args;
+mod bootstrap;
+mod cgroup;
+mod cleanup;
+mod events;
+mod exit_record;
+mod info;
+mod log;
+mod mountinfo;
+mod oom;
 mod options;
 mod reactor;
+mod rootfs;
 mod runtime;
-mod stdio;
-mod ttrpc;
-#[allow(dead_code, reason = "the service that asks for metrics comes next")]
-mod cgroup;
-#[allow(dead_code, reason = "the service that reaps comes next")]
-mod exit_record;
-#[allow(dead_code, reason = "used by the modules that are")]
-mod mountinfo;
-
-#[allow(dead_code, reason = "the service that watches comes next")]
-mod oom;
-#[allow(dead_code, reason = "used by cgroup")]
+mod serve;
 mod stats;
+mod stdio;
+mod task;
+mod ttrpc;
 
-fn main() {}
+use std::{io::Write, process::ExitCode};
+
+use anyhow::Result;
+use args::{Action, Args};
+
+/// What `-h` prints.
+const USAGE: &str = "\
+containerd-shim-hull-v2: a containerd shim (runtime io.containerd.hull.v2)
+
+containerd runs it; there is nothing here for people but:
+  containerd-shim-hull-v2 -v       print the version
+  containerd-shim-hull-v2 -info    print what it can do, as protobuf
+containerd runs it in a container's bundle:
+  containerd-shim-hull-v2 -namespace NS -id ID -address SOCKET start|delete
+";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}: {error:#}", info::NAME);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let args = Args::parse(std::env::args_os().skip(1))?;
+    let output = match args.action {
+        Action::Start => return bootstrap::start(&args),
+        Action::Delete => cleanup::delete(&args)?,
+        Action::Info => info::info()?,
+        Action::Version => {
+            format!("containerd-shim-hull-v2:\n  Version:  {}\n", env!("CARGO_PKG_VERSION")).into()
+        }
+        Action::Help => USAGE.into(),
+    };
+    let mut stdout = std::io::stdout();
+    stdout.write_all(&output)?;
+    Ok(stdout.flush()?)
+}

@@ -52,8 +52,7 @@ impl Epoll {
         let events = what.bits() | libc::EPOLLONESHOT as u32;
         let mut event = libc::epoll_event { events, u64: token };
         // SAFETY: `event` is valid for the call, which copies it.
-        let result =
-            unsafe { libc::epoll_ctl(self.0.as_raw_fd(), operation, fd, &raw mut event) };
+        let result = unsafe { libc::epoll_ctl(self.0.as_raw_fd(), operation, fd, &raw mut event) };
         check("epoll_ctl", result.into()).map(drop)
     }
 

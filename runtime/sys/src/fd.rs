@@ -83,6 +83,13 @@ pub fn write_all(fd: impl AsFd, mut bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// fsync(2), of a file or a directory.
+pub fn sync(fd: impl AsFd) -> Result<()> {
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: fsync takes an integer.
+    retry("fsync", || unsafe { libc::fsync(fd) }.into()).map(drop)
+}
+
 /// splice(2), non-blocking: moves up to `count` bytes from one pipe to another without copying
 /// them. 0 is the end of the source.
 ///
@@ -106,11 +113,6 @@ pub fn splice(source: impl AsFd, target: impl AsFd, count: usize) -> Result<usiz
         .unwrap_or(-1)
     })?;
     Ok(usize::try_from(moved).unwrap_or(0))
-/// fsync(2), of a file or a directory.
-pub fn sync(fd: impl AsFd) -> Result<()> {
-    let fd = fd.as_fd().as_raw_fd();
-    // SAFETY: fsync takes an integer.
-    retry("fsync", || unsafe { libc::fsync(fd) }.into()).map(drop)
 }
 
 /// A pipe: the read end, then the write end.

@@ -333,6 +333,24 @@ pub struct Classic {
 /// mount(2) over the current directory: for `MS_I_VERSION`, and for parameters longer than
 /// [`VALUE_LIMIT_BYTES`], which fsconfig(2) refuses (overlay's list of layers).
 pub fn mount_here(source: &str, kind: &str, how: Classic, data: &str) -> Result<()> {
+    classic(source, c".", kind, how, data)
+}
+
+/// mount(2) over the directory that a descriptor is open on, for a caller whose current
+/// directory matters: names in `data` that are relative begin there. Mounts are reached by
+/// no other name than the descriptor's magic link, so procfs must be at `/proc`.
+pub fn mount_on(
+    target: impl AsFd,
+    source: &str,
+    kind: &str,
+    how: Classic,
+    data: &str,
+) -> Result<()> {
+    let link = c_path(format!("/proc/self/fd/{}", target.as_fd().as_raw_fd()))?;
+    classic(source, &link, kind, how, data)
+}
+
+fn classic(source: &str, target: &CStr, kind: &str, how: Classic, data: &str) -> Result<()> {
     let attributes = [
         (Attributes::READ_ONLY, libc::MS_RDONLY),
         (Attributes::NO_SUID, libc::MS_NOSUID),
@@ -363,7 +381,7 @@ pub fn mount_here(source: &str, kind: &str, how: Classic, data: &str) -> Result<
     let (source, kind, data) = (c_path(source)?, c_path(kind)?, c_path(data)?);
     // SAFETY: all four are NUL-terminated strings that outlive the call.
     let result = unsafe {
-        libc::mount(source.as_ptr(), c".".as_ptr(), kind.as_ptr(), flags, data.as_ptr().cast())
+        libc::mount(source.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, data.as_ptr().cast())
     };
     check("mount", result.into()).map(drop).map_err(|e| e.on(subject))
 }
@@ -381,6 +399,20 @@ pub fn detach_here() -> Result<()> {
     // SAFETY: the path is a static NUL-terminated string.
     let result = unsafe { libc::umount2(c".".as_ptr(), libc::MNT_DETACH) };
     check("umount2", result.into()).map(drop)
+}
+
+/// umount2(2) of the topmost mount at a path of the host, whose last component may not be a
+/// link. With `lazy` it goes out of sight at once, and away when its last user does.
+///
+/// # Errors
+/// `EINVAL` when the path is no mount point, `EBUSY` when it is in use and `lazy` is not set.
+pub fn unmount(path: impl AsRef<Path>, lazy: bool) -> Result<()> {
+    let path = path.as_ref();
+    let name = c_path(path)?;
+    let flags = libc::UMOUNT_NOFOLLOW | if lazy { libc::MNT_DETACH } else { 0 };
+    // SAFETY: `name` is NUL-terminated and outlives the call.
+    let result = unsafe { libc::umount2(name.as_ptr(), flags) };
+    check("umount2", result.into()).map(drop).map_err(|e| e.on(path.display()))
 }
 
 /// Whether an error says that the kernel has no descriptor-based mount API.

@@ -459,3 +459,22 @@ pub fn ended_child() -> Result<Option<i32>> {
         }
     }
 }
+
+/// getppid(2).
+#[must_use]
+pub fn parent_id() -> i32 {
+    // SAFETY: getppid takes nothing and cannot fail.
+    unsafe { libc::getppid() }
+}
+
+/// prctl(PR_SCHED_CORE_CREATE) for this process's group: only these may share a core (kernel
+/// 5.14, built with core scheduling).
+pub fn create_core_scheduling_group() -> Result<()> {
+    const PR_SCHED_CORE: libc::c_int = 62;
+    const PR_SCHED_CORE_CREATE: libc::c_ulong = 1;
+    const SCOPE_PROCESS_GROUP: libc::c_ulong = 2;
+    // SAFETY: prctl with integers only.
+    let result =
+        unsafe { libc::prctl(PR_SCHED_CORE, PR_SCHED_CORE_CREATE, 0, SCOPE_PROCESS_GROUP, 0) };
+    check("prctl", result.into()).map(drop)
+}

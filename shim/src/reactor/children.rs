@@ -84,15 +84,19 @@ pub(crate) fn wait_for(_expected: &Expected, pid: i32) -> impl Future<Output = E
     })
 }
 
-/// Reaps for ever. Every signal must be blocked. Other signals than `SIGCHLD` change nothing:
-/// a shim ends when its containers have been deleted, and not before.
+/// Reaps for ever, and tells `other` of signals that are not `SIGCHLD`. Every signal must be
+/// blocked.
 ///
 /// # Errors
 /// Those of signalfd(2).
-pub(crate) async fn reap() -> Result<()> {
+pub(crate) async fn reap(mut other: impl FnMut(i32)) -> Result<()> {
     let signals = Source::new(signal::descriptor()?);
     loop {
-        while signal::next(&signals)?.is_some() {}
+        while let Some(received) = signal::next(&signals)? {
+            if received.signal != libc::SIGCHLD {
+                other(received.signal);
+            }
+        }
         let reactor = current();
         while let Some((pid, exit)) = process::reap_any()? {
             reactor.children.ended(pid, exit);

@@ -125,7 +125,9 @@ impl Future for Sleep {
             return Poll::Ready(());
         }
         let reactor = current();
-        let id = *self.id.get_or_insert_with(|| reactor.next_timer.replace(reactor.next_timer.get() + 1));
+        let id = *self
+            .id
+            .get_or_insert_with(|| reactor.next_timer.replace(reactor.next_timer.get() + 1));
         reactor.deadlines.borrow_mut().insert((self.at, id), context.waker().clone());
         Poll::Pending
     }

@@ -168,7 +168,8 @@ impl Drop for Ready<'_> {
         if self.asked {
             super::REACTOR.with_borrow(|reactor| {
                 let Some(reactor) = reactor else { return };
-                if let Some(waiting) = reactor.sources.borrow_mut().entries.get_mut(&self.source.token)
+                if let Some(waiting) =
+                    reactor.sources.borrow_mut().entries.get_mut(&self.source.token)
                 {
                     match self.direction {
                         Direction::Read => waiting.read = None,

@@ -116,7 +116,8 @@ impl Config {
         let namespaces = self.linux.as_ref().and_then(|linux| linux.namespaces.as_ref());
         !namespaces.is_some_and(|namespaces| {
             namespaces.iter().any(|namespace| {
-                namespace.r#type == "pid" && namespace.path.as_deref().unwrap_or_default().is_empty()
+                namespace.r#type == "pid"
+                    && namespace.path.as_deref().unwrap_or_default().is_empty()
             })
         })
     }

@@ -237,12 +237,7 @@ fn details(exec_id: &str) -> Result<Any, Failure> {
     Ok(Any { type_url, value: details.write_to_bytes()?, ..Any::default() })
 }
 
-fn checkpoint_words(
-    id: &str,
-    image: &str,
-    work: &str,
-    options: &CheckpointOptions,
-) -> Vec<String> {
+fn checkpoint_words(id: &str, image: &str, work: &str, options: &CheckpointOptions) -> Vec<String> {
     let mut words = vec!["checkpoint".to_owned()];
     let mut option = |name: &str, value: &str| {
         if !value.is_empty() {
@@ -280,7 +275,15 @@ mod tests {
         let options = CheckpointOptions { exit: true, open_tcp: true, ..Default::default() };
         assert_eq!(
             checkpoint_words("c", "/image", "/work", &options),
-            ["checkpoint", "--image-path", "/image", "--work-path", "/work", "--tcp-established", "c"]
+            [
+                "checkpoint",
+                "--image-path",
+                "/image",
+                "--work-path",
+                "/work",
+                "--tcp-established",
+                "c"
+            ]
         );
         let words = checkpoint_words("c", "", "/w", &CheckpointOptions::default());
         assert_eq!(words, ["checkpoint", "--work-path", "/w", "--leave-running", "c"]);

@@ -22,8 +22,14 @@ use containerd_shim_protos::{
 };
 use futures_util::lock::Mutex;
 use hull_runtime_sys::{fd, process as sys_process};
+use protobuf::Message;
 
-use super::{Shim, container::{Config, Container}, container_id, exit, field, process::Process};
+use super::{
+    Shim,
+    container::{Config, Container},
+    container_id, exit, field,
+    process::Process,
+};
 use crate::{
     cgroup::Cgroup,
     log,
@@ -123,7 +129,7 @@ impl Shim {
         self.events.publish(&TaskCreate {
             container_id: container.id.clone(),
             bundle: request.bundle.clone(),
-            rootfs: request.rootfs.iter().map(event_mount).collect(),
+            rootfs: request.rootfs.iter().filter_map(recode).collect(),
             io: field(TaskIO {
                 stdin: request.stdin.clone(),
                 stdout: request.stdout.clone(),
@@ -228,11 +234,9 @@ impl Shim {
     }
 }
 
-/// The mount of a request as an event has it: the same message, in the other's module.
-fn event_mount(
-    mount: &containerd_shim_protos::api::Mount,
-) -> containerd_shim_protos::events::mount_type::Mount {
-    mount.clone()
+/// A message in another module's type for the same message.
+fn recode<A: Message, B: Message>(message: &A) -> Option<B> {
+    message.write_to_bytes().and_then(|bytes| B::parse_from_bytes(&bytes)).ok()
 }
 
 fn write_file(path: &Path, content: &[u8]) -> Result<()> {

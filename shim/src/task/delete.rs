@@ -13,12 +13,7 @@ use super::{
     process::{Ended, Process},
     state::{self, Request, State},
 };
-use crate::{
-    events, exit_record,
-    exit_record::FileName,
-    log, reactor, rootfs,
-    ttrpc::Failure,
-};
+use crate::{events, exit_record, exit_record::FileName, log, reactor, rootfs, ttrpc::Failure};
 
 /// How long output may take to be carried after the process's end. What a process has left
 /// running can hold it open for ever.

@@ -140,13 +140,7 @@ fn describe(
     }
 }
 
-fn record(
-    container: &Container,
-    process: &Process,
-    exit: Exit,
-    at: SystemTime,
-    memory: &Memory,
-) {
+fn record(container: &Container, process: &Process, exit: Exit, at: SystemTime, memory: &Memory) {
     write(container, process, &describe(container, process, exit, at, memory));
 }
 

@@ -145,9 +145,8 @@ impl Shim {
         container: &Rc<Container>,
         process: &Rc<Process>,
     ) -> Result<()> {
-        let file = |suffix: &str| {
-            container.bundle.join(format!("exec-{}{suffix}", process.exec_id))
-        };
+        let file =
+            |suffix: &str| container.bundle.join(format!("exec-{}{suffix}", process.exec_id));
         let (object, pid_file, log) = (file("-process.json"), file(".pid"), file("-log.json"));
         fs::write(&object, &process.spec)
             .with_context(|| format!("cannot write {}", object.display()))?;

@@ -65,7 +65,9 @@ impl Client {
             match frame::next(&bytes) {
                 Next::Part(_) => {}
                 Next::TooLong { .. } => bail!("the server's answer is longer than 4 MiB"),
-                Next::Whole(frame, _) if frame.kind != frame::RESPONSE || frame.stream != self.last => {
+                Next::Whole(frame, _)
+                    if frame.kind != frame::RESPONSE || frame.stream != self.last =>
+                {
                     bail!("the server answered what was not asked")
                 }
                 Next::Whole(frame, _) => {

@@ -204,7 +204,11 @@ impl Connection {
         if self.closed.is_raised() {
             return;
         }
-        self.unsent.borrow_mut().extend_from_slice(&frame::encode(stream, frame::RESPONSE, &payload));
+        self.unsent.borrow_mut().extend_from_slice(&frame::encode(
+            stream,
+            frame::RESPONSE,
+            &payload,
+        ));
         if self.unsent.borrow().len() > MAX_UNSENT {
             self.closed.raise();
         } else if !self.sending.replace(true) {

@@ -1,0 +1,199 @@
+//! A container's root file system: mounting what `Create` brings, and unmounting it.
+//!
+//! The mounts are containerd's: a type, a source, options in fstab's words, and a place beneath
+//! the root file system, which must be there. Each is attached to a descriptor; a place is
+//! resolved inside the root file system, whose content is the image's.
+
+mod options;
+mod overlay;
+
+use std::{
+    cmp::Reverse,
+    ffi::OsString,
+    fs,
+    io::ErrorKind,
+    os::fd::{AsFd, BorrowedFd},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use containerd_shim_protos::types::mount::Mount;
+use hull_runtime_sys::{
+    fd::{AT_FDCWD, openat},
+    mount::{self, Attributes, Change},
+    path::{self, Missing, c_path},
+};
+
+use crate::mountinfo;
+use options::Options;
+
+/// What mount(2) reads of its options. It does not fail of more: it cuts.
+const DATA_LIMIT_BYTES: usize = 4095;
+
+/// Mounts that can lie on one another at one place. More are not ours.
+const MAX_STACKED: usize = 256;
+
+/// Makes the mounts, in order. If one fails, those before it are undone.
+pub(crate) fn mount_all(mounts: &[Mount], rootfs: &Path) -> Result<()> {
+    for mount in mounts {
+        let Mount { type_, source, target, .. } = mount;
+        if let Err(error) = mount_one(mount, rootfs) {
+            let error =
+                error.context(format!("mount {type_:?} from {source:?} on the root file system"));
+            return Err(match unmount_all(rootfs) {
+                Ok(()) => error,
+                Err(undo) => error.context(format!("and what was mounted stays: {undo:#}")),
+            }
+            .context(format!("{}{target}", rootfs.display())));
+        }
+    }
+    Ok(())
+}
+
+/// What a mount comes down to.
+#[derive(Debug, PartialEq, Eq)]
+enum Plan {
+    Bind {
+        recursive: bool,
+        attributes: Attributes,
+    },
+    /// The program that mounts it, and its words but for the target, which is the second.
+    Helper {
+        program: &'static str,
+        words: Vec<String>,
+    },
+    FileSystem {
+        options: Options,
+        data: String,
+    },
+}
+
+fn plan(mount: &Mount) -> Result<Plan> {
+    for (program, prefix) in [("mount.fuse", "fuse."), ("mount.fuse3", "fuse3.")] {
+        if let Some(kind) = mount.type_.strip_prefix(prefix) {
+            let options = mount.options.iter().flat_map(|word| ["-o", word]);
+            let words = [mount.source.as_str()].into_iter().chain(options).chain(["-t", kind]);
+            return Ok(Plan::Helper { program, words: words.map(str::to_owned).collect() });
+        }
+    }
+    let options = options::parse(&mount.options)?;
+    if options.bind {
+        if let Some(word) = options.data.first() {
+            bail!("a bind mount does not take the option {word:?}");
+        }
+        return Ok(Plan::Bind { recursive: options.recursive, attributes: options.how.attributes });
+    }
+    let data = options.data.join(",");
+    ensure!(
+        data.len() <= DATA_LIMIT_BYTES || mount.type_ == "overlay",
+        "mount options are too long: {} bytes of {DATA_LIMIT_BYTES}",
+        data.len()
+    );
+    Ok(Plan::FileSystem { options, data })
+}
+
+fn mount_one(mount: &Mount, rootfs: &Path) -> Result<()> {
+    let plan = plan(mount)?;
+    // Opened anew for each mount: the one before may lie on it.
+    let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
+    let root = openat(AT_FDCWD, &c_path(rootfs)?, flags, 0)?;
+    let target = path::resolve(&root, &mount.target, Missing::Fail)?;
+    match plan {
+        Plan::Bind { recursive, attributes } => {
+            bind(&mount.source, target.fd.as_fd(), recursive, attributes)
+        }
+        Plan::Helper { program, words } => help(program, words, &rootfs.join(target.path)),
+        Plan::FileSystem { options, data } => {
+            file_system(mount, target.fd.as_fd(), &options, &data)
+        }
+    }
+}
+
+fn bind(source: &str, target: BorrowedFd<'_>, recursive: bool, set: Attributes) -> Result<()> {
+    let copy = mount::copy_at(source, recursive)?;
+    if !set.is_empty() {
+        // Access-time modes are one field: all of it is cleared to set one.
+        let times = Attributes::ACCESS_TIME;
+        let clear = if set.both(times).is_empty() { Attributes::NONE } else { times };
+        // Of this mount alone, as mount(2) does it: not of those beneath it.
+        mount::set_attributes(&copy, Change { set, clear, ..Change::default() }, false)?;
+    }
+    Ok(mount::attach(copy, target)?)
+}
+
+fn file_system(mount: &Mount, target: BorrowedFd<'_>, options: &Options, data: &str) -> Result<()> {
+    let (kind, source) = (mount.type_.as_str(), mount.source.as_str());
+    ensure!(!options.loop_device, "loop devices are not supported (source {source:?})");
+    if data.len() > DATA_LIMIT_BYTES {
+        return overlay::mount(source, target, options.how, data);
+    }
+    Ok(mount::mount_on(target, source, kind, options.how, data)?)
+}
+
+/// Runs a program that mounts, and waits for it.
+fn help(program: &str, words: Vec<String>, target: &Path) -> Result<()> {
+    let mut words = words.into_iter().map(OsString::from);
+    let output = Command::new(program)
+        .args(words.next())
+        .arg(target)
+        .args(words)
+        .output()
+        .with_context(|| format!("run {program}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{program}: {}: {:?}", output.status, said.trim_end());
+    Ok(())
+}
+
+/// Unmounts all that is mounted on a root file system and beneath it, the deepest first, as
+/// often as something is mounted there. That nothing is, or that there is no such directory, is
+/// well. What is in use goes out of sight now, and away when its last user does: a shim must
+/// not wait.
+pub(crate) fn unmount_all(rootfs: &Path) -> Result<()> {
+    let Some(rootfs) = real_place(rootfs)? else { return Ok(()) };
+    let mut places = Vec::new();
+    mountinfo::each(|mount| {
+        if mount.point.starts_with(&rootfs) {
+            places.push(mount.point);
+        }
+    })?;
+    places.sort_by_cached_key(|place| (Reverse(place.components().count()), place.clone()));
+    places.dedup();
+    let mut failed = None;
+    for place in places {
+        if let Err(error) = unmount(&place) {
+            failed.get_or_insert(error);
+        }
+    }
+    failed.map_or(Ok(()), |error| Err(error).context("unmount the root file system"))
+}
+
+fn unmount(place: &Path) -> Result<()> {
+    for _ in 0..MAX_STACKED {
+        let result = match mount::unmount(place, false) {
+            Err(error) if error.errno() == libc::EBUSY => mount::unmount(place, true),
+            result => result,
+        };
+        match result {
+            // Not, or no longer, a mount point; or gone with what lay above it.
+            Err(error) if matches!(error.errno(), libc::EINVAL | libc::ENOENT) => return Ok(()),
+            result => result?,
+        }
+    }
+    bail!("more than {MAX_STACKED} mounts lie on {}", place.display())
+}
+
+/// The path as mountinfo shows it, but for the last component, which is not followed.
+fn real_place(path: &Path) -> Result<Option<PathBuf>> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        bail!("{} cannot be the place of a root file system", path.display());
+    };
+    match fs::canonicalize(parent) {
+        Ok(parent) => Ok(Some(parent.join(name))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("resolve {}", parent.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests;

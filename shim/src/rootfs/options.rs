@@ -1,0 +1,145 @@
+//! Mount options as containerd's snapshotters write them (fstab's words). Pure.
+
+use anyhow::{Result, bail};
+use hull_runtime_sys::mount::{Attributes, Classic};
+
+/// One mount's options, read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Options {
+    /// Show what is mounted elsewhere, with all mounts beneath it if `recursive`.
+    pub(super) bind: bool,
+    pub(super) recursive: bool,
+    pub(super) how: Classic,
+    /// The source is a file that a loop device shall show.
+    pub(super) loop_device: bool,
+    /// Words for the file system.
+    pub(super) data: Vec<String>,
+}
+
+/// Reads options in order: of contradicting words the later one holds. A word that is not
+/// known is the file system's.
+///
+/// # Errors
+/// Options that ask for what is not done here.
+pub(super) fn parse(words: &[String]) -> Result<Options> {
+    let mut options = Options::default();
+    for word in words {
+        let how = &mut options.how;
+        let set = |how: &mut Classic, flag| how.attributes = how.attributes | flag;
+        let clear = |how: &mut Classic, flag| how.attributes = how.attributes.without(flag);
+        match word.as_str() {
+            // The kernel's default is relatime, and nothing changes it but the other modes.
+            "" | "defaults" | "relatime" | "norelatime" => {}
+            "async" => how.synchronous = false,
+            "atime" => clear(how, Attributes::NO_ACCESS_TIME),
+            "bind" => options.bind = true,
+            "dev" => clear(how, Attributes::NO_DEV),
+            "diratime" => clear(how, Attributes::NO_DIR_ACCESS_TIME),
+            "dirsync" => how.synchronous_directories = true,
+            "exec" => clear(how, Attributes::NO_EXEC),
+            "loop" => options.loop_device = true,
+            "mand" => how.mandatory_locks = true,
+            "noatime" => set(how, Attributes::NO_ACCESS_TIME),
+            "nodev" => set(how, Attributes::NO_DEV),
+            "nodiratime" => set(how, Attributes::NO_DIR_ACCESS_TIME),
+            "noexec" => set(how, Attributes::NO_EXEC),
+            "nomand" => how.mandatory_locks = false,
+            "nostrictatime" => clear(how, Attributes::STRICT_ACCESS_TIME),
+            "nosuid" => set(how, Attributes::NO_SUID),
+            "rbind" => (options.bind, options.recursive) = (true, true),
+            "ro" => set(how, Attributes::READ_ONLY),
+            "rw" => clear(how, Attributes::READ_ONLY),
+            "strictatime" => set(how, Attributes::STRICT_ACCESS_TIME),
+            "suid" => clear(how, Attributes::NO_SUID),
+            "sync" => how.synchronous = true,
+            "remount" => bail!("a root file system cannot be mounted with the option remount"),
+            word if word.starts_with("X-containerd.") => {
+                bail!("internal mount option {word:?} was not consumed by the mount manager")
+            }
+            word if word.starts_with("uidmap=") || word.starts_with("gidmap=") => {
+                bail!("id-mapped root file systems are not supported (option {word:?})")
+            }
+            word => options.data.push(word.to_owned()),
+        }
+    }
+    // One field of the kernel's holds both; the strict mode wins in mount(2).
+    if options.how.attributes.contains(Attributes::STRICT_ACCESS_TIME) {
+        options.how.attributes = options.how.attributes.without(Attributes::NO_ACCESS_TIME);
+    }
+    Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(words: &str) -> Options {
+        parse(&words.split(' ').map(str::to_owned).collect::<Vec<_>>()).unwrap()
+    }
+
+    #[test]
+    fn words_become_flags_and_the_rest_is_data() {
+        let attributes = |attributes| Classic { attributes, ..Classic::default() };
+        let with = |how| Options { how, ..Options::default() };
+        let no_atime = Attributes::NO_ACCESS_TIME;
+        for (words, expected) in [
+            ("", Options::default()),
+            ("defaults relatime norelatime", Options::default()),
+            ("bind", Options { bind: true, ..Options::default() }),
+            ("rbind rw", Options { bind: true, recursive: true, ..Options::default() }),
+            ("ro", with(attributes(Attributes::READ_ONLY))),
+            ("ro rw", Options::default()),
+            ("rw ro", with(attributes(Attributes::READ_ONLY))),
+            ("nosuid nodev noexec suid dev exec", Options::default()),
+            ("nosuid nodev", with(attributes(Attributes::NO_SUID | Attributes::NO_DEV))),
+            ("noexec nodiratime", {
+                with(attributes(Attributes::NO_EXEC | Attributes::NO_DIR_ACCESS_TIME))
+            }),
+            ("noatime", with(attributes(no_atime))),
+            ("noatime atime nodiratime diratime", Options::default()),
+            ("noatime strictatime", with(attributes(Attributes::STRICT_ACCESS_TIME))),
+            ("strictatime nostrictatime noatime", with(attributes(no_atime))),
+            ("sync dirsync mand", {
+                with(Classic {
+                    synchronous: true,
+                    synchronous_directories: true,
+                    mandatory_locks: true,
+                    ..Classic::default()
+                })
+            }),
+            ("sync async mand nomand", Options::default()),
+            ("loop", Options { loop_device: true, ..Options::default() }),
+            ("index=off ro lowerdir=/a:/b", {
+                let data = vec!["index=off".to_owned(), "lowerdir=/a:/b".to_owned()];
+                Options { data, ..with(attributes(Attributes::READ_ONLY)) }
+            }),
+            ("RO nosuidx", {
+                Options { data: vec!["RO".into(), "nosuidx".into()], ..Options::default() }
+            }),
+        ] {
+            assert_eq!(read(words), expected, "{words}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_done_is_said() {
+        for (word, text) in [
+            (
+                "X-containerd.mkdir.path=/x",
+                "internal mount option \"X-containerd.mkdir.path=/x\" was not consumed by the \
+                 mount manager",
+            ),
+            (
+                "uidmap=0:1:2",
+                "id-mapped root file systems are not supported (option \"uidmap=0:1:2\")",
+            ),
+            (
+                "gidmap=0:1:2",
+                "id-mapped root file systems are not supported (option \"gidmap=0:1:2\")",
+            ),
+            ("remount", "a root file system cannot be mounted with the option remount"),
+        ] {
+            assert_eq!(parse(&[word.to_owned()]).unwrap_err().to_string(), text);
+        }
+    }
+}
