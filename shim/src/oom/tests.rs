@@ -4,6 +4,7 @@ use std::{
     path::PathBuf,
     process::{Command, ExitStatus},
     sync::atomic::{AtomicU32, Ordering},
+    thread::sleep,
     time::{Duration, Instant},
 };
 
@@ -146,8 +147,8 @@ impl Limited {
     /// reaped it.
     fn remove(&self) {
         let end = Instant::now() + Duration::from_millis(DEADLINE_MS.unsigned_abs().into());
-        while self.0.exists() && Instant::now() < end {
-            let _ = fs::remove_dir(&self.0);
+        while fs::remove_dir(&self.0).is_err() && self.0.exists() && Instant::now() < end {
+            sleep(Duration::from_millis(5));
         }
     }
 }

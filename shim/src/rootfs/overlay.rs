@@ -107,7 +107,7 @@ fn short_names(data: &str) -> Option<(PathBuf, String)> {
             .any(|key| word.strip_prefix(key).is_some_and(|path| !path.starts_with('/')))
     };
     let names = names?;
-    if !common.is_absolute() || names.contains(&"") || words.iter().any(|word| relative(&word)) {
+    if !common.is_absolute() || names.contains(&"") || words.iter().any(relative) {
         return None;
     }
     let short = format!("{LOWER}{}", names.join(":"));

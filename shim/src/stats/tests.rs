@@ -76,7 +76,7 @@ pub(super) fn disturbed(golden: &str) -> impl Iterator<Item = String> {
         usize::try_from(state % below.max(1) as u64).unwrap()
     };
     let golden = golden.as_bytes().to_vec();
-    (0..5000).map(move |_| {
+    (0..2000).map(move |_| {
         let mut bytes = golden.clone();
         for _ in 0..=random(8) {
             let at = random(bytes.len());
