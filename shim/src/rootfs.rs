@@ -21,6 +21,7 @@ use anyhow::{Context, Result, bail, ensure};
 use containerd_shim_protos::types::mount::Mount;
 use hull_runtime_sys::{
     fd::{AT_FDCWD, openat},
+    loop_device,
     mount::{self, Attributes, Change},
     path::{self, Missing, c_path},
 };
@@ -124,9 +125,14 @@ fn bind(source: &str, target: BorrowedFd<'_>, recursive: bool, set: Attributes) 
 
 fn file_system(mount: &Mount, target: BorrowedFd<'_>, options: &Options, data: &str) -> Result<()> {
     let (kind, source) = (mount.type_.as_str(), mount.source.as_str());
-    ensure!(!options.loop_device, "loop devices are not supported (source {source:?})");
     if data.len() > DATA_LIMIT_BYTES {
         return overlay::mount(source, target, options.how, data);
+    }
+    if let Some(mode) = options.loop_device {
+        let access = if mode.read_only { libc::O_RDONLY } else { libc::O_RDWR };
+        let file = openat(AT_FDCWD, &c_path(source)?, access, 0)?;
+        let (_device, path) = loop_device::attach(file, mode)?;
+        return Ok(mount::mount_on(target, &path, kind, options.how, data)?);
     }
     Ok(mount::mount_on(target, source, kind, options.how, data)?)
 }

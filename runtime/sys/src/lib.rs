@@ -17,6 +17,7 @@ pub mod caps;
 pub mod epoll;
 pub mod event;
 pub mod fd;
+pub mod loop_device;
 pub mod mount;
 pub mod namespace;
 pub mod netlink;

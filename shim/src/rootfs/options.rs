@@ -1,7 +1,10 @@
 //! Mount options as containerd's snapshotters write them (fstab's words). Pure.
 
 use anyhow::{Result, bail};
-use hull_runtime_sys::mount::{Attributes, Classic};
+use hull_runtime_sys::{
+    loop_device,
+    mount::{Attributes, Classic},
+};
 
 /// One mount's options, read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -11,7 +14,7 @@ pub(super) struct Options {
     pub(super) recursive: bool,
     pub(super) how: Classic,
     /// The source is a file that a loop device shall show.
-    pub(super) loop_device: bool,
+    pub(super) loop_device: Option<loop_device::Mode>,
     /// Words for the file system.
     pub(super) data: Vec<String>,
 }
@@ -37,7 +40,7 @@ pub(super) fn parse(words: &[String]) -> Result<Options> {
             "diratime" => clear(how, Attributes::NO_DIR_ACCESS_TIME),
             "dirsync" => how.synchronous_directories = true,
             "exec" => clear(how, Attributes::NO_EXEC),
-            "loop" => options.loop_device = true,
+            "loop" => options.loop_device = Some(loop_device::Mode::default()),
             "mand" => how.mandatory_locks = true,
             "noatime" => set(how, Attributes::NO_ACCESS_TIME),
             "nodev" => set(how, Attributes::NO_DEV),
@@ -66,6 +69,13 @@ pub(super) fn parse(words: &[String]) -> Result<Options> {
     if options.how.attributes.contains(Attributes::STRICT_ACCESS_TIME) {
         options.how.attributes = options.how.attributes.without(Attributes::NO_ACCESS_TIME);
     }
+    if let Some(mode) = &mut options.loop_device {
+        mode.read_only = options.how.attributes.contains(Attributes::READ_ONLY);
+        // Without a loop device it is a word like others.
+        let words = options.data.len();
+        options.data.retain(|word| word != "direct-io");
+        mode.direct = options.data.len() < words;
+    }
     Ok(options)
 }
 
@@ -82,6 +92,10 @@ mod tests {
         let attributes = |attributes| Classic { attributes, ..Classic::default() };
         let with = |how| Options { how, ..Options::default() };
         let no_atime = Attributes::NO_ACCESS_TIME;
+        let looped = |read_only, direct| Options {
+            loop_device: Some(loop_device::Mode { read_only, direct }),
+            ..Options::default()
+        };
         for (words, expected) in [
             ("", Options::default()),
             ("defaults relatime norelatime", Options::default()),
@@ -108,7 +122,10 @@ mod tests {
                 })
             }),
             ("sync async mand nomand", Options::default()),
-            ("loop", Options { loop_device: true, ..Options::default() }),
+            ("loop", looped(false, false)),
+            ("loop direct-io", looped(false, true)),
+            ("direct-io", Options { data: vec!["direct-io".into()], ..Options::default() }),
+            ("ro loop", Options { loop_device: looped(true, false).loop_device, ..read("ro") }),
             ("index=off ro lowerdir=/a:/b", {
                 let data = vec!["index=off".to_owned(), "lowerdir=/a:/b".to_owned()];
                 Options { data, ..with(attributes(Attributes::READ_ONLY)) }

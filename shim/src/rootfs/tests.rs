@@ -1,6 +1,7 @@
 use std::{
     fs::File,
     os::unix::fs::symlink,
+    thread::sleep,
     time::{Duration, Instant},
 };
 
@@ -286,6 +287,38 @@ fn stacked_and_busy_mounts_go_at_once() {
 }
 
 #[test]
+fn a_file_is_mounted_by_a_loop_device_that_goes_with_the_mount() {
+    in_own_mounts(|| {
+        let place = Place::new();
+        let image = place.text("image");
+        File::create(&image).unwrap().set_len(4 << 20).unwrap();
+        match Command::new("mkfs.ext4").args(["-q", &image]).status() {
+            Ok(status) => assert!(status.success()),
+            Err(_) => return eprintln!("skipped: needs mkfs.ext4"),
+        }
+        for (words, writable) in [(&["loop"][..], true), (&["loop", "ro"], false)] {
+            mount_all(&[described("ext4", &image, "", words)], &place.rootfs()).unwrap();
+            let write = fs::write(place.path("rootfs/file"), "");
+            assert_eq!(write.is_ok(), writable, "{words:?}");
+            assert!(place.path("rootfs/file").exists(), "what the first one wrote");
+            unmount_all(&place.rootfs()).unwrap();
+            // The kernel frees the device when it gets to it.
+            let shown = || {
+                let devices = fs::read_dir("/sys/block").unwrap();
+                devices.filter_map(|device| {
+                    fs::read_to_string(device.ok()?.path().join("loop/backing_file")).ok()
+                })
+            };
+            let end = Instant::now() + Duration::from_secs(10);
+            while shown().any(|file| file.trim_end() == image) {
+                assert!(Instant::now() < end, "{words:?}");
+                sleep(Duration::from_millis(5));
+            }
+        }
+    });
+}
+
+#[test]
 fn a_fuse_file_system_is_mounted_by_its_helper() {
     if Command::new("fuse-overlayfs").arg("--version").output().is_err() {
         return eprintln!("skipped: needs fuse-overlayfs");
@@ -294,7 +327,7 @@ fn a_fuse_file_system_is_mounted_by_its_helper() {
         let place = Place::new();
         fs::write(place.path("lower/file"), "below").unwrap();
         let mount = Mount { type_: "fuse3.fuse-overlayfs".into(), ..place.overlay() };
-        mount_all(&[mount.clone()], &place.rootfs()).unwrap();
+        mount_all(std::slice::from_ref(&mount), &place.rootfs()).unwrap();
         assert_eq!(fs::read_to_string(place.path("rootfs/file")).unwrap(), "below");
         assert_eq!(place.mounted()[0].1, "fuse.fuse-overlayfs");
         unmount_all(&place.rootfs()).unwrap();
