@@ -22,6 +22,7 @@
 //! A reader that finds `FILE.2` and `FILE.2.gz` reads the first: the other is its copy. While a
 //! file is rotated there are moments without `FILE`, or without one of the numbers.
 
+mod attach;
 mod batch;
 mod compress;
 mod entry;
@@ -33,6 +34,7 @@ mod rotation;
 mod tail;
 mod writer;
 
+pub(crate) use attach::{Attach, Console};
 pub(crate) use compress::compress_file;
 pub(crate) use options::Options;
 pub(crate) use writer::{WriteError, Writer, release_buffers};
