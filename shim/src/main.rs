@@ -13,6 +13,8 @@ mod log;
 mod mountinfo;
 mod oom;
 mod options;
+#[allow(dead_code, unused_imports, reason = "create and stdio will use it")]
+mod output;
 mod reactor;
 mod rootfs;
 mod runtime;
