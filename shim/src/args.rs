@@ -18,6 +18,8 @@ pub(crate) struct Args {
     pub(crate) address: String,
     /// Empty: the working directory.
     pub(crate) bundle: PathBuf,
+    /// What `compress` is to compress.
+    pub(crate) file: PathBuf,
     pub(crate) action: Action,
 }
 
@@ -28,6 +30,8 @@ pub(crate) enum Action {
     Start,
     /// Clean up after a shim that is dead.
     Delete,
+    /// Compress a file of a log; the shim's own child.
+    Compress,
     /// Print the version for people.
     Version,
     /// Print what the shim and its runtime can do, for programs.
@@ -50,6 +54,10 @@ impl Args {
                 args.action = match bytes {
                     b"start" => Action::Start,
                     b"delete" => Action::Delete,
+                    b"compress" => {
+                        args.file = words.next().context("compress needs a file")?.into();
+                        Action::Compress
+                    }
                     _ => bail!("unknown action {word:?}: start and delete are known"),
                 };
                 if let Some(word) = words.next() {

@@ -19,6 +19,7 @@ use crate::{
     options::RuntimeOptions,
     reactor, rootfs,
     runtime::Runtime,
+    stdio,
     task::{PID_FILE, ROOTFS, read_pid},
 };
 
@@ -45,6 +46,9 @@ pub(crate) fn delete(args: &Args) -> Result<Vec<u8>> {
         warn(&error);
     }
     if let Err(error) = rootfs::unmount_all(&bundle.join(ROOTFS)) {
+        warn(&error);
+    }
+    if let Err(error) = stdio::finish_log(&bundle) {
         warn(&error);
     }
     if let Err(error) = bootstrap::remove_dead_socket(&bundle) {
@@ -117,6 +121,7 @@ fn unseen(id: &str, pid: i32) -> ExitRecord {
         oom_kills: 0,
         peak_memory_bytes: None,
         runtime_error: None,
+        dropped_clients: 0,
         last_lines: Vec::new(),
     }
 }

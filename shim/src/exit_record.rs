@@ -108,6 +108,8 @@ pub(crate) struct ExitRecord {
     pub(crate) peak_memory_bytes: Option<u64>,
     /// What the runtime said when it failed.
     pub(crate) runtime_error: Option<String>,
+    /// Clients of the attach socket that were disconnected because they were too slow.
+    pub(crate) dropped_clients: u64,
     /// The last lines of output, oldest first.
     pub(crate) last_lines: Vec<String>,
 }

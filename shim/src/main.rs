@@ -13,7 +13,6 @@ mod log;
 mod mountinfo;
 mod oom;
 mod options;
-#[allow(dead_code, unused_imports, reason = "create and stdio will use it")]
 mod output;
 mod reactor;
 mod rootfs;
@@ -55,6 +54,7 @@ fn run() -> Result<()> {
     let output = match args.action {
         Action::Start => return bootstrap::start(&args),
         Action::Delete => cleanup::delete(&args)?,
+        Action::Compress => return output::compress_file(&args.file),
         Action::Info => info::info()?,
         Action::Version => {
             format!("containerd-shim-hull-v2:\n  Version:  {}\n", env!("CARGO_PKG_VERSION")).into()

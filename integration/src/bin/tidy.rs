@@ -17,6 +17,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("hull-specs-oci", &[]),
     ("hull-runtime-sys", &[]),
     ("hull-runtime", &["hull-specs-oci", "hull-runtime-sys"]),
+    ("hull-shim", &["hull-specs-oci", "hull-runtime-sys"]),
     ("hull-integration", &["hull-specs-oci"]),
     ("hull-integration-probe", &[]),
 ];

@@ -130,8 +130,8 @@ fn become_program(shared: &Shared<'_>) -> (&'static str, i32) {
             return failed("dup3");
         }
     }
-    // SAFETY: close_range takes integers.
     let first = shared.fds.len() as libc::c_uint;
+    // SAFETY: close_range takes integers.
     let closed = unsafe {
         libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
     };

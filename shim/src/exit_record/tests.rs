@@ -27,6 +27,7 @@ fn record() -> ExitRecord {
         oom_kills: 1,
         peak_memory_bytes: Some(16 << 20),
         runtime_error: None,
+        dropped_clients: 0,
         last_lines: vec!["one".into(), "two \"\u{1b}[0m".into()],
     }
 }

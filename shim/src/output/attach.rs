@@ -128,6 +128,7 @@ impl Attach {
     }
 
     /// How many clients are attached.
+    #[cfg(test)]
     pub(crate) fn clients(&self) -> usize {
         self.clients.list.borrow().len()
     }

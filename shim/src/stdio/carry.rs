@@ -4,7 +4,11 @@ use std::{fs::File, io::Write, os::fd::OwnedFd, rc::Rc};
 
 use hull_runtime_sys::{Result, fd};
 
-use crate::reactor::Source;
+use super::log_file::LogFile;
+use crate::{
+    output::{self, Stream},
+    reactor::Source,
+};
 
 /// Most that one splice moves: the largest pipe an unprivileged user may have.
 const SPLICE: usize = 1 << 20;
@@ -18,6 +22,8 @@ pub(super) enum Target {
     Pipe(Source),
     /// A file, to whose end it is written.
     File(Rc<File>),
+    /// A log that we write.
+    Log(Rc<LogFile>, Stream),
     /// Nobody asked for it.
     Nowhere,
 }
@@ -42,6 +48,15 @@ pub(super) async fn output(source: &Source, target: Target) {
                 Ok(())
             })
             .await
+        }
+        Target::Log(log, stream) => {
+            let copied = copy(source, async |bytes| {
+                log.put(stream, bytes);
+                Ok(())
+            })
+            .await;
+            log.end(stream);
+            copied
         }
         Target::Nowhere => copy(source, async |_| Ok(())).await,
     };
@@ -85,6 +100,7 @@ async fn splice_all(source: &Source, target: &Source) -> Result<()> {
 
 async fn copy(source: &Source, mut put: impl AsyncFnMut(&[u8]) -> Result<()>) -> Result<()> {
     loop {
+        output::release_buffers();
         source.readable().await?;
         let mut buffer = vec![0; BUFFER];
         loop {

@@ -5,6 +5,7 @@
 
 mod carry;
 mod console;
+mod log_file;
 mod logger;
 mod open;
 
@@ -23,13 +24,24 @@ use std::{
 use anyhow::{Context, Result, bail};
 use hull_runtime_sys::{fd, tty};
 
-use crate::reactor::{self, Signal, Source};
+use crate::{
+    output::{self, Stream},
+    reactor::{self, Signal, Source},
+};
 use carry::Target;
-pub(crate) use console::ConsoleSocket;
+use console::ConsoleSocket;
+use log_file::LogFile;
+pub(crate) use log_file::{finish_log, note_log};
 use logger::Logger;
 
 /// How long a runtime may take to hand over a terminal.
 const TERMINAL_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long the record of an exit waits for the last output.
+const LAST_LINES_LIMIT: Duration = Duration::from_millis(100);
+
+/// What a caller gives for stdin that comes from the clients of a log's attach socket.
+const ATTACHED: &str = "hull-attach:";
 
 /// The streams that a caller asked for, as containerd says it: each a path or a URI, or empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,12 +59,17 @@ enum Destination<'a> {
     Path(&'a Path),
     /// `file://`: a file, made if it is not there.
     File(&'a Path),
+    /// `hull-log:`: a log that the shim writes itself.
+    Log(&'a str),
     /// `binary://` or, `strict`, `binary-v2://`: a program that reads the streams.
     Binary { uri: &'a str, strict: bool },
 }
 
 impl<'a> Destination<'a> {
     fn parse(text: &'a str) -> Result<Self> {
+        if output::Options::is_ours(text) {
+            return Ok(Self::Log(text));
+        }
         let Some((scheme, rest)) = text.split_once("://") else {
             return Ok(Self::Path(Path::new(text)));
         };
@@ -83,6 +100,9 @@ pub(crate) struct Prepared {
     stdout: Option<Target>,
     stderr: Option<Target>,
     logger: Option<Logger>,
+    log: Option<Rc<LogFile>>,
+    /// stdin comes from clients that are attached.
+    attached: bool,
 }
 
 enum Ours {
@@ -97,6 +117,7 @@ pub(crate) struct Io {
     stdin: RefCell<Option<OwnedFd>>,
     console: Option<Rc<Source>>,
     logger: RefCell<Option<Logger>>,
+    log: Option<Rc<LogFile>>,
 }
 
 /// The tasks that carry output.
@@ -118,6 +139,7 @@ impl Prepared {
         let mut theirs = [null()?, null()?, null()?];
         let [their_stdin, their_stdout, their_stderr] = &mut theirs;
         let mut direct = false;
+        let mut log = None;
         match Destination::parse(&stdio.stdout)? {
             Destination::Binary { uri, strict } => {
                 let started = Logger::start(uri, strict, owner).await?;
@@ -133,6 +155,12 @@ impl Prepared {
                 let file = Rc::new(open::append(path, true)?);
                 stdout = Some(Target::File(Rc::clone(&file)));
                 stderr = Some(Target::File(file));
+            }
+            Destination::Log(uri) => {
+                let file = LogFile::open(uri)?;
+                stdout = Some(Target::Log(Rc::clone(&file), Stream::Stdout));
+                stderr = Some(Target::Log(Rc::clone(&file), Stream::Stderr));
+                log = Some(file);
             }
             Destination::Path(path) if !path.as_os_str().is_empty() => {
                 stdout = Some(open::output(path)?);
@@ -150,15 +178,19 @@ impl Prepared {
                 _ => bail!("stderr must be a path when stdout is {:?}", stdio.stdout),
             };
         }
+        let attached = stdio.stdin == ATTACHED;
+        if attached && !log.as_ref().is_some_and(|log| log.has_socket()) {
+            bail!("stdin {ATTACHED} needs a log with an attach socket");
+        }
         let stdin = match stdio.stdin.as_str() {
-            "" => None,
+            "" | ATTACHED => None,
             path => Some(open::Input::open(Path::new(path))?),
         };
         let ours = if stdio.terminal {
             Ours::Terminal(ConsoleSocket::bind(bundle)?)
         } else {
             let (mut input, mut output, mut error) = (None, None, None);
-            if stdin.is_some() {
+            if stdin.is_some() || attached {
                 let (reader, writer) = fd::pipe()?;
                 (*their_stdin, input) = (reader, Some(writer));
             }
@@ -186,7 +218,7 @@ impl Prepared {
             }
             Ours::Pipes { stdin: input, stdout: output, stderr: error }
         };
-        Ok(Self { theirs, ours, stdin, stdout, stderr, logger })
+        Ok(Self { theirs, ours, stdin, stdout, stderr, logger, log, attached })
     }
 
     /// The descriptors for the runtime's run.
@@ -207,7 +239,7 @@ impl Prepared {
     /// # Errors
     /// The runtime did not send a terminal.
     pub(crate) async fn start(self) -> Result<Io> {
-        let Self { theirs, ours, stdin, stdout, stderr, logger } = self;
+        let Self { theirs, ours, stdin, stdout, stderr, logger, log, attached } = self;
         // What we keep of their ends would hide that they have closed them.
         drop(theirs);
         let outputs = Rc::new(Outputs::default());
@@ -220,11 +252,14 @@ impl Prepared {
                         outputs.carry(Rc::new(Source::new(source)), target);
                     }
                 }
-                if let (Some(target), Some(input)) = (input, stdin) {
-                    let (source, kept) = input.split();
-                    hold = Some(kept);
-                    let target = Source::new(target);
-                    reactor::spawn(async move { carry::splice(&source, &target).await });
+                if let Some(target) = input.map(Source::new) {
+                    if let Some(input) = stdin {
+                        let (source, kept) = input.split();
+                        hold = Some(kept);
+                        reactor::spawn(async move { carry::splice(&source, &target).await });
+                    } else if let Some(log) = &log {
+                        log.keyboard().connect(Rc::new(target));
+                    }
                 }
             }
             Ours::Terminal(socket) => {
@@ -242,13 +277,19 @@ impl Prepared {
                         reactor::unless(&stop, carry::type_in(&source, &target)).await;
                     });
                 }
+                if let Some(log) = &log {
+                    log.keyboard().set_console(Rc::clone(&master));
+                    if attached {
+                        log.keyboard().connect(Rc::clone(&master));
+                    }
+                }
                 console = Some(master);
             }
         }
         if outputs.running.get() == 0 {
             outputs.ended.raise();
         }
-        Ok(Io { outputs, stdin: RefCell::new(hold), console, logger: RefCell::new(logger) })
+        Ok(Io { outputs, stdin: RefCell::new(hold), console, logger: RefCell::new(logger), log })
     }
 }
 
@@ -275,6 +316,22 @@ impl Io {
     /// No more clients will write: stdin ends with those that have it open now.
     pub(crate) fn close_stdin(&self) {
         self.stdin.take();
+        if let Some(log) = &self.log {
+            log.keyboard().close();
+        }
+    }
+
+    /// The last lines of a log that the shim writes itself, oldest first; none of another.
+    /// What the process has written is waited for, but not for what it has left running.
+    pub(crate) async fn last_lines(&self, lines: usize) -> Vec<String> {
+        let Some(log) = &self.log else { return Vec::new() };
+        reactor::within(LAST_LINES_LIMIT, self.drained()).await;
+        log.tail(lines)
+    }
+
+    /// How many clients of the log were too slow.
+    pub(crate) fn dropped_clients(&self) -> u64 {
+        self.log.as_ref().map_or(0, |log| log.dropped_clients())
     }
 
     /// Whether the process has a terminal; if so, it now has this size.
@@ -311,6 +368,7 @@ mod tests {
             ("", path("")),
             ("fifo:///run/x", path("/run/x")),
             ("file:///log?x=y", Destination::File(Path::new("/log"))),
+            ("hull-log:///l?format=cri", Destination::Log("hull-log:///l?format=cri")),
             ("binary:///l?a=b", Destination::Binary { uri: "/l?a=b", strict: false }),
             ("binary-v2:///l", Destination::Binary { uri: "/l", strict: true }),
         ] {

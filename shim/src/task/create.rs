@@ -7,10 +7,7 @@ use std::{
     cell::{Cell, RefCell},
     ffi::OsStr,
     fs,
-    os::{
-        fd::OwnedFd,
-        unix::fs::{DirBuilderExt, OpenOptionsExt},
-    },
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     rc::Rc,
 };
@@ -38,7 +35,7 @@ use crate::{
     reactor::{self, Source},
     rootfs,
     runtime::{Runtime, Streams},
-    stdio::{Owner, Prepared, Stdio},
+    stdio::{self, Owner, Prepared, Stdio},
     ttrpc::{Failure, Kind},
 };
 
@@ -92,7 +89,7 @@ impl Shim {
             rootfs::mount_all(&request.rootfs, rootfs)
                 .context("failed to mount rootfs component")?;
         }
-        let stdio = Stdio {
+        let streams = Stdio {
             stdin: request.stdin.clone(),
             stdout: request.stdout.clone(),
             stderr: request.stderr.clone(),
@@ -103,7 +100,7 @@ impl Shim {
             bundle,
             runtime,
             options,
-            first: Process::new("", stdio, Vec::new()),
+            first: Process::new("", streams, Vec::new()),
             execs: RefCell::default(),
             lock: Mutex::new(()),
             cgroup: RefCell::default(),
@@ -112,6 +109,7 @@ impl Shim {
             over: Cell::new(false),
             checkpoint: request.checkpoint.clone(),
         });
+        stdio::note_log(&container.bundle, &container.first.stdio)?;
         // A container that is restored begins with `start`.
         let result = match request.checkpoint.as_str() {
             "" => self.create_first(&container).await,
@@ -219,7 +217,7 @@ impl Shim {
     /// Publishes each time that the container runs out of memory.
     fn tell_oom(self: &Rc<Self>, container: &Rc<Container>, watch: &Rc<RefCell<Watch>>) {
         let duplicate = fd::duplicate(watch.borrow().fd(), 3);
-        let Ok(source) = duplicate.map(OwnedFd::from).map(Source::new) else { return };
+        let Ok(source) = duplicate.map(Source::new) else { return };
         let (shim, watch) = (Rc::downgrade(self), Rc::downgrade(watch));
         let (id, settled) = (container.id.clone(), container.first.settled.clone());
         reactor::spawn(async move {

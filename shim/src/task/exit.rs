@@ -22,6 +22,9 @@ use crate::{
     reactor,
 };
 
+/// How much of the output's end a record holds.
+const LAST_LINES: usize = 20;
+
 /// Waits for the end of a process that was just taken up.
 pub(super) fn follow(
     shim: &Rc<Shim>,
@@ -40,7 +43,13 @@ pub(super) fn follow(
         if process.is_first() {
             settle_others(&container).await;
         }
-        record(&container, &process, exit, at, &memory);
+        let mut record = describe(&container, &process, exit, at, &memory);
+        let io = process.io.borrow().clone();
+        if let Some(io) = io {
+            record.last_lines = io.last_lines(LAST_LINES).await;
+            record.dropped_clients = io.dropped_clients();
+        }
+        write(&container, &process, &record);
         process.finish(exit, at);
         let id = if process.is_first() { &container.id } else { &process.exec_id };
         shim.events.publish(&TaskExit {
@@ -136,12 +145,9 @@ fn describe(
         oom_kills: memory.kills,
         peak_memory_bytes: memory.peak,
         runtime_error: None,
+        dropped_clients: 0,
         last_lines: Vec::new(),
     }
-}
-
-fn record(container: &Container, process: &Process, exit: Exit, at: SystemTime, memory: &Memory) {
-    write(container, process, &describe(container, process, exit, at, memory));
 }
 
 fn write(container: &Container, process: &Process, record: &ExitRecord) {

@@ -75,8 +75,8 @@ pub(crate) async fn serve(listener: UnixListener, service: Rc<impl Service>) -> 
                 continue;
             }
         };
-        let uid = socket::peer_uid(&stream)?;
-        let ours = uid == 0 || uid == process::effective_uid();
+        let uid = socket::peer_uid(&stream);
+        let ours = uid.is_ok_and(|uid| uid == 0 || uid == process::effective_uid());
         if !ours || connections.get() >= MAX_CONNECTIONS || stream.set_nonblocking(true).is_err() {
             continue;
         }
@@ -159,7 +159,7 @@ impl Connection {
             Err(error) => return self.answer(stream, Err(error.into())),
         };
         // Clients count streams up by odd numbers; even ones are the server's.
-        if stream % 2 == 0 {
+        if stream.is_multiple_of(2) {
             let text = "the number of a client's stream must be odd";
             return self.answer(stream, Err(Failure::new(Kind::InvalidArgument, text)));
         }
