@@ -24,6 +24,7 @@ endif
 STATIC := -C target-feature=+crt-static -C relocation-model=static
 RELEASE = $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release
 RUNTIME ?= $(abspath $(RELEASE)/hull-runtime)
+SHIM ?= $(abspath $(RELEASE)/containerd-shim-hull-v2)
 
 # What `--version` calls the commit. Empty outside a git repository.
 COMMIT = $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null)
@@ -69,6 +70,11 @@ unit: ## Unit tests
 .PHONY: integration
 integration: build ## The suite against the release binary, or RUNTIME=runc (as root)
 	HULL_RUNTIME=$(RUNTIME) $(CARGO) test --locked -p hull-integration --test runtime -- $(ARGS)
+
+.PHONY: shim
+shim: build ## The shim's suite; SHIM=runc drives containerd's own, CONTAINERD=dir another containerd (as root)
+	HULL_SHIM=$(SHIM) HULL_CONTAINERD=$(CONTAINERD) HULL_RUNTIME=$(RUNTIME) \
+		$(CARGO) test --locked -p hull-integration --test shim -- $(ARGS)
 
 .PHONY: strangers
 strangers: build ## podman, containerd and dockerd on the release binary, or RUNTIME=runc (as root)

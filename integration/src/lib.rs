@@ -20,6 +20,7 @@ mod gate;
 mod invocation;
 pub mod mutation;
 mod runtime;
+pub mod shim;
 pub mod suite;
 mod syscall_program;
 mod transcript;

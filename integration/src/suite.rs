@@ -16,7 +16,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::{NotRun, runtime, scratch_dir, transcript};
+use crate::{NotRun, scratch_dir, transcript};
 
 /// A test: its module path and name, and what to run.
 #[derive(Clone, Copy, Debug)]
@@ -90,8 +90,8 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
     Ok(out)
 }
 
-/// Runs the tests that the command line asks for.
-pub fn main(suite: &str, groups: &[&[Test]]) -> ExitCode {
+/// Runs the tests that the command line asks for. `banner` says what is driven.
+pub fn main(suite: &str, banner: fn() -> String, groups: &[&[Test]]) -> ExitCode {
     let arguments = match parse(env::args().skip(1)) {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -122,10 +122,10 @@ pub fn main(suite: &str, groups: &[&[Test]]) -> ExitCode {
         eprintln!("the {suite} suite drives containers and has to run as root");
         return ExitCode::FAILURE;
     }
-    run(suite, tests, arguments.threads)
+    run(suite, &banner(), tests, arguments.threads)
 }
 
-fn run(suite: &str, tests: VecDeque<Named<'_>>, threads: Option<usize>) -> ExitCode {
+fn run(suite: &str, banner: &str, tests: VecDeque<Named<'_>>, threads: Option<usize>) -> ExitCode {
     panic::set_hook(Box::new(|info| {
         let at = info.location().map(ToString::to_string).unwrap_or_default();
         let message = info
@@ -139,7 +139,6 @@ fn run(suite: &str, tests: VecDeque<Named<'_>>, threads: Option<usize>) -> ExitC
             slot.get_or_insert_with(|| format!("{at}: {message}"));
         });
     }));
-    let banner = runtime().banner.clone();
     let started = Instant::now();
     let count = tests.len();
     // Containers wait for the kernel more than they compute.
@@ -162,7 +161,7 @@ fn run(suite: &str, tests: VecDeque<Named<'_>>, threads: Option<usize>) -> ExitC
     });
     let results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     let _ = fs::remove_dir_all(scratch_dir());
-    summary(suite, &banner, &results, started.elapsed())
+    summary(suite, banner, &results, started.elapsed())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::daemon::Daemon;
-use super::site::{attempt, report};
+pub(crate) use super::site::{attempt, report};
 use super::{Site, Terminal, command, oci_layout, runtime_path, stock};
 use crate::{Output, note};
 
@@ -155,7 +155,7 @@ pub(super) fn start_daemon(site: &Site) -> Daemon {
 
 /// The directories of containers that a runtime still keeps below a root with one
 /// directory a namespace.
-pub(super) fn runtime_states(root: &str) -> Vec<String> {
+pub(crate) fn runtime_states(root: &str) -> Vec<String> {
     let list = |path: &Path| -> Vec<_> {
         fs::read_dir(path)
             .map(|all| all.flatten().map(|one| one.path()).collect())

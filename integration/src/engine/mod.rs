@@ -25,6 +25,7 @@ pub use containerd::Containerd;
 pub use docker::Docker;
 pub use image::{busybox_archive, debian_archive, oci_layout};
 pub use podman::Podman;
+pub(crate) use residue::mounts_below;
 pub use site::Site;
 pub use stock::stock;
 pub use terminal::Terminal;

@@ -45,7 +45,7 @@ fn is_zombie(stat: &str) -> bool {
 }
 
 /// The mount points below a directory, the last mounted first.
-pub(super) fn mounts_below(directory: &Path) -> Vec<PathBuf> {
+pub(crate) fn mounts_below(directory: &Path) -> Vec<PathBuf> {
     let table = fs::read_to_string("/proc/self/mountinfo").expect("/proc is mounted");
     let mut found: Vec<PathBuf> = table
         .lines()

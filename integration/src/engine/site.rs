@@ -18,6 +18,9 @@ use crate::wait::poll;
 /// How long what an engine started may outlive it: conmon and the shims end on their own.
 const LINGER: Duration = Duration::from_secs(10);
 
+/// How long a process takes from its start to its program.
+const MOMENT: Duration = Duration::from_secs(1);
+
 /// A directory and a cgroup of one engine.
 #[derive(Debug)]
 pub struct Site {
@@ -89,7 +92,7 @@ impl Site {
 
     /// Removes everything, and gives what should not have been there any more. The
     /// engine leaves `mounts` and cgroups of names that `cgroup` knows with any runtime.
-    pub(super) fn clear(&self, mounts: &[&str], cgroup: impl Fn(&str) -> bool) -> Vec<String> {
+    pub(crate) fn clear(&self, mounts: &[&str], cgroup: impl Fn(&str) -> bool) -> Vec<String> {
         let mut left = Vec::new();
         self.end_processes(&mut left);
         for point in residue::mounts_below(&self.directory) {
@@ -107,8 +110,14 @@ impl Site {
                 left.push(format!("cgroup {}: {error}", path.display()));
             }
         }
-        // Busy is somebody who still has a file of it open.
-        if let Err(error) = umount2(&self.directory, MntFlags::empty()) {
+        // Busy is somebody who still has a file of it open. For a moment that may be a
+        // child that another test is about to start.
+        let mut unmounted = Ok(());
+        poll(MOMENT, || {
+            unmounted = umount2(&self.directory, MntFlags::empty());
+            unmounted.is_ok().then_some(())
+        });
+        if let Err(error) = unmounted {
             left.push(format!("directory {}: {error}", self.directory.display()));
             let _ = umount2(&self.directory, MntFlags::MNT_DETACH);
         }
@@ -151,7 +160,7 @@ fn remove_cgroup(path: &Path) -> io::Result<()> {
 
 /// Does one thing on the way out. A failure is noted, and the rest goes on: a panic
 /// while another one unwinds would end the whole suite.
-pub(super) fn attempt<T>(left: &mut Vec<String>, step: impl FnOnce() -> T) -> Option<T> {
+pub(crate) fn attempt<T>(left: &mut Vec<String>, step: impl FnOnce() -> T) -> Option<T> {
     let result = panic::catch_unwind(AssertUnwindSafe(step));
     let message = result.as_ref().err().map(|payload| {
         let text = payload.downcast_ref::<String>().map(String::as_str);
@@ -163,7 +172,7 @@ pub(super) fn attempt<T>(left: &mut Vec<String>, step: impl FnOnce() -> T) -> Op
 
 /// Fails the test with what was left, unless it is failing already.
 #[track_caller]
-pub(super) fn report(engine: &str, left: &[String]) {
+pub(crate) fn report(engine: &str, left: &[String]) {
     if !left.is_empty() {
         let text = format!("{engine} left behind:\n  {}", left.join("\n  "));
         match thread::panicking() {

@@ -23,9 +23,12 @@ mod terminal;
 
 use std::process::ExitCode;
 
+use hull_integration::runtime;
+
 fn main() -> ExitCode {
     hull_integration::suite::main(
         "runtime",
+        || runtime().banner.clone(),
         &[
             lifecycle::TESTS,
             run::TESTS,

@@ -14,6 +14,8 @@ mod umoci;
 
 use std::process::ExitCode;
 
+use hull_integration::runtime;
+
 fn main() -> ExitCode {
     let podman = [
         podman::lifecycle::TESTS,
@@ -31,5 +33,9 @@ fn main() -> ExitCode {
         docker::storage::TESTS,
     ];
     let others = [debian::TESTS, containerd::TESTS, umoci::TESTS];
-    hull_integration::suite::main("strangers", &[&others[..], &docker, &podman].concat())
+    hull_integration::suite::main(
+        "strangers",
+        || runtime().banner.clone(),
+        &[&others[..], &docker, &podman].concat(),
+    )
 }

@@ -1,0 +1,121 @@
+//! The task service, as containerd calls it.
+
+use std::fmt::{Debug, Display};
+use std::time::Duration;
+
+use containerd_shim_protos::protobuf::{Enum, Message};
+use containerd_shim_protos::ttrpc::{Error, Request};
+
+pub use containerd_shim_protos::ttrpc::Code;
+
+use super::SOON;
+use crate::note;
+
+/// Messages of the task service.
+pub mod rpc {
+    pub use containerd_shim_protos::api::{
+        CheckpointTaskRequest, CloseIORequest, ConnectRequest, ConnectResponse, CreateTaskRequest,
+        CreateTaskResponse, DeleteRequest, DeleteResponse, Empty, ExecProcessRequest, KillRequest,
+        Mount, PauseRequest, PidsRequest, PidsResponse, ResizePtyRequest, ResumeRequest,
+        ShutdownRequest, StartRequest, StartResponse, StateRequest, StateResponse, StatsRequest,
+        StatsResponse, Status, UpdateTaskRequest, WaitRequest, WaitResponse,
+    };
+    pub use containerd_shim_protos::cgroups::metrics::Metrics as MetricsV1;
+    pub use containerd_shim_protos::cgroups_v2::metrics::Metrics as MetricsV2;
+    pub use containerd_shim_protos::protobuf::Message;
+    pub use containerd_shim_protos::protobuf::well_known_types::any::Any;
+    pub use containerd_shim_protos::shim::oci::{CheckpointOptions, Options, ProcessDetails};
+    pub use containerd_shim_protos::types::introspection::RuntimeInfo;
+}
+
+/// The two names under which the same service is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// What containerd 1 calls.
+    V2,
+    /// What containerd 2 calls.
+    V3,
+}
+
+/// An answer that is an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Its code; none when the connection failed.
+    pub code: Option<Code>,
+    /// Its text.
+    pub message: String,
+}
+
+/// A connection to a shim.
+#[derive(Clone)]
+pub struct Client {
+    inner: containerd_shim_protos::Client,
+    service: String,
+}
+
+impl Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("service", &self.service).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Connects to the address that `start` gave.
+    #[track_caller]
+    pub fn connect(address: &str, version: Version) -> Self {
+        let inner = containerd_shim_protos::Client::connect(address)
+            .unwrap_or_else(|error| panic!("cannot connect to {address}: {error}"));
+        let service = match version {
+            Version::V2 => "containerd.task.v2.Task",
+            Version::V3 => "containerd.task.v3.Task",
+        };
+        Self { inner, service: service.to_owned() }
+    }
+
+    /// The same connection, to another service.
+    #[must_use]
+    pub fn service(&self, name: &str) -> Self {
+        Self { inner: self.inner.clone(), service: name.to_owned() }
+    }
+
+    /// Calls a method.
+    pub fn call<Q: Message + Display, A: Message + Display>(
+        &self,
+        method: &str,
+        request: &Q,
+    ) -> Result<A, Refusal> {
+        self.call_within(SOON, method, request)
+    }
+
+    /// Calls a method and waits so long for its answer.
+    pub fn call_within<Q: Message + Display, A: Message + Display>(
+        &self,
+        limit: Duration,
+        method: &str,
+        request: &Q,
+    ) -> Result<A, Refusal> {
+        let message = Request {
+            service: self.service.clone(),
+            method: method.to_owned(),
+            payload: request.write_to_bytes().expect("a message can be written"),
+            timeout_nano: i64::try_from(limit.as_nanos()).expect("a short time"),
+            ..Request::default()
+        };
+        let result = match self.inner.request(message) {
+            Ok(response) => Ok(A::parse_from_bytes(&response.payload).expect("the right message")),
+            Err(Error::RpcStatus(status)) => Err(Refusal {
+                code: Some(Code::from_i32(status.code.value()).unwrap_or(Code::UNKNOWN)),
+                message: status.message,
+            }),
+            Err(error) => Err(Refusal { code: None, message: error.to_string() }),
+        };
+        if !matches!(method, "State" | "Pids" | "Stats") {
+            let answer = match &result {
+                Ok(answer) => format!("{answer}"),
+                Err(refusal) => format!("{refusal:?}"),
+            };
+            note(&format!("{method}({request}) -> {answer}"));
+        }
+        result
+    }
+}
