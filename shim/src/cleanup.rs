@@ -15,6 +15,7 @@ use crate::{
     args::Args,
     bootstrap, events,
     exit_record::{self, ExitRecord, FileName, Reason, Version},
+    log,
     oom::Oom,
     options::RuntimeOptions,
     reactor, rootfs,
@@ -71,7 +72,7 @@ pub(crate) fn delete(args: &Args) -> Result<Vec<u8>> {
 }
 
 fn warn(error: &anyhow::Error) {
-    eprintln!("containerd-shim-hull-v2: {error:#}");
+    eprintln!("containerd-shim-hull-v2: {}", log::sentence(error));
 }
 
 fn remove_container(args: &Args, bundle: &Path) -> Result<()> {

@@ -103,7 +103,13 @@ impl Publisher {
         }
         let bytes = match self.encode(event) {
             Ok(bytes) => bytes,
-            Err(error) => return log::error(&format!("{} cannot be sent: {error:#}", E::TOPIC)),
+            Err(error) => {
+                return log::error(&format!(
+                    "{} cannot be sent: {}",
+                    E::TOPIC,
+                    log::sentence(&error)
+                ));
+            }
         };
         let mut queue = self.queue.borrow_mut();
         if queue.len() == MAX_QUEUE {
@@ -147,7 +153,10 @@ impl Publisher {
                 }
                 Err(error) => {
                     if pause == PAUSES.0 {
-                        log::error(&format!("an event waits to be sent: {error:#}"));
+                        log::error(&format!(
+                            "an event waits to be sent: {}",
+                            log::sentence(&error)
+                        ));
                     }
                     client = None;
                     let hurry = Signal::default();

@@ -22,3 +22,29 @@ fn write(level: &str, message: &str) {
         let _ = fifo.write(format!("time={time:?} level={level} msg={message:?}\n").as_bytes());
     }
 }
+
+/// An error with its causes, as one sentence. The kernel's reasons are in lower case, because
+/// callers match on them that way, and without numbers.
+pub(crate) fn sentence(error: &anyhow::Error) -> String {
+    let causes = error.chain().map(|cause| match cause.downcast_ref::<std::io::Error>() {
+        Some(error) => match error.raw_os_error() {
+            Some(errno) => hull_runtime_sys::Error::new("", errno).reason(),
+            None => error.to_string(),
+        },
+        None => cause.to_string(),
+    });
+    causes.collect::<Vec<_>>().join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn a_sentence_says_the_kernels_reason_as_callers_expect_it() {
+        let error = std::fs::read("/nonexistent").context("cannot read it").unwrap_err();
+        assert_eq!(sentence(&error), "cannot read it: no such file or directory");
+    }
+}

@@ -43,7 +43,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{}: {error:#}", info::NAME);
+            eprintln!("{}: {}", info::NAME, log::sentence(&error));
             ExitCode::FAILURE
         }
     }

@@ -36,13 +36,13 @@ pub(crate) fn run(
                 }
             });
             if let Err(error) = reaped.await {
-                log::error(&format!("children cannot be reaped: {error:#}"));
+                log::error(&format!("children cannot be reaped: {}", log::sentence(&error)));
             }
         });
         let service = Rc::clone(&shim);
         reactor::spawn(async move {
             if let Err(error) = ttrpc::serve(listener, Rc::clone(&service)).await {
-                log::error(&format!("connections cannot be accepted: {error:#}"));
+                log::error(&format!("connections cannot be accepted: {}", log::sentence(&error)));
             }
         });
         shim.shutdown.wait().await;

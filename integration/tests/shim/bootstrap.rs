@@ -37,13 +37,15 @@ fn a_shim_is_started_in_each_way_of_containerd() {
         let task = host.shell("one", "exit 3").start();
         let reply = host.reply("one");
         match way {
-            Bootstrap::Address => {
+            // containerd 1.7 asks as 2.0 to 2.2 do, and refuses the version that these offer.
+            Bootstrap::Json if shim().reference => assert_eq!(reply.raw[0], b'{'),
+            Bootstrap::Address | Bootstrap::Json => {
                 assert_eq!(String::from_utf8_lossy(&reply.raw).trim(), reply.address);
             }
-            Bootstrap::Json => assert_eq!(reply.raw[0], b'{'),
             Bootstrap::Message => assert_ne!(reply.raw[0], b'{'),
         }
-        let version = if way == Bootstrap::Address { Version::V2 } else { Version::V3 };
+        let structured = way == Bootstrap::Message || reply.raw[0] == b'{';
+        let version = if structured { Version::V3 } else { Version::V2 };
         assert_eq!(reply.version, version, "{reply:?}");
         assert_eq!(task.wait().status, 3);
         host.events().wait("one", "/tasks/exit");

@@ -85,7 +85,7 @@ impl LogFile {
 
     fn judge(&self, written: Result<(), String>) {
         if let Some(error) = self.writer.borrow_mut().take_rotation_error() {
-            log::error(&format!("a log is not rotated: {error:#}"));
+            log::error(&format!("a log is not rotated: {}", log::sentence(&error)));
         }
         let failed = written.is_err();
         if let Err(error) = written
@@ -110,7 +110,7 @@ impl LogFile {
 
     pub(super) fn tail(&self, lines: usize) -> Vec<String> {
         self.writer.borrow().tail(lines, TAIL).unwrap_or_else(|error| {
-            log::error(&format!("the log cannot be read back: {error:#}"));
+            log::error(&format!("the log cannot be read back: {}", log::sentence(&error)));
             Vec::new()
         })
     }
@@ -126,7 +126,11 @@ impl LogFile {
         reactor::spawn(async move {
             let compressed = compress(&path).await;
             if let Err(error) = &compressed {
-                log::error(&format!("{} is not compressed: {error:#}", path.display()));
+                log::error(&format!(
+                    "{} is not compressed: {}",
+                    path.display(),
+                    log::sentence(&error)
+                ));
             }
             log_file.writer.borrow_mut().compression_ended(compressed.is_ok());
             log_file.compressing.set(false);

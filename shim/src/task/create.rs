@@ -119,7 +119,7 @@ impl Shim {
             if let Some(rootfs) = &container.rootfs
                 && let Err(error) = rootfs::unmount_all(rootfs)
             {
-                log::error(&format!("{}: {error:#}", container.id));
+                log::error(&format!("{}: {}", container.id, log::sentence(&error)));
             }
             return Err(error);
         }
@@ -201,7 +201,11 @@ impl Shim {
             && let Ok(cgroup) = Cgroup::of(pid)
         {
             watch = Watch::open(&cgroup).unwrap_or_else(|error| {
-                log::error(&format!("{}: no word of OOM kills: {error:#}", container.id));
+                log::error(&format!(
+                    "{}: no word of OOM kills: {}",
+                    container.id,
+                    log::sentence(&error)
+                ));
                 None
             });
             container.cgroup.replace(Some(Rc::new(cgroup)));

@@ -86,7 +86,7 @@ async fn delete_exec(container: &Rc<Container>, process: &Rc<Process>) -> Result
     if let Ok(id) = process.exec_id.parse::<ExecId>()
         && let Err(error) = exit_record::remove(&container.bundle, &FileName::of(Some(&id)))
     {
-        log::error(&format!("{}: {error:#}", container.id));
+        log::error(&format!("{}: {}", container.id, log::sentence(&error)));
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use containerd_shim_protos::events::task::TaskExit;
+use containerd_shim_protos::events::task::{TaskExit, TaskOOM};
 use hull_runtime_sys::process::Exit;
 use hull_specs_oci::ExecId;
 
@@ -39,6 +39,10 @@ pub(super) fn follow(
         let at = SystemTime::now();
         // Before anyone can remove the cgroup.
         let memory = Memory::look(&container, &process, watch.as_ref(), exit);
+        if watch.is_some_and(|watch| watch.borrow_mut().take() > 0) {
+            let id = container.id.clone();
+            shim.events.publish(&TaskOOM { container_id: id, ..TaskOOM::default() });
+        }
         let gate = process.gate.lock().await;
         if process.is_first() {
             settle_others(&container).await;
@@ -71,7 +75,11 @@ async fn settle_others(container: &Rc<Container>) {
     if container.shares_pids {
         let killed = container.run(&["kill", "--all", &container.id, "9"]).await;
         if let Err(error) = killed {
-            log::error(&format!("{}: what it left running is not killed: {error:#}", container.id));
+            log::error(&format!(
+                "{}: what it left running is not killed: {}",
+                container.id,
+                log::sentence(&error)
+            ));
         }
     }
     let execs: Vec<_> = container.execs.borrow().values().cloned().collect();
@@ -156,6 +164,10 @@ fn write(container: &Container, process: &Process, record: &ExitRecord) {
     let written = exit_record::write(&container.bundle, &FileName::of(exec.as_ref()), record);
     // A disk that is full must not hide the exit from those who wait for it.
     if let Err(error) = written {
-        log::error(&format!("{}: the exit is not on disk: {error:#}", container.id));
+        log::error(&format!(
+            "{}: the exit is not on disk: {}",
+            container.id,
+            log::sentence(&error)
+        ));
     }
 }

@@ -4,7 +4,8 @@
 //!        │                  │  └───pause──────^ │
 //!        └──────exit────> stopped <────exit─────┘ ──delete──> gone
 //!
-//! The refusals are containerd's shim's, word by word: its users know them.
+//! The refusals are containerd's shim's, word by word, because its users know them; they say of
+//! which class they are, where that one says "unknown".
 
 use crate::ttrpc::{Failure, Kind};
 
@@ -69,7 +70,7 @@ pub(super) fn check(state: State, request: Request) -> Result<(), Failure> {
         | (S::Paused, R::Resume | R::Checkpoint | R::Update)
         | (S::Stopped, R::Delete) => return Ok(()),
     };
-    Err(Failure::new(Kind::Unknown, refusal))
+    Err(Failure::new(Kind::FailedPrecondition, refusal))
 }
 
 #[cfg(test)]

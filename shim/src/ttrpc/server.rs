@@ -20,7 +20,7 @@ use super::{
 use crate::reactor::{self, Signal, Source};
 
 /// Connections at one time.
-const MAX_CONNECTIONS: usize = 64;
+const MAX_CONNECTIONS: usize = 256;
 
 /// Requests of one connection in work at one time. containerd waits for each process by one.
 const MAX_REQUESTS: usize = 4096;
@@ -119,16 +119,15 @@ impl Connection {
             // What an idle connection holds is its buffer: none.
             if bytes.is_empty() {
                 bytes = Vec::new();
-                if reactor::unless(&self.closed, self.stream.readable()).await.is_none() {
-                    return;
-                }
             }
-            let mut buffer = [0; READ];
-            let read = reactor::unless(&self.closed, self.stream.read(&mut buffer)).await;
-            let Some(Ok(n @ 1..)) = read else { return };
-            let skipped = skip.min(n);
-            skip -= skipped;
-            bytes.extend_from_slice(&buffer[skipped..n]);
+            if reactor::unless(&self.closed, self.stream.readable()).await.is_none() {
+                return;
+            }
+            match self.receive(&mut bytes, &mut skip) {
+                Ok(()) => {}
+                Err(error) if error.errno() == libc::EAGAIN => continue,
+                Err(_) => return,
+            }
             let mut used = 0;
             while let Some(rest) = bytes.get(used..).filter(|rest| !rest.is_empty()) {
                 match frame::next(rest) {
@@ -150,6 +149,20 @@ impl Connection {
             }
             bytes.drain(..used);
         }
+    }
+
+    /// Appends what has come, less `skip` bytes. The buffer is here so that it is not part of
+    /// a task that waits.
+    fn receive(&self, bytes: &mut Vec<u8>, skip: &mut usize) -> hull_runtime_sys::Result<()> {
+        let mut buffer = [0; READ];
+        let n = fd::read(&self.stream, &mut buffer)?;
+        if n == 0 {
+            return Err(hull_runtime_sys::Error::new("read", libc::ECONNRESET));
+        }
+        let skipped = n.min(*skip);
+        *skip -= skipped;
+        bytes.extend_from_slice(&buffer[skipped..n]);
+        Ok(())
     }
 
     /// Takes one request up.

@@ -3,6 +3,8 @@
 use containerd_shim_protos::ttrpc::proto::{Code, Status};
 use protobuf::EnumOrUnknown;
 
+use crate::log;
+
 /// The class of a failure. containerd makes its own errors of the codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -47,7 +49,7 @@ impl Failure {
 impl From<anyhow::Error> for Failure {
     /// The whole chain, as one sentence.
     fn from(error: anyhow::Error) -> Self {
-        Self::new(Kind::Unknown, format!("{error:#}"))
+        Self::new(Kind::Unknown, log::sentence(&error))
     }
 }
 
