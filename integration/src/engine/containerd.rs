@@ -1,7 +1,8 @@
 //! containerd, and `ctr` to talk to it.
 
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 
 use super::daemon::Daemon;
 pub(crate) use super::site::{attempt, report};
@@ -11,19 +12,38 @@ use crate::{Output, note};
 /// The image that every test has.
 pub const IMAGE: &str = "localhost/busybox:latest";
 
+/// Which containerd is started, and what it finds.
+#[derive(Clone, Debug, Default)]
+pub struct Setup {
+    /// A directory with `containerd` and `ctr`, instead of Debian's.
+    pub directory: Option<PathBuf>,
+    /// Programs that it finds by a name, before those of its PATH.
+    pub programs: Vec<(String, PathBuf)>,
+}
+
 /// A containerd of the test's own, with the image [`IMAGE`].
 #[derive(Debug)]
 pub struct Containerd {
     site: Site,
+    setup: Setup,
     daemon: Option<Daemon>,
 }
 
 impl Containerd {
-    /// Starts one.
+    /// Starts Debian's.
     pub fn start() -> Self {
+        Self::start_with(Setup::default())
+    }
+
+    /// Starts one.
+    pub fn start_with(setup: Setup) -> Self {
         let site = Site::new();
-        let daemon = start_daemon(&site);
-        let containerd = Self { site, daemon: Some(daemon) };
+        let programs = PathBuf::from(site.make("bin"));
+        for (name, target) in &setup.programs {
+            symlink(target, programs.join(name)).expect("the site is writable");
+        }
+        let daemon = Some(setup.start(&site));
+        let containerd = Self { site, setup, daemon };
         containerd.ctr(&["images", "import", oci_layout()]).ok();
         containerd
     }
@@ -35,16 +55,39 @@ impl Containerd {
 
     /// Kills containerd and starts it again; its shims live on.
     pub fn crash_and_restart(&mut self) {
+        self.crash();
+        self.come_back();
+    }
+
+    /// Kills containerd.
+    pub fn crash(&mut self) {
         if let Some(mut daemon) = self.daemon.take() {
             daemon.crash();
         }
-        self.daemon = Some(start_daemon(&self.site));
+    }
+
+    /// Asks containerd to end, and waits for it.
+    #[track_caller]
+    pub fn stop(&mut self) {
+        let complaint = self.daemon.take().and_then(|mut daemon| daemon.stop());
+        assert_eq!(complaint, None);
+    }
+
+    /// Starts it again on the same places.
+    #[track_caller]
+    pub fn come_back(&mut self) {
+        self.daemon = Some(self.setup.start(&self.site));
+    }
+
+    /// Its socket.
+    pub fn socket(&self) -> String {
+        socket(&self.site)
     }
 
     /// A command of ctr, as words.
     pub fn words(&self, args: &[&str]) -> Vec<String> {
         let fifos = self.site.path("fifos");
-        let mut words = vec![stock("ctr"), "--address".to_owned(), socket(&self.site)];
+        let mut words = vec![self.setup.program("ctr"), "--address".to_owned(), socket(&self.site)];
         let mut all: Vec<&str> = args.to_vec();
         let (at, fifo_option) = match args {
             ["run", ..] => (1, true),
@@ -133,24 +176,47 @@ pub(super) fn socket(site: &Site) -> String {
     site.path("containerd.sock")
 }
 
-/// Starts a containerd in a site.
+/// Starts Debian's containerd in a site.
 pub(super) fn start_daemon(site: &Site) -> Daemon {
-    stock("containerd-shim-runc-v2");
-    // Without these plugins it keeps to its places, and starts in a tenth of a second.
-    let configuration = format!(
-        "version = 2\n\
-         root = \"{root}\"\n\
-         state = \"{state}\"\n\
-         disabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.internal.v1.opt\"]\n\
-         [grpc]\n\
-         address = \"{socket}\"\n",
-        root = site.make("content"),
-        state = site.make("state"),
-        socket = socket(site),
-    );
-    let configuration = site.write("containerd.toml", &configuration);
-    let words = [stock("containerd"), "--config".to_owned(), configuration];
-    Daemon::start(&words, &site.path("containerd.log"), &socket(site))
+    Setup::default().start(site)
+}
+
+impl Setup {
+    fn program(&self, name: &str) -> String {
+        match &self.directory {
+            Some(directory) => directory.join(name).to_str().expect("the path is text").to_owned(),
+            None => stock(name),
+        }
+    }
+
+    fn start(&self, site: &Site) -> Daemon {
+        self.program("containerd-shim-runc-v2");
+        // Without these plugins it keeps to its places, and starts in a tenth of a second.
+        // The last four are what containerd 2 made of the first.
+        let configuration = format!(
+            "version = 2\n\
+             root = \"{root}\"\n\
+             state = \"{state}\"\n\
+             disabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.internal.v1.opt\",\n\
+             \"io.containerd.cri.v1.images\", \"io.containerd.cri.v1.runtime\",\n\
+             \"io.containerd.podsandbox.controller.v1.local\", \"io.containerd.nri.v1.nri\"]\n\
+             [grpc]\n\
+             address = \"{socket}\"\n",
+            root = site.make("content"),
+            state = site.make("state"),
+            socket = socket(site),
+        );
+        let configuration = site.write("containerd.toml", &configuration);
+        let path = std::env::var("PATH").unwrap_or_default();
+        let path = match &self.directory {
+            Some(directory) => format!("{}:{path}", directory.display()),
+            None => path,
+        };
+        let path = format!("PATH={}:{path}", site.path("bin"));
+        let words =
+            [stock("env"), path, self.program("containerd"), "--config".to_owned(), configuration];
+        Daemon::start(&words, &site.path("containerd.log"), &socket(site))
+    }
 }
 
 /// The directories of containers that a runtime still keeps below a root with one

@@ -11,6 +11,7 @@
 pub mod containerd;
 mod daemon;
 pub mod docker;
+mod grpc;
 mod image;
 mod places;
 mod podman;
@@ -21,8 +22,9 @@ mod terminal;
 
 use std::time::Duration;
 
-pub use containerd::Containerd;
+pub use containerd::{Containerd, Setup};
 pub use docker::Docker;
+pub use grpc::Grpc;
 pub use image::{busybox_archive, debian_archive, oci_layout};
 pub use podman::Podman;
 pub(crate) use residue::mounts_below;

@@ -4,7 +4,9 @@
 //! Proven on containerd-shim-runc-v2 (`HULL_SHIM=runc`).
 #![forbid(unsafe_code)]
 
+mod api;
 mod bootstrap;
+mod containerd;
 mod control;
 mod errors;
 mod exec;
@@ -35,6 +37,8 @@ fn main() -> ExitCode {
             bootstrap::TESTS,
             faults::TESTS,
             scale::TESTS,
+            containerd::TESTS,
+            api::TESTS,
         ],
     )
 }

@@ -15,7 +15,7 @@ tests![
 ];
 
 /// A number that a longer run may raise.
-fn count(variable: &str, usual: u32) -> u32 {
+pub(crate) fn count(variable: &str, usual: u32) -> u32 {
     std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
 }
 
