@@ -22,7 +22,6 @@ pub(crate) fn run(
 ) -> Result<()> {
     signal::block_all()?;
     process::set_subreaper(true)?;
-    process::set_name(c"hull-shim")?;
     let publisher = Publisher::new(namespace, events);
     let namespace = namespace.to_owned();
     let served = reactor::run(async move {

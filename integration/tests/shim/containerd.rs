@@ -96,10 +96,17 @@ fn shims_of(containerd: &Containerd, id: &str) -> Vec<i32> {
             let line = fs::read(entry.path().join("cmdline")).ok()?;
             let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
             let has = |word: &str| words.contains(&word.as_bytes());
-            let other = ["start", "delete"].into_iter().any(has);
+            // Ours is a fork of `start`, and leads a session of its own.
+            let other = has("delete") || has("start") && !leads_a_session(pid);
             (has(&socket) && has(id) && has("-namespace") && !other).then_some(pid)
         })
         .collect()
+}
+
+fn leads_a_session(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let session = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(3));
+    session == Some(&pid.to_string())
 }
 
 /// Where the shim of a container listens, by what containerd will read after a restart.

@@ -174,6 +174,7 @@ impl Shim {
 
     pub(super) fn close_io(&self, request: &api::CloseIORequest) -> Result<api::Empty, Failure> {
         let process = self.container(&request.id)?.process(&request.exec_id)?;
+        process.stdin_closed.set(true);
         if let Some(io) = process.io.borrow().as_ref() {
             io.close_stdin();
         }

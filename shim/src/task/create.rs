@@ -188,6 +188,9 @@ impl Shim {
         let streams = prepared.streams();
         container.runtime.run_with(log, Streams(streams), &words).await?;
         let io = prepared.start().await?;
+        if process.stdin_closed.get() {
+            io.close_stdin();
+        }
         let pid = read_pid(pid_file)?;
         let exit = reactor::wait_for(&expected, pid);
         process.pid.set(pid);

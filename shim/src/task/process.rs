@@ -38,6 +38,8 @@ pub(super) struct Process {
     /// In clock ticks after boot; with the pid, it names the process on disk.
     pub(super) start_time: Cell<u64>,
     pub(super) io: RefCell<Option<Rc<Io>>>,
+    /// No more clients will write to its stdin; said perhaps before it was started.
+    pub(super) stdin_closed: Cell<bool>,
     pub(super) started_at: Cell<Option<SystemTime>>,
     pub(super) ended: Cell<Option<Ended>>,
     /// We have sent it `SIGKILL`.
@@ -61,6 +63,7 @@ impl Process {
             pidfd: RefCell::default(),
             start_time: Cell::default(),
             io: RefCell::default(),
+            stdin_closed: Cell::default(),
             started_at: Cell::default(),
             ended: Cell::default(),
             killed: Cell::default(),
