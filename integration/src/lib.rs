@@ -22,6 +22,7 @@ pub mod mutation;
 mod runtime;
 pub mod suite;
 mod syscall_program;
+pub mod syscall_sweep;
 mod transcript;
 mod wait;
 

@@ -3,6 +3,7 @@
 
 mod apparmor;
 mod checkpoint;
+mod default_profiles;
 mod devices;
 mod exec;
 mod hooks;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
             terminal::TESTS,
             information::TESTS,
             seccomp::TESTS,
+            default_profiles::TESTS,
             input::TESTS,
             security::entering::TESTS,
             security::paths::TESTS,
