@@ -371,12 +371,14 @@ fn make(
     // Asked out here: in a user namespace everybody can be its root.
     let privileged = sys::process::effective_uid() == 0;
     let (ours, theirs) = Channel::pair()?;
-    let pid_namespace = namespaces.joins(NamespaceKind::Pid);
+    let staged = namespaces.is_staged();
+    // The second stage is a child of the first, which joins the pid namespace itself: from
+    // inside it would tell us a pid of the inside, which is somebody else's out here.
+    let pid_namespace = namespaces.joins(NamespaceKind::Pid).filter(|_| !staged);
     if let Some(fd) = pid_namespace {
         // Only our children will be in it; we come back below, as the hooks are to run here.
         sys::namespace::setns(fd, libc::CLONE_NEWPID).context("cannot enter the pid namespace")?;
     }
-    let staged = namespaces.is_staged();
     let flags = if staged { 0 } else { init::first_clone_flags(namespaces) };
     let clone = sys::namespace::clone(flags, born_in.as_ref().map(AsFd::as_fd))
         .context("cannot make the container's process")?;
