@@ -12,11 +12,15 @@ use serde_json::{Value, json};
 
 use super::{Canary, SECRET, text};
 
+const SOON: Duration = Duration::from_secs(10);
+
 tests![
     a_working_directory_on_the_host_is_out_of_reach,
     no_descriptor_of_the_caller_gets_inside,
     the_programs_own_file_is_not_written_by_an_entrypoint,
     entering_processes_do_not_give_their_program_away,
+    entering_processes_do_not_give_their_memory_away,
+    entering_processes_of_a_user_namespace_do_not_either,
 ];
 
 // Leaked descriptors: CVE-2024-21626, CVE-2015-3627.
@@ -124,10 +128,7 @@ fn entering_processes_do_not_give_their_program_away() {
     let container = Container::new(Bundle::new().args(&["/probe", "scan", "6"]));
     let dir = text(container.bundle.dir()).to_owned();
     let scanner = with_copy(&copy, &container, &["run", "--bundle", &dir, &container.id]).start();
-    wait_until("it runs", Duration::from_secs(5), || {
-        let output = container.command("state", &[]);
-        output.code() == Some(0) && output.json()["status"] == "running"
-    });
+    wait_until("it runs", SOON, || runs(&container));
     let started = Instant::now();
     let mut rounds = 0;
     while started.elapsed() < Duration::from_secs(5) {
@@ -140,6 +141,78 @@ fn entering_processes_do_not_give_their_program_away() {
     assert_same(&copy);
     assert!(report["met"].as_u64().is_some_and(|met| met > 0), "nobody was met: {report}");
     assert_eq!(report["written"], json!([]), "{rounds} rounds: {report}");
-    // What it met of memory and descriptors is not judged: after its exec an entering process
-    // is the container's own, and the scanner cannot tell the two apart.
+}
+
+/// Whether it runs already; its state may not be there yet.
+fn runs(container: &Container) -> bool {
+    let output = container.command("state", &[]);
+    output.code() == Some(0) && output.json()["status"] == "running"
+}
+
+const ENTRIES: usize = 500;
+
+fn entering_processes_do_not_give_their_memory_away() {
+    assert_nothing_is_given_away(|bundle| bundle);
+}
+
+/// Its root may trace whatever is in the namespace: only that the runtime is not dumpable
+/// keeps it out.
+fn entering_processes_of_a_user_namespace_do_not_either() {
+    assert_nothing_is_given_away(|bundle| {
+        bundle.user_namespace(200_000).capabilities(&["CAP_SYS_PTRACE", "CAP_KILL"])
+    });
+}
+
+/// A process inside tries memory, descriptors and links of all that come in, before they
+/// become the program that was asked for.
+fn assert_nothing_is_given_away(change: fn(Bundle) -> Bundle) {
+    let container = Container::new(change(Bundle::new().args(&["/probe", "pry", "true"])));
+    let limit = Duration::from_secs(240);
+    let scanner = container.with_bundle(&["run"]).limit(limit).start();
+    wait_until("it runs", SOON, || runs(&container));
+    let appears = |name: &str| {
+        wait_until(name, SOON, || container.bundle.path(name).exists());
+    };
+    // One that waits for `start` in the same pid namespace has to be met.
+    let namespace = |kind: &str| format!("/proc/{}/ns/{kind}", container.pid());
+    let mut bundle = change(Bundle::new()).namespace("pid", Some(&namespace("pid")));
+    let user = bundle.config["linux"]["uidMappings"].is_array();
+    if user {
+        bundle = bundle.namespace("user", Some(&namespace("user"))).without_mount("/sys");
+        // Others than old runcs read them from the namespace.
+        if !runtime().is_at_most("runc 1.1") {
+            bundle = bundle.remove("/linux/uidMappings").remove("/linux/gidMappings");
+        }
+    }
+    let waiting = Container::new(bundle);
+    waiting.create().ok();
+    appears("/refused");
+    waiting.delete_force().ok();
+    for _ in 0..ENTRIES {
+        container.exec(&["true"]).ok();
+    }
+    // The control: one without capabilities who does not hide is not missed.
+    let weak = Invocation::new("nsenter").arg("--target").arg(container.pid().to_string());
+    let weak = weak.arg("--pid").args(user.then_some("--user"));
+    let weak = weak.args(["setpriv", "--bounding-set=-all", "tail", "-f", "/dev/null"]).start();
+    appears("/hit");
+    wait_until("the weak one's exec", SOON, || command_of_a_child(weak.pid()) == "tail");
+    let _ = fs::write(container.bundle.path("/stop"), "");
+    let report = scanner.wait().ok().json();
+    note(&format!("{ENTRIES} entries: {report}"));
+    let hits = report["hits"].as_object().expect("an object");
+    let names: Vec<&String> = hits.keys().collect();
+    assert!(names.iter().all(|name| WEAK.contains(&name.as_str())), "{report}");
+    assert_eq!(hits["tail"], json!(["cwd", "exe", "fd", "mem", "root"]));
+}
+
+/// The programs of the control.
+const WEAK: [&str; 3] = ["nsenter", "setpriv", "tail"];
+
+/// What the child of a process runs.
+fn command_of_a_child(pid: i32) -> String {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let child = children.unwrap_or_default();
+    let command = fs::read_to_string(format!("/proc/{}/comm", child.trim()));
+    command.unwrap_or_default().trim_end().to_owned()
 }
