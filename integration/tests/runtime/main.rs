@@ -48,6 +48,7 @@ fn main() -> ExitCode {
             security::paths::TESTS,
             security::identity::TESTS,
             security::surface::TESTS,
+            security::encoding::TESTS,
             stress::TESTS,
             checkpoint::TESTS,
             mutants::TESTS,

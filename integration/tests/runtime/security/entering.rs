@@ -125,7 +125,7 @@ fn the_programs_own_file_is_not_written_by_an_entrypoint() {
 /// they have ended, and tries their memory and descriptors.
 fn entering_processes_do_not_give_their_program_away() {
     let copy = copy_of_the_runtime();
-    let container = Container::new(Bundle::new().args(&["/probe", "scan", "6"]));
+    let container = Container::new(Bundle::new().args(&["/probe", "scan", "8"]));
     let dir = text(container.bundle.dir()).to_owned();
     let scanner = with_copy(&copy, &container, &["run", "--bundle", &dir, &container.id]).start();
     wait_until("it runs", SOON, || runs(&container));
@@ -137,10 +137,17 @@ fn entering_processes_do_not_give_their_program_away() {
             rounds += 1;
         }
     }
+    // The control: the program of one who comes in without capabilities and does not hide.
+    let weak = copy.with_file_name("weak");
+    fs::copy("/bin/sleep", &weak).expect("it is readable");
+    enter_weakly(&container, false).arg(&weak).arg("0.5").run().ok();
     let report = scanner.wait().ok().json();
     assert_same(&copy);
     assert!(report["met"].as_u64().is_some_and(|met| met > 0), "nobody was met: {report}");
-    assert_eq!(report["written"], json!([]), "{rounds} rounds: {report}");
+    let written = report["written"].as_array().expect("a list");
+    let [name] = &written[..] else { panic!("{rounds} rounds: {report}") };
+    assert!(name.as_str().is_some_and(|name| name.contains("weak")), "{rounds} rounds: {report}");
+    assert!(fs::read(&weak).expect("it is there").ends_with(b"overwritten from inside"));
 }
 
 /// Whether it runs already; its state may not be there yet.
@@ -192,9 +199,7 @@ fn assert_nothing_is_given_away(change: fn(Bundle) -> Bundle) {
         container.exec(&["true"]).ok();
     }
     // The control: one without capabilities who does not hide is not missed.
-    let weak = Invocation::new("nsenter").arg("--target").arg(container.pid().to_string());
-    let weak = weak.arg("--pid").args(user.then_some("--user"));
-    let weak = weak.args(["setpriv", "--bounding-set=-all", "tail", "-f", "/dev/null"]).start();
+    let weak = enter_weakly(&container, user).args(["tail", "-f", "/dev/null"]).start();
     appears("/hit");
     wait_until("the weak one's exec", SOON, || command_of_a_child(weak.pid()) == "tail");
     let _ = fs::write(container.bundle.path("/stop"), "");
@@ -204,6 +209,13 @@ fn assert_nothing_is_given_away(change: fn(Bundle) -> Bundle) {
     let names: Vec<&String> = hits.keys().collect();
     assert!(names.iter().all(|name| WEAK.contains(&name.as_str())), "{report}");
     assert_eq!(hits["tail"], json!(["cwd", "exe", "fd", "mem", "root"]));
+}
+
+/// What a careless runtime would do: a program of the host's comes into the pid namespace,
+/// with no more capabilities than those inside, and they may trace it.
+fn enter_weakly(container: &Container, user: bool) -> Invocation {
+    let enter = Invocation::new("nsenter").arg("--target").arg(container.pid().to_string());
+    enter.arg("--pid").args(user.then_some("--user")).args(["setpriv", "--bounding-set=-all"])
 }
 
 /// The programs of the control.

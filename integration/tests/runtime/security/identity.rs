@@ -10,48 +10,166 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::mkfifo;
 use serde_json::{Value, json};
 
+use super::text;
+
 tests![
     capability_sets_are_as_requested,
+    added_capabilities_are_neither_inheritable_nor_ambient,
     odd_users_are_refused_or_numbers,
     a_hostile_passwd_does_not_delay,
 ];
 
 // Capabilities: CVE-2016-8867, CVE-2022-29162, CVE-2022-24769, CVE-2025-27612.
 
-/// Bits of CAP_AUDIT_WRITE, CAP_KILL and CAP_NET_BIND_SERVICE.
-const DEFAULT_SET: u64 = 1 << 29 | 1 << 5 | 1 << 10;
-const CAP_SYS_PTRACE: u64 = 1 << 19;
+/// In order of their numbers.
+const CAPABILITIES: [&str; 41] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+];
 
-fn capability_sets_are_as_requested() {
-    let sets = |report: &Value| -> Vec<u64> {
-        ["inheritable", "permitted", "effective", "bounding", "ambient"]
-            .into_iter()
-            .map(|name| {
-                let text = report["capabilities"][name].as_str().expect("/proc is mounted");
-                u64::from_str_radix(text, 16).expect("a mask is hexadecimal")
-            })
-            .collect()
+const SETS: [&str; 5] = ["inheritable", "permitted", "effective", "bounding", "ambient"];
+
+/// Which of the sets name a capability, who the user is, and which of the sets have it in
+/// the program, with no_new_privs. A dash is a set without it.
+const GOLDEN: [(&str, u32, &str); 9] = [
+    // Root's programs gain what is bounding or inheritable, but no more than was permitted.
+    ("-PEB-", 0, "-PEB-"),
+    ("-PEB-", 1000, "---B-"),
+    ("---B-", 0, "---B-"),
+    ("I--B-", 0, "I--B-"),
+    ("IPEB-", 0, "IPEB-"),
+    ("IPEB-", 1000, "I--B-"),
+    ("IPEBA", 0, "IPEBA"),
+    ("IPEBA", 1000, "IPEBA"),
+    ("-----", 0, "-----"),
+];
+
+/// The rows that are tried with `run` as well, whose last steps are those of `exec`.
+const RUN: [(&str, u32); 3] = [("-PEB-", 0), ("-PEB-", 1000), ("IPEBA", 1000)];
+
+/// The process's `capabilities` for one row and one capability.
+fn configured(sets: &str, name: &str) -> Value {
+    let names = |has: bool| if has { vec![format!("CAP_{name}")] } else { Vec::new() };
+    let members = SETS.iter().zip(sets.chars());
+    members.map(|(set, letter)| ((*set).to_owned(), json!(names(letter != '-')))).collect()
+}
+
+/// The sets of a report that are not exactly this capability's golden ones.
+fn wrong_sets(report: &Value, number: usize, golden: &str) -> Vec<&'static str> {
+    let mask = |letter| if letter == '-' { 0 } else { 1_u64 << number };
+    let found = |set: &str| {
+        let text = report["capabilities"][set].as_str().expect("/proc is mounted");
+        u64::from_str_radix(text, 16).expect("a mask is hexadecimal")
     };
-    let user = json!({ "uid": 1000, "gid": 1000 });
-    let all = DEFAULT_SET;
-    let run = |bundle: Bundle| sets(&Container::new(bundle).report());
-    assert_eq!(run(Bundle::probe(&[])), [0, all, all, all, 0], "root");
-    assert_eq!(
-        run(Bundle::probe(&[]).set("/process/user", user.clone())),
-        [0, 0, 0, all, 0],
-        "a user"
-    );
-    assert_eq!(run(Bundle::probe(&[]).capabilities(&[])), [0; 5], "none");
-    let container = Container::new(Bundle::sleeper());
+    let wrong = |(set, letter): &(&&'static str, char)| found(set) != mask(*letter);
+    SETS.iter().zip(golden.chars()).filter(wrong).map(|(set, _)| *set).collect()
+}
+
+/// Those that this suite has itself, and can so give away.
+fn grantable() -> Vec<(usize, &'static str)> {
+    let status = fs::read_to_string("/proc/self/status").expect("/proc is mounted");
+    let held = status.lines().find_map(|line| line.strip_prefix("CapPrm:")).expect("it is listed");
+    let held = u64::from_str_radix(held.trim(), 16).expect("a mask is hexadecimal");
+    let all = CAPABILITIES.into_iter().enumerate();
+    all.filter(|(number, _)| held >> number & 1 == 1).collect()
+}
+
+/// 41 capabilities, five sets, run and exec.
+fn capability_sets_are_as_requested() {
+    let mut wrong = Vec::new();
+    let shared = Container::new(Bundle::sleeper());
+    shared.run_detached().ok();
+    let exec = |sets: &str, uid: u32, name: &str| {
+        let process = json!({
+            "args": ["/probe", "report"], "cwd": "/", "env": ["PATH=/bin"],
+            "user": { "uid": uid, "gid": uid }, "noNewPrivileges": true,
+            "capabilities": configured(sets, name),
+        });
+        let path = shared.bundle.dir().join("process.json");
+        fs::write(&path, process.to_string()).expect("the bundle is writable");
+        shared.invoke(&["exec", "--process", text(&path), &shared.id]).run().ok().json()
+    };
+    let mut container = Container::new(Bundle::probe(&[]));
+    for (number, name) in grantable() {
+        for (sets, uid, golden) in GOLDEN {
+            let mut judge = |how: &str, report: &Value| {
+                let sets_wrong = wrong_sets(report, number, golden);
+                if !sets_wrong.is_empty() {
+                    wrong.push(format!("{how} {name} {sets} uid {uid}: {sets_wrong:?}"));
+                }
+            };
+            judge("exec", &exec(sets, uid, name));
+            if !RUN.contains(&(sets, uid)) {
+                continue;
+            }
+            let process = &mut container.bundle.config["process"];
+            process["capabilities"] = configured(sets, name);
+            process["user"] = json!({ "uid": uid, "gid": uid });
+            container.write_config();
+            judge("run", &container.report());
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+    // The control: a set that has one too many, and one that lacks it, are told.
+    let kill = CAPABILITIES.iter().position(|name| *name == "KILL").expect("it is listed");
+    let report = exec("IPEBA", 1000, "KILL");
+    assert_eq!(wrong_sets(&report, kill, "IPEB-"), ["ambient"]);
+    assert_eq!(wrong_sets(&report, kill + 1, "IPEBA"), SETS);
+    let report = exec("-PEB-", 0, "KILL");
+    assert_eq!(wrong_sets(&report, kill, "IPEB-"), ["inheritable"]);
+}
+
+/// `--cap` adds to three sets and leaves the other two alone.
+fn added_capabilities_are_neither_inheritable_nor_ambient() {
+    let container = Container::new(Bundle::sleeper().capabilities(&[]));
     container.run_detached().ok();
-    let exec = |options: &[&str]| sets(&container.exec_report(options));
-    assert_eq!(exec(&[]), [0, all, all, all, 0], "exec");
-    assert_eq!(exec(&["--user", "1000:1000"]), [0, 0, 0, all, 0], "exec as a user");
-    let more = all | CAP_SYS_PTRACE;
-    assert_eq!(exec(&["--cap", "CAP_SYS_PTRACE"]), [0, more, more, more, 0], "exec --cap");
-    let as_user = exec(&["--cap", "CAP_SYS_PTRACE", "--user", "1000:1000"]);
-    assert_eq!((as_user[0], as_user[4]), (0, 0), "exec --cap as a user: {as_user:x?}");
-    assert_eq!(as_user[3], more);
+    for (number, name) in grantable() {
+        for (user, golden) in [("0", "-PEB-"), ("1000", "---B-")] {
+            let cap = format!("CAP_{name}");
+            let report = container.exec_report(&["--cap", &cap, "--user", user]);
+            let wrong: Vec<_> = wrong_sets(&report, number, golden);
+            assert_eq!(wrong, Vec::<&str>::new(), "{name} for {user}: {report}");
+        }
+    }
 }
 
 // Users: CVE-2016-3697, CVE-2024-40635, CVE-2026-30892.

@@ -7,6 +7,7 @@
 //!
 //! `HULL_RACES` is how often a race is tried (default 200).
 
+pub(crate) mod encoding;
 pub(crate) mod entering;
 pub(crate) mod identity;
 pub(crate) mod paths;

@@ -1,6 +1,5 @@
 //! Names that an image or a volume turns into something else: links, fakes and races.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -226,20 +225,9 @@ fn writes_to_procfs_are_not_redirected() {
             let bundle = Bundle::shell("cat /proc/sys/net/ipv4/ip_unprivileged_port_start")
                 .link("/alias", "proc/sys")
                 .set("/linux/sysctl", json!({ key: "7" }))
+                .set("/process/oomScoreAdj", 501)
                 .without_mount("/sys/fs/cgroup");
-            let fake = share(&bundle);
-            for base in ["", "sys", "net", "ipv4"] {
-                let path = match base {
-                    "" => fake.join(file),
-                    "sys" => fake.join(file.trim_start_matches("sys/")),
-                    "net" => fake.join(file.trim_start_matches("sys/net/")),
-                    _ => fake.join(file.trim_start_matches("sys/net/ipv4/")),
-                };
-                fs::create_dir_all(path.parent().expect("it has one")).expect("ours");
-                fs::write(path, "1024").expect("ours");
-            }
-            fs::write(fake.join("current"), "").expect("ours");
-            fs::write(fake.join("exec"), "").expect("ours");
+            let fake = fake_procfs(&bundle);
             let before = tree(&fake);
             let bundle = match kind {
                 "tmpfs" => bundle.mount(destination, "tmpfs", "tmpfs", &["mode=755"]),
@@ -247,10 +235,7 @@ fn writes_to_procfs_are_not_redirected() {
             };
             let container = Container::new(bundle);
             let output = container.run();
-            let content = |tree: BTreeMap<PathBuf, (u64, u64, u32, i64, Vec<u8>)>| -> Vec<Vec<u8>> {
-                tree.into_values().map(|state| state.4).filter(|bytes| !bytes.is_empty()).collect()
-            };
-            if content(tree(&fake)) != content(before) {
+            if tree(&fake) != before {
                 redirected.push(format!("{kind} on {destination}: {}", output.summary()));
             }
             container.delete_force();
@@ -258,8 +243,38 @@ fn writes_to_procfs_are_not_redirected() {
         }
     }
     assert!(redirected.is_empty(), "a write went into a volume: {redirected:#?}");
-    // Undisturbed, it arrives.
-    let bundle =
-        Bundle::shell(&format!("cat /proc/{file}")).set("/linux/sysctl", json!({ key: "7" }));
-    Container::new(bundle).run().ok().says("7");
+    // Undisturbed, both arrive.
+    let bundle = Bundle::shell(&format!("cat /proc/{file} /proc/self/oom_score_adj"))
+        .set("/linux/sysctl", json!({ key: "7" }))
+        .set("/process/oomScoreAdj", 501);
+    Container::new(bundle).run().ok().says("7\n501");
+    // The control: one write to a fake is seen.
+    let bundle = Bundle::shell("echo 501 > /mnt/self/oom_score_adj");
+    let fake = fake_procfs(&bundle);
+    let before = tree(&fake);
+    let container = Container::new(bundle.mount("/mnt", "bind", text(&fake), &["bind"]));
+    container.run().ok();
+    assert_ne!(tree(&fake), before);
+}
+
+/// A volume that has the files which a runtime writes, wherever in procfs it is mounted.
+fn fake_procfs(bundle: &Bundle) -> PathBuf {
+    let fake = share(bundle);
+    let add = |path: &str| {
+        let path = fake.join(path);
+        fs::create_dir_all(path.parent().expect("it has one")).expect("ours");
+        fs::write(path, "1024").expect("ours");
+    };
+    for below in ["", "sys/", "sys/net/", "sys/net/ipv4/"] {
+        add("sys/net/ipv4/ip_unprivileged_port_start".trim_start_matches(below));
+    }
+    for process in ["", "self/", "thread-self/", "1/"] {
+        for name in ["oom_score_adj", "attr/current", "attr/exec", "attr/apparmor/exec"] {
+            add(&format!("{process}{name}"));
+        }
+    }
+    for name in ["current", "exec", "apparmor/exec"] {
+        add(name);
+    }
+    fake
 }
