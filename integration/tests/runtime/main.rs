@@ -12,6 +12,7 @@ mod lifecycle;
 mod mounts;
 mod mutants;
 mod namespaces;
+mod notify;
 mod process;
 mod resources;
 mod run;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         &[
             lifecycle::TESTS,
             run::TESTS,
+            notify::TESTS,
             exec::TESTS,
             process::TESTS,
             mounts::TESTS,

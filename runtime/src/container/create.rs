@@ -19,7 +19,7 @@ use hull_runtime_sys as sys;
 use hull_specs_oci::{self as oci, NamespaceKind, Status};
 
 use super::{
-    Dir, Lock, Record, Store, delete, hook_state,
+    Dir, Lock, Record, Store, delete, hook_state, notify,
     record::{Phase, ProcessIdentity, VERSION},
     start::REPORT_FIFO,
     status::START_FIFO,
@@ -45,6 +45,8 @@ pub(super) struct Prepared {
     pub(super) host: cgroup::Host,
     pub(super) location: cgroup::Location,
     rootless: bool,
+    /// Who wants to hear that the container is ready.
+    pub(super) notify: Option<notify::Caller>,
 }
 
 /// A container whose process waits to be told to go on.
@@ -90,7 +92,11 @@ impl Prepared {
 
 /// Reads the bundle and plans everything.
 pub(super) fn prepare(global: &Global, request: &Create) -> Result<Prepared> {
-    let (content, spec) = spec::read(&request.bundle.join("config.json"))?;
+    let (content, mut spec) = spec::read(&request.bundle.join("config.json"))?;
+    let notify = notify::Caller::find()?;
+    if notify.is_some() {
+        notify::add(&mut spec, &Store::new(&global.root).path(&request.id));
+    }
     let plan = plan(global, &request.bundle, &request.id, &spec, request.no_pivot)?;
     let root = fs::metadata(&plan.rootfs.root).map_err(|error| {
         let errno = error.raw_os_error().unwrap_or(libc::EIO);
@@ -120,6 +126,7 @@ pub(super) fn prepare(global: &Global, request: &Create) -> Result<Prepared> {
         host: plan.host,
         location: plan.location,
         rootless: plan.rootless,
+        notify,
     })
 }
 
@@ -333,6 +340,9 @@ fn make(
     let spec = &prepared.spec;
     let namespaces = &prepared.namespaces;
     // What the child needs from outside, opened while we are still outside.
+    if prepared.notify.is_some() {
+        notify::make_directory(dir)?;
+    }
     let start = match waits {
         Waits::ForUs => Start::Told,
         Waits::ForStart => {

@@ -80,7 +80,7 @@ pub(crate) fn exec(global: &Global, request: &Exec) -> Result<i32> {
     if detach {
         return Ok(0);
     }
-    foreground::wait(pid, &pidfd, &mut attached, false)
+    foreground::wait(pid, &pidfd, &mut attached, false, None)
 }
 
 /// The bundle's process with the changes of the command line.

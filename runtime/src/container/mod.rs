@@ -13,6 +13,7 @@ mod features;
 mod foreground;
 mod kill;
 mod list;
+mod notify;
 mod pause;
 mod processes;
 mod record;

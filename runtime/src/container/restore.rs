@@ -83,7 +83,7 @@ pub(crate) fn restore(global: &Global, request: &Restore) -> Result<i32> {
     if detach {
         return Ok(0);
     }
-    let code = foreground::wait(pid, &pidfd, &mut attached, !request.run.no_subreaper);
+    let code = foreground::wait(pid, &pidfd, &mut attached, !request.run.no_subreaper, None);
     if request.run.keep {
         return code;
     }
