@@ -30,7 +30,7 @@ use crate::{
     init::{self, Channel, Message, Start},
     log, namespace, net_devices, process,
     request::{Create, Global},
-    rootfs, seccomp, spec, time,
+    resctrl, rootfs, seccomp, spec, time,
 };
 
 /// Everything that was read and planned. Nothing has been changed yet.
@@ -44,6 +44,7 @@ pub(super) struct Prepared {
     seccomp: Option<seccomp::Program>,
     pub(super) host: cgroup::Host,
     pub(super) location: cgroup::Location,
+    pub(super) rdt: Option<resctrl::Plan>,
     rootless: bool,
     /// Who wants to hear that the container is ready.
     pub(super) notify: Option<notify::Caller>,
@@ -125,6 +126,7 @@ pub(super) fn prepare(global: &Global, request: &Create) -> Result<Prepared> {
         seccomp: plan.seccomp,
         host: plan.host,
         location: plan.location,
+        rdt: plan.rdt,
         rootless: plan.rootless,
         notify,
     })
@@ -137,6 +139,7 @@ pub(crate) struct Plans {
     pub(crate) seccomp: Option<seccomp::Program>,
     pub(crate) host: cgroup::Host,
     pub(crate) location: cgroup::Location,
+    pub(crate) rdt: Option<resctrl::Plan>,
     pub(crate) rootless: bool,
     pub(crate) warnings: Vec<String>,
 }
@@ -166,9 +169,7 @@ pub(crate) fn plan(
     if !privileged && !linux.namespaces.iter().any(|n| n.kind == NamespaceKind::User) {
         bail!("rootless container requires user namespaces");
     }
-    if linux.intel_rdt.is_some() {
-        bail!("intelRdt is specified in config, but Intel RDT is not enabled");
-    }
+    let rdt = linux.intel_rdt.as_ref().map(|rdt| resctrl::plan(rdt, id.as_str())).transpose()?;
     let namespaces = namespace::Plan::new(linux)?;
     let host = cgroup::Host::observe()?;
     let driver =
@@ -196,7 +197,7 @@ pub(crate) fn plan(
     }
     let rootfs = rootfs::plan(spec, bundle, facts)?;
     let seccomp = linux.seccomp.as_ref().map(seccomp::compile).transpose()?;
-    Ok(Plans { rootfs, namespaces, seccomp, host, location, rootless, warnings })
+    Ok(Plans { rootfs, namespaces, seccomp, host, location, rdt, rootless, warnings })
 }
 
 /// Whether the runtime itself is in a user namespace that does not map every id.
@@ -274,6 +275,7 @@ pub(super) fn record(request: &Create, prepared: &Prepared) -> Record {
         annotations: prepared.spec.annotations.clone(),
         namespaces: prepared.namespaces.own.clone(),
         cgroup: prepared.location.clone(),
+        resctrl: prepared.rdt.as_ref().map(|plan| plan.group.clone()),
         resources: prepared.resources().cloned().unwrap_or_default(),
         rootless: prepared.rootless,
         no_new_keyring: request.no_new_keyring,
@@ -473,6 +475,9 @@ fn make(
     };
     made.cgroup = true;
     cgroup.apply(pid, &wanted)?;
+    if let Some(rdt) = &prepared.rdt {
+        rdt.apply(pid).context("unable to apply Intel RDT configuration")?;
+    }
     let join = if at_birth { cgroup::JoinFds::default() } else { cgroup.join_fds()? };
     tell(channel, &Message::Cgroups(join.tasks))?;
     record.cgroup = cgroup.location().clone();

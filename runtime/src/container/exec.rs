@@ -181,7 +181,8 @@ fn enter(
         sys::namespace::Clone::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop(theirs);
-    match supervise(entering, pid, &pidfd, &ours) {
+    let joined = record.resctrl.as_ref().map_or(Ok(()), |group| group.join(pid));
+    match joined.and_then(|()| supervise(entering, pid, &pidfd, &ours)) {
         Ok(()) => Ok((pid, pidfd)),
         Err(error) => {
             let _ = sys::process::send_signal(&pidfd, libc::SIGKILL);

@@ -14,7 +14,7 @@ use hull_specs_oci::{self as oci, NamespaceKind};
 use serde::Serialize;
 
 use super::create;
-use crate::{cgroup, process, request::Global, seccomp, spec};
+use crate::{cgroup, process, request::Global, resctrl, seccomp, spec};
 
 /// Stands for the container's id, which a bundle does not hold.
 const ID: &str = "ID";
@@ -130,7 +130,10 @@ pub(crate) fn explain(global: &Global, bundle: &Path) -> Result<Explanation> {
         devices: plans.rootfs.device_files(),
         rootfs,
         process: process.describe(),
-        settings: settings(&spec, linux),
+        settings: settings(&spec, linux)
+            .into_iter()
+            .chain(plans.rdt.iter().flat_map(resctrl::Plan::describe))
+            .collect(),
         cgroup,
         seccomp: linux.seccomp.as_ref().zip(program).map(|(profile, program)| Seccomp {
             summary: seccomp::summarize(profile),

@@ -49,9 +49,9 @@ pub(crate) fn features() -> Features {
             apparmor: yes(),
             selinux: yes(),
             intel_rdt: Some(IntelRdt {
-                enabled: Some(false),
-                schemata: Some(false),
-                monitoring: Some(false),
+                enabled: Some(true),
+                schemata: Some(true),
+                monitoring: Some(true),
             }),
             memory_policy: Some(MemoryPolicy {
                 modes: strings(&process::MEMORY_MODES.map(|(name, _)| name)),

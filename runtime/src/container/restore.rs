@@ -52,6 +52,9 @@ pub(crate) fn restore(global: &Global, request: &Restore) -> Result<i32> {
     if !prepared.namespaces.has(NamespaceKind::Mount) {
         bail!("a container without a mount namespace cannot be restored");
     }
+    if prepared.rdt.is_some() {
+        bail!("a container with intelRdt cannot be restored: CRIU does not put it back");
+    }
     let images = Images::find(&request.criu)?;
     let mut plan = plan(request, &prepared, &images, version)?;
     let mut attached = attachment::attach(&create.attachment, prepared.process.terminal, detach)?;
