@@ -23,6 +23,7 @@ mod runtime;
 pub mod suite;
 mod syscall_program;
 mod transcript;
+mod user;
 mod wait;
 
 pub use bundle::{Bundle, scratch_dir};
@@ -34,6 +35,7 @@ pub use runtime::{Peer, Runtime, runtime, systemd_driver};
 pub use suite::Test;
 pub use syscall_program::{Argument, SyscallProgram};
 pub use transcript::note;
+pub use user::User;
 pub use wait::{wait_for, wait_until};
 
 /// The statically linked probe, as the bytes of an executable.

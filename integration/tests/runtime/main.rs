@@ -15,6 +15,7 @@ mod namespaces;
 mod notify;
 mod process;
 mod resources;
+mod rootless;
 mod run;
 mod seccomp;
 mod security;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
             lifecycle::TESTS,
             run::TESTS,
             notify::TESTS,
+            rootless::TESTS,
             exec::TESTS,
             process::TESTS,
             mounts::TESTS,
