@@ -15,6 +15,7 @@ mod kill;
 mod list;
 mod notify;
 mod pause;
+mod plan;
 mod processes;
 mod record;
 mod restore;
