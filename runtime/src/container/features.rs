@@ -1,5 +1,7 @@
 //! `features`: what this runtime can do (features.md). Every list is taken from the code
-//! that honours it.
+//! that honours it. It is about the program, "irrespective of the availability on the host"
+//! (features-linux.md), as runc has it: SELinux, the user's systemd and resctrl are true
+//! because the code is there; README says what has been tried where.
 
 use std::collections::BTreeMap;
 
