@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -76,6 +77,15 @@ pub(crate) fn spin(seconds: u64) -> Value {
         rounds = rounds.wrapping_add(1);
     }
     json!({ "rounds": rounds })
+}
+
+/// Sends messages to the socket that `NOTIFY_SOCKET` names.
+pub(crate) fn notify(messages: &[&str]) -> Value {
+    let path = std::env::var_os("NOTIFY_SOCKET").unwrap_or_default();
+    let sent = UnixDatagram::unbound().and_then(|socket| {
+        messages.iter().try_for_each(|m| socket.send_to(m.as_bytes(), &path).map(drop))
+    });
+    json!({ "notify": errno_of(&sent) })
 }
 
 /// What can be learnt of a path without changing it.

@@ -13,8 +13,10 @@ mod lifecycle;
 mod mounts;
 mod mutants;
 mod namespaces;
+mod notify;
 mod process;
 mod resources;
+mod rootless;
 mod run;
 mod seccomp;
 mod security;
@@ -30,6 +32,8 @@ fn main() -> ExitCode {
         &[
             lifecycle::TESTS,
             run::TESTS,
+            notify::TESTS,
+            rootless::TESTS,
             exec::TESTS,
             process::TESTS,
             mounts::TESTS,

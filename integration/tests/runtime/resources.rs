@@ -8,6 +8,7 @@ use hull_integration::{Bundle, Container, peer_lacks, require, systemd_driver, t
 use serde_json::{Value, json};
 
 tests![
+    intel_rdt_needs_resctrl,
     the_cgroup_is_at_the_named_path,
     every_hierarchy_is_joined,
     a_relative_path_is_below_the_callers,
@@ -535,4 +536,18 @@ fn exec_is_limited_as_well() {
     let report: Value = container.exec_report(&[]);
     assert!(report["cgroups"].is_array());
     assert_eq!(container.status(), "running");
+}
+
+fn intel_rdt_needs_resctrl() {
+    peer_lacks!("crun 1.8", "it ignores the field");
+    let mounted = fs::read_to_string("/proc/self/mounts").expect("/proc is mounted");
+    require!(!mounted.contains(" resctrl "), "this machine has resctrl mounted");
+    let container = Container::new(
+        Bundle::sleeper().set("/linux/intelRdt", json!({ "l3CacheSchema": "L3:0=f" })),
+    );
+    container.create().fails_with("is not enabled");
+    container.assert_gone();
+    let container = Container::new(Bundle::sleeper());
+    container.create().ok();
+    container.invoke(&["update", "--mem-bw-schema", "MB:0=10", &container.id]).run().fails();
 }

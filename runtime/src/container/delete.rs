@@ -99,6 +99,9 @@ pub(super) fn destroy(
             Err(error) if !finished => log::warning(format!("{error:#}")),
             result => result?,
         }
+        if let Some(group) = &record.resctrl {
+            group.remove().context("unable to remove the container's Intel RDT group")?;
+        }
     }
     let kept = match spec {
         Some(_) => None,

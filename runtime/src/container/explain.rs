@@ -13,8 +13,8 @@ use anyhow::{Context, Result};
 use hull_specs_oci::{self as oci, NamespaceKind};
 use serde::Serialize;
 
-use super::create;
-use crate::{cgroup, process, request::Global, seccomp, spec};
+use super::plan;
+use crate::{cgroup, process, request::Global, resctrl, seccomp, spec};
 
 /// Stands for the container's id, which a bundle does not hold.
 const ID: &str = "ID";
@@ -95,7 +95,7 @@ struct Hook {
 pub(crate) fn explain(global: &Global, bundle: &Path) -> Result<Explanation> {
     let (_, spec) = spec::read(&bundle.join("config.json"))?;
     let id = ID.parse().context("ID is an id")?;
-    let plans = create::plan(global, bundle, &id, &spec, false)?;
+    let plans = plan::plan(global, bundle, &id, &spec, false)?;
     let configured = spec.process.as_ref().context("process property must not be empty")?;
     let mut process = process::plan(configured, spec.linux.as_ref())?;
     process.check_host()?;
@@ -107,8 +107,8 @@ pub(crate) fn explain(global: &Global, bundle: &Path) -> Result<Explanation> {
     let rules = cgroup::device_rules(linux.resources.as_ref(), &linux.devices);
     let wanted = cgroup::Wanted {
         resources: linux.resources.as_ref(),
-        devices: (!create::in_user_namespace()).then_some(rules.as_slice()),
-        owner_uid: create::owner_of_cgroup(&spec, linux),
+        devices: (!plan::in_user_namespace()).then_some(rules.as_slice()),
+        owner_uid: plan::owner_of_cgroup(&spec, linux),
     };
     let cgroup = cgroup::describe(&plans.location, &wanted)?;
 
@@ -130,7 +130,10 @@ pub(crate) fn explain(global: &Global, bundle: &Path) -> Result<Explanation> {
         devices: plans.rootfs.device_files(),
         rootfs,
         process: process.describe(),
-        settings: settings(&spec, linux),
+        settings: settings(&spec, linux)
+            .into_iter()
+            .chain(plans.rdt.iter().flat_map(resctrl::Plan::describe))
+            .collect(),
         cgroup,
         seccomp: linux.seccomp.as_ref().zip(program).map(|(profile, program)| Seccomp {
             summary: seccomp::summarize(profile),

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use hull_runtime_sys as sys;
 use hull_specs_oci::{ContainerId, Status};
 
-use super::{Dir, Record, delete, hold, hook_state, status};
+use super::{Dir, Held, Record, delete, hold, hook_state, notify, status};
 use crate::{hooks, request::Global};
 
 /// The FIFO on which the container's process reports why its exec failed.
@@ -18,7 +18,7 @@ pub(super) const REPORT_FIFO: &std::ffi::CStr = c"report.fifo";
 /// The longest reason that is read, in bytes.
 const MAX_REPORT_BYTES: usize = 8192;
 
-/// Starts a created container. Returns once its program runs.
+/// Starts a created container. Returns once its program runs, or says that it is ready.
 pub(crate) fn start(global: &Global, id: &ContainerId) -> Result<()> {
     let held = hold(global, id)?;
     match status::observe(&held.dir, &held.record)? {
@@ -27,9 +27,19 @@ pub(crate) fn start(global: &Global, id: &ContainerId) -> Result<()> {
         Status::Running => bail!("cannot start an already running container"),
         status => bail!("cannot start a container in the {status} state"),
     }
+    let listener = notify::Caller::find()?
+        .map(|caller| notify::Listener::bind(&held.dir, caller))
+        .transpose()?;
     release(&held.dir)?;
     let spec = held.dir.spec()?;
-    after_start(&held.record, &spec.hooks.unwrap_or_default())
+    after_start(&held.record, &spec.hooks.unwrap_or_default())?;
+    // The wait has no limit but the container's life, which others may end.
+    let Held { record, _lock: lock, .. } = held;
+    drop(lock);
+    match (listener, record.init.as_ref().and_then(|init| Some((init.open()?, init.pid)))) {
+        (Some(listener), Some((pidfd, pid))) => listener.wait(&pidfd, pid),
+        _ => Ok(()),
+    }
 }
 
 fn release(dir: &Dir) -> Result<()> {
