@@ -14,6 +14,7 @@ tests![
     a_stopped_container_has_no_pid,
     a_created_container_runs_nothing_before_start,
     a_started_container_is_never_seen_as_created,
+    a_container_without_a_process_is_created_and_cannot_be_started,
     a_container_stops_when_its_process_ends,
     a_missing_container_is_said_not_to_exist,
     an_id_that_is_in_use_is_refused_and_its_owner_untouched,
@@ -120,6 +121,20 @@ fn a_started_container_is_never_seen_as_created() {
         container.wait_status("stopped");
         container.delete().ok();
     }
+}
+
+fn a_container_without_a_process_is_created_and_cannot_be_started() {
+    peer_lacks!("runc", "it refuses to create it");
+    peer_lacks!("crun", "it refuses to create it");
+    let container = Container::new(Bundle::new().remove("/process"));
+    container.create().ok();
+    assert_eq!(container.status(), "created");
+    container.start().fails_with("process property must not be empty");
+    assert_eq!(container.status(), "stopped");
+    container.delete().ok();
+    container.assert_gone();
+    container.run().fails_with("process property must not be empty");
+    container.assert_gone();
 }
 
 fn a_container_stops_when_its_process_ends() {

@@ -60,7 +60,7 @@ pub(super) struct Launched {
 
 /// Creates a container; its process waits for `start`.
 pub(crate) fn create(global: &Global, request: &Create) -> Result<()> {
-    let prepared = prepare(global, request)?;
+    let prepared = prepare(global, request, Waits::ForStart)?;
     let attached = attachment::attach(&request.attachment, prepared.process.terminal, true)?;
     let mut launched = launch(global, request, &prepared, attached, Waits::ForStart)?;
     let finish = |launched: &mut Launched| {
@@ -89,7 +89,7 @@ impl Prepared {
 }
 
 /// Reads the bundle and plans everything.
-pub(super) fn prepare(global: &Global, request: &Create) -> Result<Prepared> {
+pub(super) fn prepare(global: &Global, request: &Create, waits: Waits) -> Result<Prepared> {
     let (content, spec) = spec::read(&request.bundle.join("config.json"))?;
     let plan = plan(global, &request.bundle, &request.id, &spec, request.no_pivot)?;
     let root = fs::metadata(&plan.rootfs.root).map_err(|error| {
@@ -99,8 +99,10 @@ pub(super) fn prepare(global: &Global, request: &Create) -> Result<Prepared> {
     if !root.context("invalid rootfs")?.is_dir() {
         bail!("invalid rootfs: {} is not a directory", plan.rootfs.root.display());
     }
-    let process = spec.process.as_ref().context("process property must not be empty")?;
-    let mut process = process::plan(process, spec.linux.as_ref())?;
+    if spec.process.is_none() && waits == Waits::ForUs {
+        bail!(process::NONE);
+    }
+    let mut process = process::plan_first(spec.process.as_ref(), spec.linux.as_ref())?;
     process.check_host()?;
     if !plan.namespaces.has(NamespaceKind::User) {
         process.drop_ungrantable_capabilities()?;
