@@ -14,6 +14,7 @@ mod mutants;
 mod namespaces;
 mod process;
 mod resources;
+mod rootless;
 mod run;
 mod seccomp;
 mod security;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
             hooks::TESTS,
             devices::TESTS,
             resources::TESTS,
+            rootless::TESTS,
             systemd::TESTS,
             apparmor::TESTS,
             terminal::TESTS,
