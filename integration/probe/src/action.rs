@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::process;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -61,6 +62,13 @@ pub(crate) fn alloc(bytes: usize, hold_seconds: u64) -> Option<Value> {
         thread::sleep(Duration::from_secs(hold_seconds));
     }
     Some(json!({ "alloc": "done", "sum": sum }))
+}
+
+/// Goes on to a program as a user, and the group of that number alone.
+pub(crate) fn become_user(id: u32, program: &str, args: &[&str]) -> Value {
+    use std::os::unix::process::CommandExt;
+    let error = process::Command::new(program).args(args).uid(id).gid(id).exec();
+    json!({ "exec": error.raw_os_error() })
 }
 
 /// Waits.

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 const USAGE: &str = "usage: probe report [PATH...] | mknod PATH c|b MAJOR MINOR | open PATH r|w|rw \
                      | write PATH TEXT | alloc BYTES [HOLD_SECONDS] | sleep SECONDS | spin SECONDS \
-                     | scan SECONDS | pry NAME | notify MESSAGE...";
+                     | scan SECONDS | pry NAME | notify MESSAGE... | as UID PROGRAM [ARG...]";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -46,6 +46,9 @@ fn run(words: &[&str]) -> Option<Value> {
         ["scan", seconds] => Some(scan::scan(seconds.parse().ok()?)),
         ["pry", own] => Some(scan::pry(own)),
         ["notify", messages @ ..] => Some(action::notify(messages)),
+        ["as", id, program, args @ ..] => {
+            Some(action::become_user(id.parse().ok()?, program, args))
+        }
         ["spin", seconds] => Some(action::spin(seconds.parse().ok()?)),
         _ => None,
     }

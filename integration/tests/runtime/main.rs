@@ -4,6 +4,7 @@
 mod apparmor;
 mod checkpoint;
 mod default_profiles;
+mod delegated;
 mod devices;
 mod exec;
 mod hooks;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
             run::TESTS,
             notify::TESTS,
             rootless::TESTS,
+            delegated::TESTS,
             exec::TESTS,
             process::TESTS,
             mounts::TESTS,

@@ -45,7 +45,7 @@ pub(super) struct Launched {
 
 /// Creates a container; its process waits for `start`.
 pub(crate) fn create(global: &Global, request: &Create) -> Result<()> {
-    let prepared = plan::prepare(global, request)?;
+    let prepared = plan::prepare(global, request, Waits::ForStart)?;
     let attached = attachment::attach(&request.attachment, prepared.process.terminal, true)?;
     let mut launched = launch(global, request, &prepared, attached, Waits::ForStart)?;
     let finish = |launched: &mut Launched| {

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// How long a killed process may take to end, in milliseconds.
-const KILL_TIMEOUT_MS: i32 = 10_000;
+pub(super) const KILL_TIMEOUT_MS: i32 = 10_000;
 
 /// Removes a stopped or created container; with `force`, any.
 pub(crate) fn delete(global: &Global, request: &Delete) -> Result<()> {

@@ -96,8 +96,7 @@ pub(crate) fn explain(global: &Global, bundle: &Path) -> Result<Explanation> {
     let (_, spec) = spec::read(&bundle.join("config.json"))?;
     let id = ID.parse().context("ID is an id")?;
     let plans = plan::plan(global, bundle, &id, &spec, false)?;
-    let configured = spec.process.as_ref().context("process property must not be empty")?;
-    let mut process = process::plan(configured, spec.linux.as_ref())?;
+    let mut process = process::plan_first(spec.process.as_ref(), spec.linux.as_ref())?;
     process.check_host()?;
     if !plans.namespaces.has(NamespaceKind::User) {
         process.drop_ungrantable_capabilities()?;
@@ -416,8 +415,7 @@ mod tests {
 
     #[test]
     fn what_create_refuses_is_refused() {
-        let changes: [fn(&mut serde_json::Value); 4] = [
-            |config| config["process"] = serde_json::Value::Null,
+        let changes: [fn(&mut serde_json::Value); 3] = [
             |config| config["process"]["cwd"] = "relative".into(),
             |config| config["linux"]["namespaces"][2]["path"] = "/nowhere".into(),
             |config| {

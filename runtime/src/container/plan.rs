@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use hull_runtime_sys as sys;
 use hull_specs_oci::{self as oci, NamespaceKind};
 
-use super::{Store, notify};
+use super::{Store, create::Waits, notify};
 use crate::{
     cgroup, idmap, log, namespace, process,
     request::{Create, Global},
@@ -42,7 +42,7 @@ impl Prepared {
 }
 
 /// Reads the bundle and plans everything.
-pub(super) fn prepare(global: &Global, request: &Create) -> Result<Prepared> {
+pub(super) fn prepare(global: &Global, request: &Create, waits: Waits) -> Result<Prepared> {
     let (content, mut spec) = spec::read(&request.bundle.join("config.json"))?;
     let notify = notify::Caller::find()?;
     if notify.is_some() {
@@ -56,8 +56,10 @@ pub(super) fn prepare(global: &Global, request: &Create) -> Result<Prepared> {
     if !root.context("invalid rootfs")?.is_dir() {
         bail!("invalid rootfs: {} is not a directory", plan.rootfs.root.display());
     }
-    let process = spec.process.as_ref().context("process property must not be empty")?;
-    let mut process = process::plan(process, spec.linux.as_ref())?;
+    if spec.process.is_none() && waits == Waits::ForUs {
+        bail!(process::NONE);
+    }
+    let mut process = process::plan_first(spec.process.as_ref(), spec.linux.as_ref())?;
     process.check_host()?;
     if !plan.namespaces.has(NamespaceKind::User) {
         process.drop_ungrantable_capabilities()?;

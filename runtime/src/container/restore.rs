@@ -48,7 +48,7 @@ pub(crate) fn restore(global: &Global, request: &Restore) -> Result<i32> {
     version.require(criu::OLDEST)?;
     let create = &request.run.create;
     let detach = create.attachment.detach;
-    let prepared = plan::prepare(global, create)?;
+    let prepared = plan::prepare(global, create, create::Waits::ForUs)?;
     if !prepared.namespaces.has(NamespaceKind::Mount) {
         bail!("a container without a mount namespace cannot be restored");
     }

@@ -13,7 +13,7 @@ use crate::{
 /// Runs a container; returns its exit code, or 0 when detached.
 pub(crate) fn run(global: &Global, request: &Run) -> Result<i32> {
     let detach = request.create.attachment.detach;
-    let prepared = plan::prepare(global, &request.create)?;
+    let prepared = plan::prepare(global, &request.create, create::Waits::ForUs)?;
     let attached =
         attachment::attach(&request.create.attachment, prepared.process.terminal, detach)?;
     if !detach {

@@ -4,6 +4,7 @@
 //! directions: it reads one byte from `exec.fifo`, and keeps `report.fifo` until its exec.
 //! So opening `exec.fifo` for writing fails once nobody waits there, and the end of
 //! `report.fifo` means that the exec succeeded; if it failed, the reason comes first.
+//! `start` ends when both are closed, so that nobody finds the container `created` after it.
 
 use anyhow::{Context, Result, anyhow, bail};
 use hull_runtime_sys as sys;
@@ -30,7 +31,13 @@ pub(crate) fn start(global: &Global, id: &ContainerId) -> Result<()> {
     let listener = notify::Caller::find()?
         .map(|caller| notify::Listener::bind(&held.dir, caller))
         .transpose()?;
-    release(&held.dir)?;
+    let init = held.record.init.as_ref().and_then(|init| init.open());
+    release(&held.dir).inspect_err(|_| {
+        // The process has said why it ends; once it has, the container is stopped.
+        if let Some(init) = init {
+            let _ = sys::process::wait_readable(&init, delete::KILL_TIMEOUT_MS);
+        }
+    })?;
     let spec = held.dir.spec()?;
     after_start(&held.record, &spec.hooks.unwrap_or_default())?;
     // The wait has no limit but the container's life, which others may end.
@@ -49,9 +56,11 @@ fn release(dir: &Dir) -> Result<()> {
         .context("cannot reach the container's process")?;
     sys::fd::set_nonblocking(&report, false)?;
     sys::fd::write_all(&go, b"g").context("cannot reach the container's process")?;
-    drop(go);
     let reason = sys::fd::read_to_end(&report, MAX_REPORT_BYTES)
         .context("cannot hear from the container's process")?;
+    // The exec closes one FIFO after the other. A FIFO without a reader is an error to its
+    // writer, which poll(2) reports unasked.
+    sys::process::wait_readable(&go, -1).context("cannot hear from the container's process")?;
     if reason.is_empty() {
         Ok(())
     } else {
