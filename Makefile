@@ -99,7 +99,7 @@ test-vm: build ## The suite in Debian's kernel, in QEMU: cgroup v2, AppArmor, sy
 
 .PHONY: bench
 bench: build ## Measure against runc, crun, youki and the floor (as root; ARGS=--quick)
-	@bash integration/deps.sh $(BUILD_PACKAGES) busybox-static
+	@bash integration/deps.sh $(BUILD_PACKAGES) busybox-static musl-tools
 	$(CARGO) run --locked --release --quiet -p hull-integration --bin bench -- --hull $(RUNTIME) $(ARGS)
 
 .PHONY: build

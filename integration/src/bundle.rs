@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::{PROBE, SyscallProgram};
+use crate::{PROBE, SyscallProgram, User};
 
 /// A directory of this test process, on a real file system, removed at the end.
 pub fn scratch_dir() -> &'static Path {
@@ -174,6 +174,19 @@ impl Bundle {
             .set("/linux/gidMappings", map)
     }
 
+    /// Fits it to a user without privileges: the root is the user's, and nothing is asked
+    /// for that takes more ids, or access to cgroups.
+    #[must_use]
+    pub fn rootless(self, user: &User, mappings: &Value) -> Self {
+        chown_all(&self.directory, user.id);
+        self.namespace("user", None)
+            .without_mount("/sys/fs/cgroup")
+            .mount_options("/dev/pts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666"])
+            .remove("/linux/resources")
+            .set("/linux/uidMappings", mappings.clone())
+            .set("/linux/gidMappings", mappings.clone())
+    }
+
     /// Gives the process these capabilities in every set but the inheritable one.
     #[must_use]
     pub fn capabilities(mut self, names: &[&str]) -> Self {
@@ -297,7 +310,7 @@ fn build_rootfs(root: &Path) {
     }
 }
 
-fn chown_all(path: &Path, owner: u32) {
+pub(crate) fn chown_all(path: &Path, owner: u32) {
     nix::unistd::fchownat(
         nix::fcntl::AT_FDCWD,
         path,

@@ -11,8 +11,8 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::{
-    Bundle, Invocation, Output, cgroup, note, runtime::systemd_driver, scratch_dir, wait_for,
-    wait_until,
+    Bundle, Invocation, Output, User, bundle::chown_all, cgroup, note, runtime::systemd_driver,
+    scratch_dir, wait_for, wait_until,
 };
 
 /// How long a container may take to reach a state.
@@ -30,12 +30,26 @@ pub struct Container {
     root: PathBuf,
     cgroup: String,
     preludes: Vec<String>,
+    user: Option<User>,
 }
 
 impl Container {
     /// Writes the bundle's configuration, with a cgroup of the container's own unless
     /// the bundle names one.
     pub fn new(bundle: Bundle) -> Self {
+        Self::of(bundle, None)
+    }
+
+    /// One that a user without privileges makes, who has no cgroup to put it into.
+    pub fn rootless(user: User, bundle: Bundle) -> Self {
+        let container = Self::of(bundle, Some(user));
+        if let Some(user) = &container.user {
+            chown_all(&container.root, user.id);
+        }
+        container
+    }
+
+    fn of(bundle: Bundle, user: Option<User>) -> Self {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         // A letter at the end: no key is the beginning of another one.
@@ -52,6 +66,7 @@ impl Container {
             key,
             root,
             preludes: Vec::new(),
+            user,
         };
         container.write_config();
         container
@@ -63,6 +78,7 @@ impl Container {
         match given {
             Some(path) => self.cgroup = path.to_owned(),
             // A configuration that is not an object any more is written as it is.
+            None if self.user.is_some() => {}
             None => {
                 if let Some(linux) =
                     self.bundle.config.get_mut("linux").and_then(Value::as_object_mut)
@@ -117,7 +133,10 @@ impl Container {
 
     /// The runtime with the options that every command of this container has.
     fn runtime(&self) -> Invocation {
-        let invocation = Invocation::runtime().arg("--root").arg(&self.root);
+        let mut invocation = Invocation::runtime().arg("--root").arg(&self.root);
+        if let Some(user) = &self.user {
+            invocation = invocation.user(user);
+        }
         if systemd_driver() { invocation.arg("--systemd-cgroup") } else { invocation }
     }
 
@@ -251,7 +270,8 @@ impl Container {
                 let works_on_it = fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|bytes| {
                     bytes.split(|byte| *byte == 0).any(|word| word == self.key.as_bytes())
                 });
-                in_cgroup || works_on_it
+                let of_user = self.user.as_ref().is_some_and(|user| user.owns_process(*pid));
+                in_cgroup || works_on_it || of_user && !is_zombie(*pid)
             })
             .collect()
     }

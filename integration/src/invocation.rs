@@ -16,6 +16,7 @@ use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 
 use crate::runtime::{Peer, runtime};
+use crate::user::{User, public_runtime};
 use crate::{note, scratch_dir, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -29,6 +30,7 @@ pub struct Invocation {
     env: Vec<(OsString, Option<OsString>)>,
     cwd: Option<PathBuf>,
     preludes: Vec<String>,
+    user: Option<u32>,
     limit: Duration,
 }
 
@@ -42,6 +44,7 @@ impl Invocation {
             env: Vec::new(),
             cwd: None,
             preludes: Vec::new(),
+            user: None,
             limit: LIMIT,
         }
     }
@@ -103,6 +106,15 @@ impl Invocation {
         self
     }
 
+    /// Runs the runtime as a user without privileges.
+    #[must_use]
+    pub fn user(mut self, user: &User) -> Self {
+        self.program = public_runtime().to_owned();
+        self.preludes.extend(user.preludes());
+        self.user = Some(user.id);
+        self
+    }
+
     /// Sets the time after which the program is killed.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
@@ -153,16 +165,19 @@ impl Invocation {
     }
 
     fn command(&self) -> Command {
-        let mut command = if self.preludes.is_empty() {
-            Command::new(&self.program)
-        } else {
+        let mut words = vec![self.program.clone().into_os_string()];
+        if let Some(id) = self.user.map(|id| id.to_string()) {
+            let setpriv = ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups", "--"];
+            words.splice(..0, setpriv.map(OsString::from));
+        }
+        if !self.preludes.is_empty() {
             let script = format!("set -e; {}; exec \"$@\"", self.preludes.join("; "));
-            let mut shell = Command::new("unshare");
-            shell.args(["--mount", "--propagation", "slave", "/bin/sh", "-c", &script, "sh"]);
-            shell.arg(&self.program);
-            shell
-        };
-        command.args(&self.args);
+            let shell =
+                ["unshare", "--mount", "--propagation", "slave", "/bin/sh", "-c", &script, "sh"];
+            words.splice(..0, shell.map(OsString::from));
+        }
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).args(&self.args);
         for (name, value) in &self.env {
             match value {
                 Some(value) => command.env(name, value),

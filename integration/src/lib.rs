@@ -23,7 +23,9 @@ mod runtime;
 pub mod shim;
 pub mod suite;
 mod syscall_program;
+pub mod syscall_sweep;
 mod transcript;
+mod user;
 mod wait;
 
 pub use bundle::{Bundle, scratch_dir};
@@ -35,6 +37,7 @@ pub use runtime::{Peer, Runtime, runtime, systemd_driver};
 pub use suite::Test;
 pub use syscall_program::{Argument, SyscallProgram};
 pub use transcript::note;
+pub use user::User;
 pub use wait::{wait_for, wait_until};
 
 /// The statically linked probe, as the bytes of an executable.

@@ -48,8 +48,8 @@ pub struct SyscallProgram {
 }
 
 /// Where the image is mapped: below 4 GiB, so that 32-bit calls can point into it.
-const BASE: u64 = 0x40_0000;
-const HEADERS_BYTES: u64 = 64 + 56;
+pub(crate) const BASE: u64 = 0x40_0000;
+pub(crate) const HEADERS_BYTES: u64 = 64 + 56;
 
 impl SyscallProgram {
     /// A call of the 64-bit table.
@@ -86,11 +86,7 @@ impl SyscallProgram {
                 image.extend(bytes);
             }
         }
-        let size = HEADERS_BYTES + image.len() as u64;
-        let mut out = header();
-        out.extend(program_header(size));
-        out.extend(image);
-        out
+        executable(&image)
     }
 
     fn code(&self, data_address: u64) -> Vec<u8> {
@@ -140,6 +136,14 @@ impl SyscallProgram {
         code.extend([0x0f, 0x05]);
         code
     }
+}
+
+/// The executable whose memory from `BASE + HEADERS_BYTES` on is this, and begins there.
+pub(crate) fn executable(image: &[u8]) -> Vec<u8> {
+    let mut out = header();
+    out.extend(program_header(HEADERS_BYTES + image.len() as u64));
+    out.extend(image);
+    out
 }
 
 fn header() -> Vec<u8> {

@@ -16,6 +16,7 @@ mod own_binary;
 mod process;
 mod report;
 mod request;
+mod resctrl;
 mod rootfs;
 mod seccomp;
 mod spec;

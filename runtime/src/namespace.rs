@@ -110,16 +110,14 @@ impl Plan {
         Ok(())
     }
 
-    /// The first stage of a staged plan: on return everything but the pid and cgroup
-    /// namespaces is entered or made. `map` is called inside a new user namespace and
+    /// The first stage of a staged plan: on return everything but new pid and cgroup
+    /// namespaces is entered or made. A joined pid namespace has the second stage in it,
+    /// whose pid the first one, still outside, is told as the runtime sees it. `map` is called inside a new user namespace and
     /// returns when the runtime has mapped its ids.
     pub(crate) fn stage(&self, map: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         let user = NamespaceKind::User;
         let mut refused = Vec::new();
         for (kind, fd) in self.joined.iter().filter(|(kind, _)| *kind != user) {
-            if *kind == NamespaceKind::Pid {
-                continue;
-            }
             // Owned by the user namespace that is joined below: enter it from there.
             if enter(*kind, fd).is_err() {
                 refused.push((*kind, fd));

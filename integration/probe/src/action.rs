@@ -2,7 +2,9 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::process;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -62,6 +64,13 @@ pub(crate) fn alloc(bytes: usize, hold_seconds: u64) -> Option<Value> {
     Some(json!({ "alloc": "done", "sum": sum }))
 }
 
+/// Goes on to a program as a user, and the group of that number alone.
+pub(crate) fn become_user(id: u32, program: &str, args: &[&str]) -> Value {
+    use std::os::unix::process::CommandExt;
+    let error = process::Command::new(program).args(args).uid(id).gid(id).exec();
+    json!({ "exec": error.raw_os_error() })
+}
+
 /// Waits.
 pub(crate) fn sleep(seconds: u64) -> Value {
     thread::sleep(Duration::from_secs(seconds));
@@ -76,6 +85,15 @@ pub(crate) fn spin(seconds: u64) -> Value {
         rounds = rounds.wrapping_add(1);
     }
     json!({ "rounds": rounds })
+}
+
+/// Sends messages to the socket that `NOTIFY_SOCKET` names.
+pub(crate) fn notify(messages: &[&str]) -> Value {
+    let path = std::env::var_os("NOTIFY_SOCKET").unwrap_or_default();
+    let sent = UnixDatagram::unbound().and_then(|socket| {
+        messages.iter().try_for_each(|m| socket.send_to(m.as_bytes(), &path).map(drop))
+    });
+    json!({ "notify": errno_of(&sent) })
 }
 
 /// What can be learnt of a path without changing it.

@@ -6,7 +6,7 @@
 
 use std::{fs, path::Path, process::Command, sync::LazyLock, time::Duration};
 
-use hull_integration::{Bundle, Container, Output, peer_lacks, tests, wait_until};
+use hull_integration::{Bundle, Container, Output, peer_lacks, require, tests, wait_until};
 
 tests![
     a_container_goes_on_where_it_was,
@@ -24,6 +24,10 @@ const SOON: Duration = Duration::from_secs(5);
 /// Counts into a file, with no descriptor of the host open.
 const COUNT: &str = "exec </dev/null >/dev/null 2>&1; i=0; \
                      while :; do i=$((i+1)); echo $i > /count; sleep 0.05; done";
+
+fn criu_is_installed() -> bool {
+    Command::new("criu").arg("--version").output().is_ok()
+}
 
 fn criu_works() -> bool {
     static WORKS: LazyLock<bool> = LazyLock::new(|| {
@@ -62,8 +66,7 @@ fn saved(container: &Container, options: &[&str]) -> bool {
         output.ok();
         return true;
     }
-    let installed = Command::new("criu").arg("--version").output().is_ok();
-    output.fails_with(if installed { "criu failed" } else { "criu is not installed" });
+    output.fails_with(if criu_is_installed() { "criu failed" } else { "criu is not installed" });
     assert_eq!(container.status(), "running");
     let before = count(container);
     wait_until("the container to run on", SOON, || count(container) > before);
@@ -180,6 +183,7 @@ fn without_criu_there_is_one_sentence() {
 
 fn a_restore_without_images_leaves_nothing() {
     peer_lacks!("crun", "Debian's is built without libcriu");
+    require!(criu_is_installed(), "criu is not installed");
     let container = Container::new(Bundle::sleeper());
     restore(&container, &["--detach"]).fails();
     container.assert_gone();
@@ -193,6 +197,7 @@ fn a_restore_without_images_leaves_nothing() {
 fn forged_descriptors_are_refused() {
     peer_lacks!("crun", "Debian's is built without libcriu");
     peer_lacks!("runc", "it hands any text that holds \"pipe:\" to criu");
+    require!(criu_is_installed(), "criu is not installed");
     let container = Container::new(Bundle::sleeper());
     fs::create_dir_all(images(&container)).expect("ours");
     let file = format!("{}/descriptors.json", images(&container));

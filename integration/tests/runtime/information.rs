@@ -4,7 +4,8 @@ use std::fs;
 use std::time::Duration;
 
 use hull_integration::{
-    Bundle, Container, Invocation, Peer, peer_lacks, runtime, tests, wait_until,
+    Bundle, Container, Invocation, Peer, Running, cgroup, peer_lacks, require, runtime, tests,
+    wait_until,
 };
 use serde_json::{Value, json};
 
@@ -19,6 +20,7 @@ tests![
     events_give_statistics_once,
     events_give_statistics_at_an_interval,
     events_report_memory_exhaustion,
+    events_report_a_kill_for_want_of_memory_once,
     events_end_with_the_container,
     spec_writes_a_configuration_that_runs,
     spec_does_not_overwrite,
@@ -155,10 +157,54 @@ fn events_report_memory_exhaustion() {
     let memory = json!({ "limit": 24 << 20, "swap": 24 << 20 });
     let container = running(Bundle::sleeper().set("/linux/resources/memory", memory));
     let events = container.invoke(&["events", "--interval", "10s", &container.id]).start();
-    // The first statistics come after the interval: nothing says that it listens.
-    std::thread::sleep(Duration::from_millis(300));
-    container.exec(&["/probe", "alloc", "104857600"]);
-    wait_until("an oom event", SOON, || events.stdout().contains("\"type\":\"oom\""));
+    exhaust(&container, &events, 1);
+    container.delete_force().ok();
+    events.wait();
+}
+
+fn oom_events(events: &Running) -> usize {
+    events.stdout().matches("\"type\":\"oom\"").count()
+}
+
+/// Has processes killed until there are `count` events. The first can come too early: the
+/// first statistics come after the interval, so nothing says that it listens.
+fn exhaust(container: &Container, events: &Running, count: usize) {
+    wait_until("an oom event", 2 * SOON, || {
+        container.exec(&["/probe", "alloc", "104857600"]);
+        oom_events(events) >= count
+    });
+}
+
+/// On v2 the file that is watched also changes at other events, here reclaim above
+/// memory.high.
+fn events_report_a_kill_for_want_of_memory_once() {
+    peer_lacks!("crun 1.8", "no events");
+    peer_lacks!("runc", "it reports a kill again at each later event");
+    require!(cgroup::layout() == cgroup::Layout::V2, "v1 has an event for kills alone");
+    let memory = json!({ "limit": 24 << 20, "swap": 24 << 20 });
+    let script = "head -c 16777216 /dev/zero > /dev/shm/big; echo; while :; do sleep 1; done";
+    let container = running(Bundle::shell(script).set("/linux/resources/memory", memory));
+    let directory = container.cgroup("memory");
+    let number = |file: &str, name: &str| -> u64 {
+        let text = cgroup::read(&directory, file);
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.map_or(0, |number| number.trim().parse().expect("a number"))
+    };
+    // Where the root is in memory too, there is more; the kernel's sum may be 2 s old.
+    wait_until("the file", 3 * SOON, || number("memory.stat", "shmem ") >= 16 << 20);
+    let events = container.invoke(&["events", "--interval", "60s", &container.id]).start();
+    exhaust(&container, &events, 1);
+    fs::write(directory.join("memory.high"), "16777216").expect("a limit");
+    for _ in 0..5 {
+        container.exec(&["true"]).ok();
+    }
+    assert!(number("memory.events", "high ") > 5, "{}", cgroup::read(&directory, "memory.events"));
+    fs::write(directory.join("memory.high"), "max").expect("no limit");
+    let before = oom_events(&events);
+    exhaust(&container, &events, before + 1);
+    // Two kills may be one event; an event without a kill is one too many.
+    let (kills, seen) = (number("memory.events", "oom_kill "), oom_events(&events));
+    assert!(seen as u64 <= kills, "{seen} events of {kills} kills");
     container.delete_force().ok();
     events.wait();
 }

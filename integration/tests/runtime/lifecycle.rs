@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use hull_integration::{
-    Bundle, Container, Invocation, Peer, peer_lacks, runtime, tests, wait_until,
+    Bundle, Container, Invocation, Peer, cgroup, peer_lacks, require, runtime, tests, wait_until,
 };
 use serde_json::json;
 
@@ -13,6 +13,8 @@ tests![
     the_state_names_everything_that_callers_read,
     a_stopped_container_has_no_pid,
     a_created_container_runs_nothing_before_start,
+    a_started_container_is_never_seen_as_created,
+    a_container_without_a_process_is_created_and_cannot_be_started,
     a_container_stops_when_its_process_ends,
     a_missing_container_is_said_not_to_exist,
     an_id_that_is_in_use_is_refused_and_its_owner_untouched,
@@ -100,6 +102,39 @@ fn a_created_container_runs_nothing_before_start() {
     assert!(!mark.exists());
     container.start().ok();
     wait_until("the process ran", SOON, || mark.exists());
+}
+
+fn a_started_container_is_never_seen_as_created() {
+    require!(cgroup::hierarchy("cpuset").is_some(), "no cgroup controller cpuset");
+    // The moment in which it could be is long where `start` takes the container's processor.
+    let bundle = Bundle::new()
+        .set("/linux/resources/cpu", json!({ "cpus": "0" }))
+        .set("/process/scheduler", json!({ "policy": "SCHED_OTHER", "nice": 19 }));
+    let container = Container::new(bundle);
+    let script = r#""$0" --root "$1" start "$2" && "$0" --root "$1" state "$2""#;
+    for _ in 0..40 {
+        container.create().ok();
+        let shell = Invocation::new("taskset").args(["1", "sh", "-c", script]);
+        let shell = shell.arg(&runtime().program).arg(container.root()).arg(&container.id);
+        let status = shell.run().ok().json()["status"].clone();
+        assert!(status == "running" || status == "stopped", "{status}");
+        container.wait_status("stopped");
+        container.delete().ok();
+    }
+}
+
+fn a_container_without_a_process_is_created_and_cannot_be_started() {
+    peer_lacks!("runc", "it refuses to create it");
+    peer_lacks!("crun", "it refuses to create it");
+    let container = Container::new(Bundle::new().remove("/process"));
+    container.create().ok();
+    assert_eq!(container.status(), "created");
+    container.start().fails_with("process property must not be empty");
+    assert_eq!(container.status(), "stopped");
+    container.delete().ok();
+    container.assert_gone();
+    container.run().fails_with("process property must not be empty");
+    container.assert_gone();
 }
 
 fn a_container_stops_when_its_process_ends() {

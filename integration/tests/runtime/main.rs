@@ -3,6 +3,8 @@
 
 mod apparmor;
 mod checkpoint;
+mod default_profiles;
+mod delegated;
 mod devices;
 mod exec;
 mod hooks;
@@ -12,8 +14,10 @@ mod lifecycle;
 mod mounts;
 mod mutants;
 mod namespaces;
+mod notify;
 mod process;
 mod resources;
+mod rootless;
 mod run;
 mod seccomp;
 mod security;
@@ -32,6 +36,9 @@ fn main() -> ExitCode {
         &[
             lifecycle::TESTS,
             run::TESTS,
+            notify::TESTS,
+            rootless::TESTS,
+            delegated::TESTS,
             exec::TESTS,
             process::TESTS,
             mounts::TESTS,
@@ -44,8 +51,13 @@ fn main() -> ExitCode {
             terminal::TESTS,
             information::TESTS,
             seccomp::TESTS,
+            default_profiles::TESTS,
             input::TESTS,
-            security::TESTS,
+            security::entering::TESTS,
+            security::paths::TESTS,
+            security::identity::TESTS,
+            security::surface::TESTS,
+            security::encoding::TESTS,
             stress::TESTS,
             checkpoint::TESTS,
             mutants::TESTS,

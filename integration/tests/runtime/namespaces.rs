@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use hull_integration::{Bundle, Container, peer_lacks, require, tests};
+use hull_integration::{Bundle, Container, peer_lacks, require, runtime, tests};
 use serde_json::{Value, json};
 
 tests![
@@ -27,6 +27,7 @@ tests![
     time_offsets_are_set,
     time_offsets_need_a_time_namespace,
     a_pid_namespace_is_shared_by_two_containers,
+    the_pid_is_the_hosts_in_a_pid_namespace_that_is_shared,
     a_sysctl_is_set,
     a_sysctl_of_the_host_is_refused,
     a_sysctl_that_is_a_path_is_refused,
@@ -214,7 +215,7 @@ fn a_user_namespace_is_joined_by_path() {
     let mut bundle = Bundle::probe(&[]).user_namespace(100_000);
     let user = format!("/proc/{pid}/ns/user");
     bundle = bundle.namespace("user", Some(&user));
-    if hull_integration::runtime().is_at_most("runc 1.1") {
+    if runtime().is_at_most("runc 1.1") {
         bundle = bundle.without_mount("/sys"); // its sysfs needs the owner of a new network
     }
     // runc forbids mappings beside a path, the others read them from the namespace.
@@ -274,6 +275,41 @@ fn a_pid_namespace_is_shared_by_two_containers() {
     second.stop();
     second.delete().ok();
     assert_eq!(first.status(), "running");
+}
+
+/// With a user namespace that is joined, or a time namespace that is made, the process is
+/// not the runtime's child at once; its pid must be the one out here all the same.
+fn the_pid_is_the_hosts_in_a_pid_namespace_that_is_shared() {
+    peer_lacks!("runc 1.1", "it wants mappings beside a path, and time namespaces are newer");
+    let path = |first: &Container, kind: &str| format!("/proc/{}/ns/{kind}", first.pid());
+    for kind in ["user", "time"] {
+        let user = |bundle: Bundle| match kind {
+            "user" => bundle.user_namespace(300_000),
+            _ => bundle,
+        };
+        let first = Container::new(user(Bundle::sleeper()));
+        first.run_detached().ok();
+        let bundle = user(Bundle::sleeper()).namespace("pid", Some(&path(&first, "pid")));
+        let bundle = match kind {
+            "user" => bundle
+                .namespace("user", Some(&path(&first, "user")))
+                .remove("/linux/uidMappings")
+                .remove("/linux/gidMappings"),
+            _ => bundle.namespace("time", None),
+        };
+        let second = Container::new(bundle);
+        second.run_detached().ok();
+        let status = fs::read_to_string(format!("/proc/{}/status", second.pid()));
+        let status = status.expect("the process is there");
+        let pids = status.lines().find(|line| line.starts_with("NSpid:")).expect("it is listed");
+        let pids: Vec<&str> = pids.split_whitespace().skip(1).collect();
+        assert_eq!((pids.len(), pids[0]), (2, second.pid().to_string().as_str()), "{kind}");
+        let in_first = |file: String| fs::read_link(file).expect("the process is there");
+        assert_eq!(in_first(path(&first, "pid")), in_first(path(&second, "pid")), "{kind}");
+        second.stop();
+        second.delete().ok();
+        assert_eq!(first.status(), "running");
+    }
 }
 
 fn a_sysctl_is_set() {

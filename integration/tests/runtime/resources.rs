@@ -8,6 +8,7 @@ use hull_integration::{Bundle, Container, peer_lacks, require, systemd_driver, t
 use serde_json::{Value, json};
 
 tests![
+    intel_rdt_needs_resctrl,
     the_cgroup_is_at_the_named_path,
     every_hierarchy_is_joined,
     a_relative_path_is_below_the_callers,
@@ -343,12 +344,13 @@ fn unified_settings_need_v2() {
 fn an_impossible_limit_is_refused_and_leaves_nothing() {
     peer_lacks!("crun 1.8", "it leaves its v1 cgroups behind after a failure");
     need("cpu");
-    for resources in [
-        json!({ "cpu": { "period": 1 } }),
-        // systemd's driver rounds a quota up to what systemd can tell apart, as runc's does.
-        json!({ "cpu": { "quota": if systemd_driver() { -5 } else { 5 } } }),
-        json!({ "memory": { "limit": 1 << 13 } }),
-    ] {
+    let mut impossible =
+        vec![json!({ "cpu": { "period": 1 } }), json!({ "memory": { "limit": 1 << 13 } })];
+    // systemd's driver rounds a quota up to what systemd can tell apart, as runc's does.
+    if !systemd_driver() {
+        impossible.push(json!({ "cpu": { "quota": 5 } }));
+    }
+    for resources in impossible {
         let bundle = Bundle::new().args(&["/probe", "alloc", "1000000"]);
         let mut container = Container::new(bundle);
         for (name, value) in resources.as_object().expect("an object") {
@@ -535,4 +537,18 @@ fn exec_is_limited_as_well() {
     let report: Value = container.exec_report(&[]);
     assert!(report["cgroups"].is_array());
     assert_eq!(container.status(), "running");
+}
+
+fn intel_rdt_needs_resctrl() {
+    peer_lacks!("crun 1.8", "it ignores the field");
+    let mounted = fs::read_to_string("/proc/self/mounts").expect("/proc is mounted");
+    require!(!mounted.contains(" resctrl "), "this machine has resctrl mounted");
+    let container = Container::new(
+        Bundle::sleeper().set("/linux/intelRdt", json!({ "l3CacheSchema": "L3:0=f" })),
+    );
+    container.create().fails_with("is not enabled");
+    container.assert_gone();
+    let container = Container::new(Bundle::sleeper());
+    container.create().ok();
+    container.invoke(&["update", "--mem-bw-schema", "MB:0=10", &container.id]).run().fails();
 }

@@ -155,15 +155,15 @@ fn parse_mount(line: &str) -> Option<CgroupMount> {
     let options = filesystem.nth(1).unwrap_or_default();
     let mut mount = mount.split(' ').skip(3);
     Some(CgroupMount {
-        root: PathBuf::from(unescape(mount.next()?)),
-        point: PathBuf::from(unescape(mount.next()?)),
+        root: PathBuf::from(unescape_mountinfo(mount.next()?)),
+        point: PathBuf::from(unescape_mountinfo(mount.next()?)),
         v2,
         options: options.split(',').map(str::to_owned).collect(),
     })
 }
 
 /// Undoes mountinfo's octal escapes (`\040` for a space).
-fn unescape(field: &str) -> String {
+pub(crate) fn unescape_mountinfo(field: &str) -> String {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field.as_bytes();
     while let [first, tail @ ..] = rest {

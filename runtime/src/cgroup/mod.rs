@@ -53,7 +53,7 @@ use hull_specs_oci as oci;
 
 pub(crate) use describe::{Description, describe};
 pub(crate) use devices::rules as device_rules;
-pub(crate) use host::{Host, Mode};
+pub(crate) use host::{Host, Mode, unescape_mountinfo};
 pub(crate) use limit::ignored_fields;
 pub(crate) use location::{Driver, Location, Request, locate};
 pub(crate) use mounts::mounts_for_container;

@@ -1,7 +1,7 @@
-//! `spec`: a config.json to start from, with runc's content.
+//! `spec`: a config.json to start from, with runc's content and more masks.
 
 use std::{
-    fs::OpenOptions,
+    fs::{self, OpenOptions},
     io::{ErrorKind, Write},
     path::Path,
 };
@@ -86,18 +86,7 @@ fn spec(cgroup_namespace: bool) -> oci::Spec {
                 ..oci::Resources::default()
             }),
             namespaces,
-            masked_paths: strings(&[
-                "/proc/acpi",
-                "/proc/asound",
-                "/proc/kcore",
-                "/proc/keys",
-                "/proc/latency_stats",
-                "/proc/timer_list",
-                "/proc/timer_stats",
-                "/proc/sched_debug",
-                "/sys/firmware",
-                "/proc/scsi",
-            ]),
+            masked_paths: masked_paths(Path::new("/sys/devices/system/cpu")),
             readonly_paths: strings(&[
                 "/proc/bus",
                 "/proc/fs",
@@ -109,6 +98,32 @@ fn spec(cgroup_namespace: bool) -> oci::Spec {
         }),
         ..oci::Spec::default()
     }
+}
+
+/// What tells a container of the host, its processors' power and heat among it. Each
+/// processor has counters of its own, where it has any.
+fn masked_paths(processors: &Path) -> Vec<String> {
+    let mut paths = strings(&[
+        "/proc/acpi",
+        "/proc/asound",
+        "/proc/interrupts",
+        "/proc/kcore",
+        "/proc/keys",
+        "/proc/latency_stats",
+        "/proc/timer_list",
+        "/proc/timer_stats",
+        "/proc/sched_debug",
+        "/proc/scsi",
+        "/sys/firmware",
+        "/sys/devices/virtual/powercap",
+    ]);
+    let entries = fs::read_dir(processors).into_iter().flatten().flatten();
+    let throttles = entries.map(|entry| entry.path().join("thermal_throttle"));
+    let throttles = throttles.filter(|path| path.is_dir());
+    let mut throttles: Vec<_> = throttles.map(|path| path.display().to_string()).collect();
+    throttles.sort_unstable();
+    paths.extend(throttles);
+    paths
 }
 
 fn mounts() -> Vec<oci::Mount> {
@@ -158,13 +173,32 @@ mod tests {
     fn it_is_written_once() {
         let bundle = tempfile::tempdir().unwrap();
         write(bundle.path(), false).unwrap();
-        let first = std::fs::read(bundle.path().join("config.json")).unwrap();
+        let first = fs::read(bundle.path().join("config.json")).unwrap();
         let spec: oci::Spec = serde_json::from_slice(&first).unwrap();
         assert_eq!(spec.process.unwrap().args, ["sh"]);
         let error = write(bundle.path(), true).unwrap_err().to_string();
         assert!(error.ends_with("config.json exists, remove it first"), "{error}");
-        assert_eq!(std::fs::read(bundle.path().join("config.json")).unwrap(), first);
+        assert_eq!(fs::read(bundle.path().join("config.json")).unwrap(), first);
         assert!(write(&bundle.path().join("missing"), false).is_err());
+    }
+
+    #[test]
+    fn each_processor_that_tells_of_its_heat_is_masked() {
+        let cpu = tempfile::tempdir().unwrap();
+        for name in ["cpu1/thermal_throttle", "cpu0/thermal_throttle", "cpu2", "cpuidle"] {
+            fs::create_dir_all(cpu.path().join(name)).unwrap();
+        }
+        let paths = masked_paths(cpu.path());
+        let at = |name: &str| cpu.path().join(name).display().to_string();
+        assert_eq!(
+            paths[paths.len() - 3..],
+            [
+                "/sys/devices/virtual/powercap".to_owned(),
+                at("cpu0/thermal_throttle"),
+                at("cpu1/thermal_throttle"),
+            ]
+        );
+        assert_eq!(masked_paths(Path::new("/nowhere")).len(), paths.len() - 2);
     }
 
     #[test]

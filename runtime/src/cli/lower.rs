@@ -397,3 +397,47 @@ impl Action {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One part of a user by the letter: digits, with a plus sign before them or without.
+    fn number(text: &str) -> Option<u32> {
+        let digits = text.strip_prefix('+').unwrap_or(text);
+        let worth = |letter: char| "0123456789".find(letter).and_then(|at| u32::try_from(at).ok());
+        if digits.is_empty() {
+            return None;
+        }
+        digits
+            .chars()
+            .try_fold(0, |sum: u32, letter| sum.checked_mul(10)?.checked_add(worth(letter)?))
+    }
+
+    #[test]
+    fn a_user_is_two_numbers_or_refused() {
+        const LETTERS: [char; 10] = ['0', '1', '9', ':', '+', '-', 'x', ' ', ',', '\n'];
+        let mut taken = 0;
+        for length in 0..=5 {
+            for mut index in 0..10_usize.pow(length) {
+                let mut text = String::new();
+                for _ in 0..length {
+                    text.push(LETTERS[index % 10]);
+                    index /= 10;
+                }
+                let expected = match text.split(':').collect::<Vec<_>>()[..] {
+                    [uid] => number(uid).map(|uid| (uid, None)),
+                    [uid, gid] => number(uid).zip(number(gid).map(Some)),
+                    _ => None,
+                };
+                assert_eq!(user(&text).ok(), expected, "{text:?}");
+                taken += usize::from(expected.is_some());
+            }
+        }
+        assert!(taken > 500, "{taken}");
+        for text in ["4294967296", "18446744073709551616", "0:4294967296", "0x0", "1e3", "\u{661}"]
+        {
+            assert!(user(text).is_err(), "{text}");
+        }
+    }
+}

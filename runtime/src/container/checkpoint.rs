@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail};
 use hull_runtime_sys as sys;
 use hull_specs_oci::{self as oci, NamespaceKind, Status};
 
-use super::{Failure, Held, Record, create, delete, hold, status};
+use super::{Failure, Held, Record, delete, hold, plan, status};
 use crate::{
     cgroup::{self, Cgroup},
     criu::{self, Features, Images, Kind, Notice, Options, Session, Streams, Version},
@@ -122,7 +122,7 @@ fn remove(held: Held, pidfd: &OwnedFd, paused: bool) -> Result<()> {
 
 /// As under runc: it may work, and nobody has tried.
 pub(super) fn warn_without_privileges(command: &str) {
-    if sys::process::effective_uid() != 0 || create::in_user_namespace() {
+    if sys::process::effective_uid() != 0 || plan::in_user_namespace() {
         log::warning(format!("{command} is untested with rootless containers"));
     }
 }
@@ -189,7 +189,7 @@ fn external_mounts(
     let privileged = sys::process::effective_uid() == 0;
     let facts = rootfs::Facts::observe(!privileged, false)?;
     let plan = rootfs::plan(spec, Path::new(&record.bundle), facts)?;
-    let cgroups = create::cgroup_mounts(&cgroup::Host::observe()?, &record.cgroup);
+    let cgroups = plan::cgroup_mounts(&cgroup::Host::observe()?, &record.cgroup);
     for external in plan.external(&cgroups)? {
         let name = utf8(&external.destination)?;
         options.ext_mnt.push((name.clone(), name));

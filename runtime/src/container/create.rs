@@ -1,8 +1,7 @@
 //! `create`, and the making that `run` shares with it.
 //!
-//! Three steps: `prepare` reads and plans and changes nothing; `launch` makes the
-//! container, with everything undone if it fails; the caller decides what the finished
-//! process waits for.
+//! `plan` says what the container will be; `launch` makes it, with everything undone if it
+//! fails; the caller decides what the finished process waits for.
 //!
 //! If the runtime is killed on any line of `launch`: the process it made reads the end of
 //! its channel, or gets its parent's death signal, and ends; the directory and the record
@@ -11,7 +10,6 @@
 use std::{
     fs,
     os::fd::{AsFd, OwnedFd},
-    path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -19,7 +17,8 @@ use hull_runtime_sys as sys;
 use hull_specs_oci::{self as oci, NamespaceKind, Status};
 
 use super::{
-    Dir, Lock, Record, Store, delete, hook_state,
+    Dir, Lock, Record, Store, delete, hook_state, notify,
+    plan::{self, Prepared},
     record::{Phase, ProcessIdentity, VERSION},
     start::REPORT_FIFO,
     status::START_FIFO,
@@ -28,24 +27,10 @@ use crate::{
     attachment::{self, Attached},
     cgroup, criu, hooks, idmap,
     init::{self, Channel, Message, Start},
-    log, namespace, net_devices, process,
+    log, net_devices, process,
     request::{Create, Global},
-    rootfs, seccomp, spec,
+    rootfs,
 };
-
-/// Everything that was read and planned. Nothing has been changed yet.
-pub(super) struct Prepared {
-    pub(super) spec: oci::Spec,
-    pub(super) process: process::Plan,
-    pub(super) content: Vec<u8>,
-    bundle: PathBuf,
-    pub(super) rootfs: rootfs::Plan,
-    pub(super) namespaces: namespace::Plan,
-    seccomp: Option<seccomp::Program>,
-    pub(super) host: cgroup::Host,
-    pub(super) location: cgroup::Location,
-    rootless: bool,
-}
 
 /// A container whose process waits to be told to go on.
 pub(super) struct Launched {
@@ -60,7 +45,7 @@ pub(super) struct Launched {
 
 /// Creates a container; its process waits for `start`.
 pub(crate) fn create(global: &Global, request: &Create) -> Result<()> {
-    let prepared = prepare(global, request)?;
+    let prepared = plan::prepare(global, request, Waits::ForStart)?;
     let attached = attachment::attach(&request.attachment, prepared.process.terminal, true)?;
     let mut launched = launch(global, request, &prepared, attached, Waits::ForStart)?;
     let finish = |launched: &mut Launched| {
@@ -80,142 +65,6 @@ pub(super) enum Waits {
     ForStart,
     /// For this runtime.
     ForUs,
-}
-
-impl Prepared {
-    fn resources(&self) -> Option<&oci::Resources> {
-        self.spec.linux.as_ref()?.resources.as_ref()
-    }
-}
-
-/// Reads the bundle and plans everything.
-pub(super) fn prepare(global: &Global, request: &Create) -> Result<Prepared> {
-    let (content, spec) = spec::read(&request.bundle.join("config.json"))?;
-    let plan = plan(global, &request.bundle, &request.id, &spec, request.no_pivot)?;
-    let root = fs::metadata(&plan.rootfs.root).map_err(|error| {
-        let errno = error.raw_os_error().unwrap_or(libc::EIO);
-        anyhow!(sys::Error::new("stat", errno).on(plan.rootfs.root.display()))
-    });
-    if !root.context("invalid rootfs")?.is_dir() {
-        bail!("invalid rootfs: {} is not a directory", plan.rootfs.root.display());
-    }
-    let process = spec.process.as_ref().context("process property must not be empty")?;
-    let mut process = process::plan(process, spec.linux.as_ref())?;
-    process.check_host()?;
-    if !plan.namespaces.has(NamespaceKind::User) {
-        process.drop_ungrantable_capabilities()?;
-    }
-    let seccomp_warnings = plan.seccomp.iter().flat_map(|program| &program.warnings);
-    let warnings = plan.warnings.iter().chain(&plan.rootfs.warnings).chain(&process.warnings);
-    warnings.chain(seccomp_warnings).for_each(log::warning);
-    plan.rootfs.describe().iter().for_each(log::debug);
-    Ok(Prepared {
-        spec,
-        process,
-        content,
-        bundle: request.bundle.clone(),
-        rootfs: plan.rootfs,
-        namespaces: plan.namespaces,
-        seccomp: plan.seccomp,
-        host: plan.host,
-        location: plan.location,
-        rootless: plan.rootless,
-    })
-}
-
-/// The parts of a plan that do not depend on the process.
-pub(crate) struct Plans {
-    pub(crate) rootfs: rootfs::Plan,
-    pub(crate) namespaces: namespace::Plan,
-    pub(crate) seccomp: Option<seccomp::Program>,
-    pub(crate) host: cgroup::Host,
-    pub(crate) location: cgroup::Location,
-    pub(crate) rootless: bool,
-    pub(crate) warnings: Vec<String>,
-}
-
-/// Plans a bundle, for `create` as for `explain`.
-pub(crate) fn plan(
-    global: &Global,
-    bundle: &Path,
-    id: &oci::ContainerId,
-    spec: &oci::Spec,
-    no_pivot: bool,
-) -> Result<Plans> {
-    let default = oci::Linux::default();
-    let linux = spec.linux.as_ref().unwrap_or(&default);
-    let privileged = sys::process::effective_uid() == 0;
-    let rootless = global.rootless.unwrap_or(!privileged);
-    let joins_host_network = joins_own(linux, NamespaceKind::Network);
-    let facts = spec::Facts {
-        privileged,
-        joins_host_network,
-        selinux: Path::new("/sys/fs/selinux/enforce").exists(),
-        apparmor: is_yes("/sys/module/apparmor/parameters/enabled"),
-    };
-    let mut warnings = spec::validate(spec, facts)?;
-    idmap::validate("uidMappings", &linux.uid_mappings)?;
-    idmap::validate("gidMappings", &linux.gid_mappings)?;
-    if !privileged && !linux.namespaces.iter().any(|n| n.kind == NamespaceKind::User) {
-        bail!("rootless container requires user namespaces");
-    }
-    if linux.intel_rdt.is_some() {
-        bail!("intelRdt is specified in config, but Intel RDT is not enabled");
-    }
-    let namespaces = namespace::Plan::new(linux)?;
-    let host = cgroup::Host::observe()?;
-    let driver =
-        if global.systemd_cgroup { cgroup::Driver::Systemd } else { cgroup::Driver::Cgroupfs };
-    let user_manager = match (driver, rootless) {
-        (cgroup::Driver::Systemd, true) => Some(cgroup::user_manager()?),
-        _ => None,
-    };
-    let location = cgroup::locate(
-        &host,
-        &cgroup::Request {
-            driver,
-            cgroups_path: &linux.cgroups_path,
-            id,
-            rootless,
-            annotations: &spec.annotations,
-            user_manager: user_manager.as_deref(),
-        },
-    )?;
-    let facts = rootfs::Facts::observe(!privileged, no_pivot)?;
-    if let Some(resources) = &linux.resources
-        && let Some(warning) = cgroup::ignored_fields(host.mode(), resources)
-    {
-        warnings.push(warning.to_owned());
-    }
-    let rootfs = rootfs::plan(spec, bundle, facts)?;
-    let seccomp = linux.seccomp.as_ref().map(seccomp::compile).transpose()?;
-    Ok(Plans { rootfs, namespaces, seccomp, host, location, rootless, warnings })
-}
-
-/// Whether the runtime itself is in a user namespace that does not map every id.
-pub(super) fn in_user_namespace() -> bool {
-    fs::read_to_string("/proc/self/uid_map")
-        .is_ok_and(|map| map.split_ascii_whitespace().ne(["0", "0", "4294967295"]))
-}
-
-fn is_yes(path: &str) -> bool {
-    fs::read(path).is_ok_and(|content| content.first() == Some(&b'Y'))
-}
-
-/// Whether a namespace that is joined by path is the runtime's own.
-fn joins_own(linux: &oci::Linux, kind: NamespaceKind) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let identity = |path: &str| fs::metadata(path).map(|m| (m.dev(), m.ino())).ok();
-    let file = match kind {
-        NamespaceKind::Network => "/proc/self/ns/net",
-        _ => return false,
-    };
-    linux
-        .namespaces
-        .iter()
-        .find(|namespace| namespace.kind == kind && !namespace.path.is_empty())
-        .and_then(|namespace| identity(&namespace.path))
-        .is_some_and(|joined| Some(joined) == identity(file))
 }
 
 /// Makes the container. On failure nothing is left of it.
@@ -267,6 +116,7 @@ pub(super) fn record(request: &Create, prepared: &Prepared) -> Record {
         annotations: prepared.spec.annotations.clone(),
         namespaces: prepared.namespaces.own.clone(),
         cgroup: prepared.location.clone(),
+        resctrl: prepared.rdt.as_ref().map(|plan| plan.group.clone()),
         resources: prepared.resources().cloned().unwrap_or_default(),
         rootless: prepared.rootless,
         no_new_keyring: request.no_new_keyring,
@@ -333,6 +183,9 @@ fn make(
     let spec = &prepared.spec;
     let namespaces = &prepared.namespaces;
     // What the child needs from outside, opened while we are still outside.
+    if prepared.notify.is_some() {
+        notify::make_directory(dir)?;
+    }
     let start = match waits {
         Waits::ForUs => Start::Told,
         Waits::ForStart => {
@@ -350,8 +203,8 @@ fn make(
     let rules = cgroup::device_rules(linux.resources.as_ref(), &linux.devices);
     let wanted = cgroup::Wanted {
         resources: linux.resources.as_ref(),
-        devices: (!in_user_namespace()).then_some(rules.as_slice()),
-        owner_uid: owner_of_cgroup(spec, linux),
+        devices: (!plan::in_user_namespace()).then_some(rules.as_slice()),
+        owner_uid: plan::owner_of_cgroup(spec, linux),
     };
     // On cgroup v2 the process is born where it belongs. On v1 its cgroups are made while
     // it is at work on its mounts.
@@ -371,12 +224,14 @@ fn make(
     // Asked out here: in a user namespace everybody can be its root.
     let privileged = sys::process::effective_uid() == 0;
     let (ours, theirs) = Channel::pair()?;
-    let pid_namespace = namespaces.joins(NamespaceKind::Pid);
+    let staged = namespaces.is_staged();
+    // The second stage is a child of the first, which joins the pid namespace itself: from
+    // inside it would tell us a pid of the inside, which is somebody else's out here.
+    let pid_namespace = namespaces.joins(NamespaceKind::Pid).filter(|_| !staged);
     if let Some(fd) = pid_namespace {
         // Only our children will be in it; we come back below, as the hooks are to run here.
         sys::namespace::setns(fd, libc::CLONE_NEWPID).context("cannot enter the pid namespace")?;
     }
-    let staged = namespaces.is_staged();
     let flags = if staged { 0 } else { init::first_clone_flags(namespaces) };
     let clone = sys::namespace::clone(flags, born_in.as_ref().map(AsFd::as_fd))
         .context("cannot make the container's process")?;
@@ -396,8 +251,8 @@ fn make(
                     state: hook_state(record, Status::Created),
                     proc,
                     start,
-                    cgroup_mounts: cgroup_mounts(&prepared.host, &prepared.location),
-                    unjoined_mounts: prepared.rootless.then(|| unjoined_mounts(prepared)),
+                    cgroup_mounts: plan::cgroup_mounts(&prepared.host, &prepared.location),
+                    unjoined_mounts: prepared.rootless.then(|| plan::unjoined_mounts(prepared)),
                     stop_for_hooks: needs_hook_stop,
                     no_new_keyring: request.no_new_keyring,
                     privileged,
@@ -463,6 +318,9 @@ fn make(
     };
     made.cgroup = true;
     cgroup.apply(pid, &wanted)?;
+    if let Some(rdt) = &prepared.rdt {
+        rdt.apply(pid).context("unable to apply Intel RDT configuration")?;
+    }
     let join = if at_birth { cgroup::JoinFds::default() } else { cgroup.join_fds()? };
     tell(channel, &Message::Cgroups(join.tasks))?;
     record.cgroup = cgroup.location().clone();
@@ -508,50 +366,6 @@ impl rootfs::UserNamespaces for IdMaps {
         gids: &[oci::IdMapping],
     ) -> Result<OwnedFd> {
         idmap::namespace(uids, gids)
-    }
-}
-
-/// The host's user who shall own the cgroup: the container's root, where the container has
-/// a user and a cgroup namespace of its own and mounts its cgroup writable.
-pub(super) fn owner_of_cgroup(spec: &oci::Spec, linux: &oci::Linux) -> Option<u32> {
-    let has = |kind| linux.namespaces.iter().any(|n| n.kind == kind && n.path.is_empty());
-    if !has(NamespaceKind::Cgroup) || !has(NamespaceKind::User) {
-        return None;
-    }
-    let mount = spec.mounts.iter().rfind(|mount| mount.destination == "/sys/fs/cgroup")?;
-    if mount.options.iter().any(|option| option == "ro") {
-        return None;
-    }
-    idmap::to_host(&linux.uid_mappings, 0)
-}
-
-/// What a mount of type `cgroup` shows of hierarchies in which no cgroup could be made for
-/// want of permission: there the container stays where the runtime is.
-fn unjoined_mounts(prepared: &Prepared) -> rootfs::CgroupMounts {
-    let nowhere = cgroup::Location { hierarchies: Vec::new(), ..prepared.location.clone() };
-    cgroup_mounts(&prepared.host, &nowhere)
-}
-
-/// What a mount of type `cgroup` shows.
-pub(super) fn cgroup_mounts(
-    host: &cgroup::Host,
-    location: &cgroup::Location,
-) -> rootfs::CgroupMounts {
-    let mounts = cgroup::mounts_for_container(host, location);
-    rootfs::CgroupMounts {
-        v1: mounts
-            .hierarchies
-            .into_iter()
-            .map(|hierarchy| rootfs::Hierarchy {
-                directory: hierarchy.name,
-                options: hierarchy.options.split(',').map(str::to_owned).collect(),
-                own: hierarchy.container_dir,
-            })
-            .collect(),
-        unified: mounts.unified.map(|unified| rootfs::Unified {
-            mount_point: unified.host_mount,
-            own: unified.container_dir,
-        }),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// How long a killed process may take to end, in milliseconds.
-const KILL_TIMEOUT_MS: i32 = 10_000;
+pub(super) const KILL_TIMEOUT_MS: i32 = 10_000;
 
 /// Removes a stopped or created container; with `force`, any.
 pub(crate) fn delete(global: &Global, request: &Delete) -> Result<()> {
@@ -98,6 +98,9 @@ pub(super) fn destroy(
         match cgroup.destroy() {
             Err(error) if !finished => log::warning(format!("{error:#}")),
             result => result?,
+        }
+        if let Some(group) = &record.resctrl {
+            group.remove().context("unable to remove the container's Intel RDT group")?;
         }
     }
     let kept = match spec {

@@ -80,7 +80,7 @@ pub(crate) fn exec(global: &Global, request: &Exec) -> Result<i32> {
     if detach {
         return Ok(0);
     }
-    foreground::wait(pid, &pidfd, &mut attached, false)
+    foreground::wait(pid, &pidfd, &mut attached, false, None)
 }
 
 /// The bundle's process with the changes of the command line.
@@ -181,7 +181,8 @@ fn enter(
         sys::namespace::Clone::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop(theirs);
-    match supervise(entering, pid, &pidfd, &ours) {
+    let joined = record.resctrl.as_ref().map_or(Ok(()), |group| group.join(pid));
+    match joined.and_then(|()| supervise(entering, pid, &pidfd, &ours)) {
         Ok(()) => Ok((pid, pidfd)),
         Err(error) => {
             let _ = sys::process::send_signal(&pidfd, libc::SIGKILL);

@@ -13,8 +13,8 @@ use anyhow::{Context, Result};
 use hull_specs_oci::{self as oci, NamespaceKind};
 use serde::Serialize;
 
-use super::create;
-use crate::{cgroup, process, request::Global, seccomp, spec};
+use super::plan;
+use crate::{cgroup, process, request::Global, resctrl, seccomp, spec};
 
 /// Stands for the container's id, which a bundle does not hold.
 const ID: &str = "ID";
@@ -95,9 +95,8 @@ struct Hook {
 pub(crate) fn explain(global: &Global, bundle: &Path) -> Result<Explanation> {
     let (_, spec) = spec::read(&bundle.join("config.json"))?;
     let id = ID.parse().context("ID is an id")?;
-    let plans = create::plan(global, bundle, &id, &spec, false)?;
-    let configured = spec.process.as_ref().context("process property must not be empty")?;
-    let mut process = process::plan(configured, spec.linux.as_ref())?;
+    let plans = plan::plan(global, bundle, &id, &spec, false)?;
+    let mut process = process::plan_first(spec.process.as_ref(), spec.linux.as_ref())?;
     process.check_host()?;
     if !plans.namespaces.has(NamespaceKind::User) {
         process.drop_ungrantable_capabilities()?;
@@ -107,8 +106,8 @@ pub(crate) fn explain(global: &Global, bundle: &Path) -> Result<Explanation> {
     let rules = cgroup::device_rules(linux.resources.as_ref(), &linux.devices);
     let wanted = cgroup::Wanted {
         resources: linux.resources.as_ref(),
-        devices: (!create::in_user_namespace()).then_some(rules.as_slice()),
-        owner_uid: create::owner_of_cgroup(&spec, linux),
+        devices: (!plan::in_user_namespace()).then_some(rules.as_slice()),
+        owner_uid: plan::owner_of_cgroup(&spec, linux),
     };
     let cgroup = cgroup::describe(&plans.location, &wanted)?;
 
@@ -130,7 +129,10 @@ pub(crate) fn explain(global: &Global, bundle: &Path) -> Result<Explanation> {
         devices: plans.rootfs.device_files(),
         rootfs,
         process: process.describe(),
-        settings: settings(&spec, linux),
+        settings: settings(&spec, linux)
+            .into_iter()
+            .chain(plans.rdt.iter().flat_map(resctrl::Plan::describe))
+            .collect(),
         cgroup,
         seccomp: linux.seccomp.as_ref().zip(program).map(|(profile, program)| Seccomp {
             summary: seccomp::summarize(profile),
@@ -413,8 +415,7 @@ mod tests {
 
     #[test]
     fn what_create_refuses_is_refused() {
-        let changes: [fn(&mut serde_json::Value); 4] = [
-            |config| config["process"] = serde_json::Value::Null,
+        let changes: [fn(&mut serde_json::Value); 3] = [
             |config| config["process"]["cwd"] = "relative".into(),
             |config| config["linux"]["namespaces"][2]["path"] = "/nowhere".into(),
             |config| {

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use anyhow::{Context, Result};
 use hull_runtime_sys as sys;
 
+use super::notify;
 use crate::attachment::Attached;
 
 /// Our terminal in raw mode, put back when dropped.
@@ -32,8 +33,15 @@ impl Drop for RawMode {
 }
 
 /// Waits until the process `pid` has ended; returns its exit code as a shell would. All
-/// signals must be blocked. With `reap`, children that are not ours by name are reaped too.
-pub(super) fn wait(pid: i32, pidfd: &OwnedFd, attached: &mut Attached, reap: bool) -> Result<i32> {
+/// signals must be blocked. With `reap`, children that are not ours by name are reaped too;
+/// with `listener`, readiness is passed on.
+pub(super) fn wait(
+    pid: i32,
+    pidfd: &OwnedFd,
+    attached: &mut Attached,
+    reap: bool,
+    mut listener: Option<notify::Listener>,
+) -> Result<i32> {
     let terminal = match attached.console_receiver.take() {
         Some(receiver) => {
             attached.console = None;
@@ -49,12 +57,20 @@ pub(super) fn wait(pid: i32, pidfd: &OwnedFd, attached: &mut Attached, reap: boo
     let mut relay = terminal.as_ref().map(Relay::new);
     let exit = loop {
         let mut watched: Vec<BorrowedFd<'_>> = vec![signals.as_fd(), pidfd.as_fd()];
+        watched.extend(listener.iter().map(AsFd::as_fd));
+        let own = watched.len();
         if let Some(relay) = &relay {
             watched.extend(relay.watched());
         }
         let ready = sys::process::wait_any(&watched, -1)?;
         if let Some(relay) = &mut relay {
-            relay.step(&ready[2..])?;
+            relay.step(&ready[own..])?;
+        }
+        if let Some(notifying) = &listener
+            && ready[2]
+            && notifying.step()?
+        {
+            listener = None;
         }
         while let Some(received) = sys::signal::next(&signals)? {
             match received.signal {

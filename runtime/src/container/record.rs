@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use hull_specs_oci as oci;
 use serde::{Deserialize, Serialize};
 
-use crate::{cgroup, criu};
+use crate::{cgroup, criu, resctrl};
 
 /// The format's version; a file of another version is refused rather than guessed at.
 pub(crate) const VERSION: u32 = 1;
@@ -54,6 +54,8 @@ pub(crate) struct Record {
     /// The namespaces that are not the runtime's own: what `exec` must enter.
     pub(crate) namespaces: Vec<oci::NamespaceKind>,
     pub(crate) cgroup: cgroup::Location,
+    #[serde(default)]
+    pub(crate) resctrl: Option<resctrl::Group>,
     /// The limits that hold now: those of the configuration, as `update` has changed them.
     pub(crate) resources: oci::Resources,
     /// Whether failures of permission on cgroups are passed over.

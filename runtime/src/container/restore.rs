@@ -22,8 +22,8 @@ use hull_specs_oci::{self as oci, NamespaceKind, Status};
 use super::{
     Dir, Record, Store,
     checkpoint::{EXTERNAL_NAMESPACES, utf8, warn_without_privileges},
-    create::{self, Prepared},
-    delete, foreground, hook_state,
+    create, delete, foreground, hook_state,
+    plan::{self, Prepared},
     record::{Phase, ProcessIdentity},
 };
 use crate::{
@@ -48,9 +48,12 @@ pub(crate) fn restore(global: &Global, request: &Restore) -> Result<i32> {
     version.require(criu::OLDEST)?;
     let create = &request.run.create;
     let detach = create.attachment.detach;
-    let prepared = create::prepare(global, create)?;
+    let prepared = plan::prepare(global, create, create::Waits::ForUs)?;
     if !prepared.namespaces.has(NamespaceKind::Mount) {
         bail!("a container without a mount namespace cannot be restored");
+    }
+    if prepared.rdt.is_some() {
+        bail!("a container with intelRdt cannot be restored: CRIU does not put it back");
     }
     let images = Images::find(&request.criu)?;
     let mut plan = plan(request, &prepared, &images, version)?;
@@ -83,7 +86,7 @@ pub(crate) fn restore(global: &Global, request: &Restore) -> Result<i32> {
     if detach {
         return Ok(0);
     }
-    let code = foreground::wait(pid, &pidfd, &mut attached, !request.run.no_subreaper);
+    let code = foreground::wait(pid, &pidfd, &mut attached, !request.run.no_subreaper, None);
     if request.run.keep {
         return code;
     }
@@ -131,7 +134,7 @@ fn plan(request: &Restore, prepared: &Prepared, images: &Images, version: Versio
         ..images.options(&request.criu, &prepared.spec.annotations)?
     };
     let passed = namespaces(linux, prepared, version, &mut options)?;
-    let cgroups = create::cgroup_mounts(&prepared.host, &prepared.location);
+    let cgroups = plan::cgroup_mounts(&prepared.host, &prepared.location);
     for external in prepared.rootfs.external(&cgroups)? {
         options.ext_mnt.push((utf8(&external.destination)?, utf8(&external.source)?));
     }
@@ -190,8 +193,8 @@ fn revive(
     let rules = cgroup::device_rules(linux.resources.as_ref(), &linux.devices);
     let wanted = cgroup::Wanted {
         resources: linux.resources.as_ref(),
-        devices: (!create::in_user_namespace()).then_some(rules.as_slice()),
-        owner_uid: create::owner_of_cgroup(spec, linux),
+        devices: (!plan::in_user_namespace()).then_some(rules.as_slice()),
+        owner_uid: plan::owner_of_cgroup(spec, linux),
     };
     let cgroup = Cgroup::create(prepared.location.clone(), &wanted)?;
     *own_cgroup = true;

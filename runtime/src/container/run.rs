@@ -3,7 +3,7 @@
 use anyhow::Result;
 use hull_runtime_sys as sys;
 
-use super::{create, delete, foreground, start};
+use super::{create, delete, foreground, notify, plan, start};
 use crate::{
     attachment,
     init::Message,
@@ -13,7 +13,7 @@ use crate::{
 /// Runs a container; returns its exit code, or 0 when detached.
 pub(crate) fn run(global: &Global, request: &Run) -> Result<i32> {
     let detach = request.create.attachment.detach;
-    let prepared = create::prepare(global, &request.create)?;
+    let prepared = plan::prepare(global, &request.create, create::Waits::ForUs)?;
     let attached =
         attachment::attach(&request.create.attachment, prepared.process.terminal, detach)?;
     if !detach {
@@ -27,9 +27,15 @@ pub(crate) fn run(global: &Global, request: &Run) -> Result<i32> {
     let mut launched =
         create::launch(global, &request.create, &prepared, attached, create::Waits::ForUs)?;
     let hooks = prepared.spec.hooks.clone().unwrap_or_default();
+    let mut listener = None;
     let started = launched
         .attached
         .finish(&launched.pidfd, launched.pid())
+        .and_then(|()| {
+            let caller = prepared.notify.clone();
+            listener = caller.map(|c| notify::Listener::bind(&launched.dir, c)).transpose()?;
+            Ok(())
+        })
         .and_then(|()| launched.channel.send(&Message::Go))
         .and_then(|()| match launched.channel.receive()? {
             None => Ok(()),
@@ -42,13 +48,16 @@ pub(crate) fn run(global: &Global, request: &Run) -> Result<i32> {
     if let Err(error) = started {
         return Err(launched.undo(error));
     }
-    if detach {
-        return Ok(0);
-    }
     let pid = launched.pid();
     launched.release();
-    let code =
-        foreground::wait(pid, &launched.pidfd, &mut launched.attached, !request.no_subreaper);
+    if detach {
+        if let Some(listener) = listener {
+            listener.wait(&launched.pidfd, pid)?;
+        }
+        return Ok(0);
+    }
+    let reap = !request.no_subreaper;
+    let code = foreground::wait(pid, &launched.pidfd, &mut launched.attached, reap, listener);
     if request.keep {
         return code;
     }

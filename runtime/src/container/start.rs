@@ -4,12 +4,13 @@
 //! directions: it reads one byte from `exec.fifo`, and keeps `report.fifo` until its exec.
 //! So opening `exec.fifo` for writing fails once nobody waits there, and the end of
 //! `report.fifo` means that the exec succeeded; if it failed, the reason comes first.
+//! `start` ends when both are closed, so that nobody finds the container `created` after it.
 
 use anyhow::{Context, Result, anyhow, bail};
 use hull_runtime_sys as sys;
 use hull_specs_oci::{ContainerId, Status};
 
-use super::{Dir, Record, delete, hold, hook_state, status};
+use super::{Dir, Held, Record, delete, hold, hook_state, notify, status};
 use crate::{hooks, request::Global};
 
 /// The FIFO on which the container's process reports why its exec failed.
@@ -18,7 +19,7 @@ pub(super) const REPORT_FIFO: &std::ffi::CStr = c"report.fifo";
 /// The longest reason that is read, in bytes.
 const MAX_REPORT_BYTES: usize = 8192;
 
-/// Starts a created container. Returns once its program runs.
+/// Starts a created container. Returns once its program runs, or says that it is ready.
 pub(crate) fn start(global: &Global, id: &ContainerId) -> Result<()> {
     let held = hold(global, id)?;
     match status::observe(&held.dir, &held.record)? {
@@ -27,9 +28,25 @@ pub(crate) fn start(global: &Global, id: &ContainerId) -> Result<()> {
         Status::Running => bail!("cannot start an already running container"),
         status => bail!("cannot start a container in the {status} state"),
     }
-    release(&held.dir)?;
+    let listener = notify::Caller::find()?
+        .map(|caller| notify::Listener::bind(&held.dir, caller))
+        .transpose()?;
+    let init = held.record.init.as_ref().and_then(|init| init.open());
+    release(&held.dir).inspect_err(|_| {
+        // The process has said why it ends; once it has, the container is stopped.
+        if let Some(init) = init {
+            let _ = sys::process::wait_readable(&init, delete::KILL_TIMEOUT_MS);
+        }
+    })?;
     let spec = held.dir.spec()?;
-    after_start(&held.record, &spec.hooks.unwrap_or_default())
+    after_start(&held.record, &spec.hooks.unwrap_or_default())?;
+    // The wait has no limit but the container's life, which others may end.
+    let Held { record, _lock: lock, .. } = held;
+    drop(lock);
+    match (listener, record.init.as_ref().and_then(|init| Some((init.open()?, init.pid)))) {
+        (Some(listener), Some((pidfd, pid))) => listener.wait(&pidfd, pid),
+        _ => Ok(()),
+    }
 }
 
 fn release(dir: &Dir) -> Result<()> {
@@ -39,9 +56,11 @@ fn release(dir: &Dir) -> Result<()> {
         .context("cannot reach the container's process")?;
     sys::fd::set_nonblocking(&report, false)?;
     sys::fd::write_all(&go, b"g").context("cannot reach the container's process")?;
-    drop(go);
     let reason = sys::fd::read_to_end(&report, MAX_REPORT_BYTES)
         .context("cannot hear from the container's process")?;
+    // The exec closes one FIFO after the other. A FIFO without a reader is an error to its
+    // writer, which poll(2) reports unasked.
+    sys::process::wait_readable(&go, -1).context("cannot hear from the container's process")?;
     if reason.is_empty() {
         Ok(())
     } else {

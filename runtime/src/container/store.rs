@@ -56,9 +56,14 @@ impl Store {
         Self { root: root.to_owned() }
     }
 
+    /// Where the container's directory is.
+    pub(crate) fn path(&self, id: &oci::ContainerId) -> PathBuf {
+        self.root.join(id.as_str())
+    }
+
     /// Makes the container's directory; fails if the id is taken.
     pub(crate) fn create(&self, id: &oci::ContainerId) -> Result<(Dir, Lock)> {
-        let path = self.root.join(id.as_str());
+        let path = self.path(id);
         // 0711, as runc has it: the way to a container's sockets stays open, the list of
         // containers does not.
         let make = || fs::DirBuilder::new().mode(0o711).create(&path);
@@ -87,7 +92,7 @@ impl Store {
 
     /// Opens the directory of an existing container.
     pub(crate) fn open(&self, id: &oci::ContainerId) -> Result<Dir> {
-        Dir::open(self.root.join(id.as_str()))
+        Dir::open(self.path(id))
     }
 
     /// The ids of all containers, sorted.

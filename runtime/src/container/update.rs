@@ -15,8 +15,12 @@ pub(crate) fn update(global: &request::Global, request: &request::Update) -> Res
     if status::observe(&held.dir, &held.record)? == Status::Stopped {
         return Err(Failure::NotRunning.into());
     }
-    if request.l3_cache_schema.is_some() || request.mem_bw_schema.is_some() {
-        bail!("Intel RDT is not enabled on this machine");
+    let (cache, bandwidth) = (&request.l3_cache_schema, &request.mem_bw_schema);
+    if cache.is_some() || bandwidth.is_some() {
+        let Some(group) = &held.record.resctrl else {
+            bail!("the container was created without intelRdt, so that it has no schema to change");
+        };
+        group.update(cache.as_deref(), bandwidth.as_deref())?;
     }
     let resources = cgroup::merge_update(&held.record.resources, &request.resources);
     Cgroup::open(&held.record.cgroup)

@@ -44,8 +44,9 @@ pub(crate) fn finish(last: Last<'_>, channel: &Channel) -> Result<()> {
     let mut environment = process.environment.clone();
     environment.add_home(process.user.uid, &last.root);
     process.become_user(&last.root, last.attached.inherited_fds, may_set_groups(&last)?)?;
-    let name = process.args.first().context("args must not be empty")?;
-    let program = process::find_executable(name, environment.path())?;
+    let name = process.args.first();
+    let program =
+        name.map(|name| process::find_executable(name, environment.path())).transpose()?;
     environment.variables.extend(last.attached.environment());
     let hook_environment =
         if last.hooks.is_empty() { Vec::new() } else { pairs(&environment.variables) };
@@ -91,9 +92,12 @@ pub(crate) fn finish(last: Last<'_>, channel: &Channel) -> Result<()> {
         (Some(b'G'), _) => None,
         _ => bail!("the runtime ended before the container could start"),
     };
-    let error = match start_hooks(last.hooks, last.state, &hook_environment) {
-        Ok(()) => exec(&program, &args, &env),
-        Err(error) => error,
+    let error = match program {
+        Some(program) => match start_hooks(last.hooks, last.state, &hook_environment) {
+            Ok(()) => exec(&program, &args, &env),
+            Err(error) => error,
+        },
+        None => anyhow!(process::NONE),
     };
     match report {
         // `start` reads it; the runtime that made the channel is gone.

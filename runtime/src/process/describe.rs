@@ -113,7 +113,10 @@ impl Description {
     pub(crate) fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         let mut line = |name: &str, value: &str| lines.push(one_line(&format!("{name}: {value}")));
-        line("command", &format!("{:?}", self.args));
+        match self.args.is_empty() {
+            true => line("command", "none: start would fail"),
+            false => line("command", &format!("{:?}", self.args)),
+        }
         line("working directory", &self.cwd);
         line("user", &format!("{}:{}, groups {:?}", self.uid, self.gid, self.groups));
         line("umask", self.umask.as_deref().unwrap_or("0022 (default)"));

@@ -62,8 +62,8 @@ impl User {
 
     /// Changes to the groups, then the user.
     ///
-    /// Without `change_groups` the supplementary groups stay: in a user namespace whose
-    /// `setgroups` file says `deny` nobody may change them.
+    /// Without `change_groups` the supplementary groups stay, and none may be asked for: in
+    /// a user namespace whose `setgroups` file says `deny` nobody may change them.
     pub(super) fn apply(&self, change_groups: bool) -> Result<()> {
         let gid = self.gid;
         sys::process::set_gid(gid).map_err(|error| {
@@ -78,6 +78,8 @@ impl User {
         })?;
         if change_groups {
             sys::process::set_groups(&self.groups)?;
+        } else if self.groups.iter().any(|group| *group != gid) {
+            bail!("cannot set any additional groups in a rootless container");
         }
         let uid = self.uid;
         sys::process::set_uid(uid).map_err(|error| {

@@ -50,9 +50,13 @@ pub(crate) struct ConsoleSize {
     pub(crate) columns: u16,
 }
 
+/// Why a container cannot start that has no process; runc's words.
+pub(crate) const NONE: &str = "process property must not be empty";
+
 /// A checked process, in the kernel's terms.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
+    /// Empty where the configuration has no process.
     pub(crate) args: Vec<CString>,
     pub(crate) environment: Environment,
     pub(crate) cwd: CString,
@@ -74,6 +78,18 @@ pub(crate) struct Plan {
     pub(crate) warnings: Vec<String>,
 }
 
+/// Checks the process of a container, which may have none until `start` (config.md, Process):
+/// then one without arguments and rights waits in its place.
+pub(crate) fn plan_first(
+    process: Option<&oci::Process>,
+    linux: Option<&oci::Linux>,
+) -> Result<Plan> {
+    match process {
+        Some(process) => plan(process, linux),
+        None => translate(&oci::Process { cwd: "/".to_owned(), ..Default::default() }, linux),
+    }
+}
+
 /// Checks a process. `linux` is the container's, for what the specification keeps there:
 /// personality and memory policy.
 pub(crate) fn plan(process: &oci::Process, linux: Option<&oci::Linux>) -> Result<Plan> {
@@ -86,6 +102,10 @@ pub(crate) fn plan(process: &oci::Process, linux: Option<&oci::Linux>) -> Result
     if process.args.is_empty() {
         bail!("args must not be empty");
     }
+    translate(process, linux)
+}
+
+fn translate(process: &oci::Process, linux: Option<&oci::Linux>) -> Result<Plan> {
     let text = |what: &str, text: &str| {
         CString::new(text).with_context(|| format!("{what} {text:?} is not usable"))
     };

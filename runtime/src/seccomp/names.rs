@@ -89,7 +89,7 @@ const X32_OWN: [(&str, u16); 36] = [
 ];
 
 /// Calls of `x86_64` that x32 does not have.
-const X32_LACKS: [&str; 11] = [
+const X32_LACKS: [&str; 14] = [
     "uselib",
     "_sysctl",
     "create_module",
@@ -101,6 +101,9 @@ const X32_LACKS: [&str; 11] = [
     "epoll_ctl_old",
     "epoll_wait_old",
     "vserver",
+    "uretprobe",
+    "uprobe",
+    "map_shadow_stack",
 ];
 
 /// Calls that the crate lists but the architecture's kernel does not have.
@@ -448,6 +451,8 @@ mod tests {
         check(Table::X32, "read", X32_BIT);
         check(Table::X32, "execve", X32_BIT + 520);
         check(Table::X32, "uselib", None);
+        check(Table::X32, "map_shadow_stack", None);
+        check(Table::X86_64, "map_shadow_stack", 453);
         check(Table::X86_64, "uselib", 134);
         check(Table::Arm, "cacheflush", 0x000f_0002);
         check(Table::Arm, "set_tls", 0x000f_0005);

@@ -80,12 +80,6 @@ pub(crate) fn validate(spec: &Spec, facts: Facts) -> Result<Vec<String>> {
     if let Some(hooks) = &spec.hooks {
         hooks::validate(hooks)?;
     }
-    if let Some(rdt) = &linux.intel_rdt
-        && (matches!(rdt.clos_id.as_str(), "." | "..")
-            || rdt.clos_id.len() > 1 && rdt.clos_id.contains('/'))
-    {
-        bail!("invalid intelRdt.ClosID {:?}", rdt.clos_id);
-    }
     Ok(warnings)
 }
 

@@ -36,12 +36,20 @@ pub fn connect_datagram(path: &Path) -> Result<OwnedFd> {
     connect(path, SockType::Datagram)
 }
 
+/// A datagram socket connected to the abstract address `name`, given without its NUL.
+pub fn connect_abstract_datagram(name: &[u8]) -> Result<OwnedFd> {
+    connect_to(UnixAddr::new_abstract(name), SockType::Datagram)
+}
+
 fn connect(path: &Path, kind: SockType) -> Result<OwnedFd> {
+    connect_to(UnixAddr::new(path), kind).map_err(|error| error.on(path.display()))
+}
+
+fn connect_to(address: nix::Result<UnixAddr>, kind: SockType) -> Result<OwnedFd> {
+    let address = address.map_err(error("connect"))?;
     let socket = nix_socket::socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC, None)
         .map_err(error("socket"))?;
-    let address = UnixAddr::new(path).map_err(|e| error("connect")(e).on(path.display()))?;
-    nix_socket::connect(socket.as_raw_fd(), &address)
-        .map_err(|e| error("connect")(e).on(path.display()))?;
+    nix_socket::connect(socket.as_raw_fd(), &address).map_err(error("connect"))?;
     Ok(socket)
 }
 

@@ -11,12 +11,20 @@ use crate::{Task, Work};
 /// What a contestant is to the comparison.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Kind {
-    /// `floor/floor.c`, the kernel's own cost.
+    /// `floor/floor.c` at its fastest, the kernel's own cost.
     Floor,
+    /// The same as a C program usually is: with glibc, placed by the scheduler.
+    PlainFloor,
     /// The runtime of this repository, which the ratios are about.
     Hull,
     /// Another runtime.
     Peer,
+}
+
+impl Kind {
+    pub(crate) fn is_floor(self) -> bool {
+        matches!(self, Self::Floor | Self::PlainFloor)
+    }
 }
 
 /// One program, with its own `--root` and its own container ids.
@@ -30,13 +38,17 @@ pub(crate) struct Contestant {
 
 /// Everyone who is here: the floor always, the runtimes that are installed.
 pub(crate) fn find(stage: &Stage, hull: &Path, peers: &[String]) -> Result<Vec<Contestant>> {
-    let mut found = vec![Contestant {
-        name: "floor".into(),
-        kind: Kind::Floor,
-        program: stage.path("floor"),
-        version: format!("C, static, {}", stage.libc),
+    let floor = |name: &str, kind, version| Contestant {
+        name: name.into(),
+        kind,
+        program: stage.path(name),
+        version,
         root: PathBuf::new(),
-    }];
+    };
+    let mut found = vec![
+        floor("floor", Kind::Floor, format!("C, static, {}", stage.libc)),
+        floor("plain-floor", Kind::PlainFloor, "C, static, glibc, child not placed".into()),
+    ];
     let hull = ("hull-runtime".to_owned(), Kind::Hull, hull.to_owned());
     let peers = peers.iter().map(|name| (name.clone(), Kind::Peer, PathBuf::from(name)));
     for (name, kind, program) in std::iter::once(hull).chain(peers) {
@@ -47,7 +59,7 @@ pub(crate) fn find(stage: &Stage, hull: &Path, peers: &[String]) -> Result<Vec<C
         let root = stage.path(&format!("root-{name}"));
         found.push(Contestant { name, kind, program, version, root });
     }
-    ensure!(found.len() > 1, "there is no runtime to measure");
+    ensure!(found.iter().any(|one| !one.kind.is_floor()), "there is no runtime to measure");
     Ok(found)
 }
 
@@ -73,7 +85,7 @@ impl Contestant {
     /// The commands of one round of `work`.
     pub(crate) fn steps(&self, work: &Work, bundle: &Path, stage: &Stage) -> Vec<Vec<String>> {
         let bundle = bundle.display().to_string();
-        if self.kind == Kind::Floor {
+        if self.kind.is_floor() {
             return self.floor_steps(work, stage);
         }
         let run = |number| self.command(&["run", "--bundle", &bundle, &self.id(number)]);
@@ -98,6 +110,9 @@ impl Contestant {
         let one = |number| {
             let mut words = vec![self.program.display().to_string()];
             words.extend(work.floor.unwrap_or_default().iter().map(|&word| word.to_owned()));
+            if self.kind == Kind::PlainFloor {
+                words.push("--place=kernel".into());
+            }
             words.push(stage.path("rootfs").display().to_string());
             words.push(self.id(number));
             words.push("/bin/true".into());
@@ -108,7 +123,7 @@ impl Contestant {
 
     /// A container for `exec` to enter.
     pub(crate) fn start_sleeper(&self, stage: &Stage) -> Result<()> {
-        if self.kind == Kind::Floor {
+        if self.kind.is_floor() {
             return Ok(());
         }
         let bundle = stage.bundle(&self.name, Config::Default)?;
@@ -135,7 +150,7 @@ impl Contestant {
 
     /// Deletes the container `id`, whatever it is doing.
     pub(crate) fn delete(&self, id: &str) -> Result<()> {
-        if self.kind == Kind::Floor {
+        if self.kind.is_floor() {
             return Ok(());
         }
         self.call(&["delete", "--force", id])
@@ -143,7 +158,7 @@ impl Contestant {
 
     /// Removes what a failed or finished work left.
     pub(crate) fn clean_up(&self) {
-        if self.kind == Kind::Floor {
+        if self.kind.is_floor() {
             return;
         }
         let containers = std::fs::read_dir(&self.root).into_iter().flatten().flatten();

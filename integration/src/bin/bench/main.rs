@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use contestant::{Contestant, Kind};
+use contestant::Contestant;
 use report::Row;
 use stage::{Config, Stage};
 
@@ -139,7 +139,7 @@ fn measure(
 ) -> Result<Vec<Row>> {
     let mut entries = Vec::new();
     for contestant in contestants {
-        if contestant.kind == Kind::Floor && work.floor.is_none() {
+        if contestant.kind.is_floor() && work.floor.is_none() {
             continue;
         }
         let bundle = stage.bundle(&contestant.name, work.config)?;

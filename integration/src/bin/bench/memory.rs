@@ -5,7 +5,7 @@
 
 use anyhow::Result;
 
-use crate::contestant::{Contestant, Kind};
+use crate::contestant::Contestant;
 use crate::stage::{Config, Stage};
 use crate::{Task, Work};
 
@@ -20,7 +20,7 @@ pub(crate) fn report(stage: &Stage, contestants: &[Contestant]) -> Result<()> {
         "\n### least-memory: smallest limit, in steps of {STEP_KIB} KiB, {TRIES} of {TRIES}\n"
     );
     println!("| runtime | KiB |\n| --- | ---: |");
-    for contestant in contestants.iter().filter(|contestant| contestant.kind != Kind::Floor) {
+    for contestant in contestants.iter().filter(|contestant| !contestant.kind.is_floor()) {
         match least_kib(stage, contestant)? {
             Some(kib) => println!("| {} | {kib} |", contestant.name),
             None => println!("| {} | more than {MOST_KIB} |", contestant.name),

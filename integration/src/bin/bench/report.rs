@@ -40,23 +40,29 @@ pub(crate) fn conditions(stage: &Stage, contestants: &[Contestant]) -> Result<()
 pub(crate) fn table(name: &str, rows: &[Row]) {
     let rounds = rows.first().map_or(0, |row| row.costs.len());
     println!("\n### {name}, {rounds} rounds\n");
-    println!("| | wall ms | min–max | CPU ms | peak kB | × floor | hull ÷ this, wall | CPU |");
-    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
+    println!(
+        "| | wall ms | min–max | CPU ms | peak kB | × floor | × plain floor | hull ÷ this, wall | CPU |"
+    );
+    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
     let find = |kind| rows.iter().find(|row: &&Row| row.kind == kind);
     for row in rows {
         let walls = column(row, |cost| cost.wall_ms);
         let ratio = |over: Option<&Row>, under: &Row, value: fn(&Cost) -> f64| {
             over.map_or("—".into(), |over| spread(&ratios(over, under, value)))
         };
+        let over = |floor| {
+            find(floor).map_or("—".into(), |floor| ratio(Some(row), floor, |c| c.wall_ms))
+        };
         println!(
-            "| {} | {:.2} | {:.2}–{:.2} | {:.2} | {} | {} | {} | {} |",
+            "| {} | {:.2} | {:.2}–{:.2} | {:.2} | {} | {} | {} | {} | {} |",
             row.name,
             median(&walls),
             walls.first().copied().unwrap_or_default(),
             walls.last().copied().unwrap_or_default(),
             median(&column(row, |cost| cost.cpu_ms)),
             row.costs.iter().map(|cost| cost.peak_kb).max().unwrap_or_default(),
-            find(Kind::Floor).map_or("—".into(), |floor| ratio(Some(row), floor, |c| c.wall_ms)),
+            over(Kind::Floor),
+            over(Kind::PlainFloor),
             ratio(find(Kind::Hull), row, |cost| cost.wall_ms),
             ratio(find(Kind::Hull), row, |cost| cost.cpu_ms),
         );

@@ -67,8 +67,9 @@ impl Stage {
         for (name, owner) in [("rootfs", 0), ("rootfs-mapped", MAPPED_ID)] {
             make_rootfs(&folder.path().join(name), owner)?;
         }
-        let libc = compile(FLOOR, &folder.path().join("floor"))?;
-        compile(MEASURE, &folder.path().join("measure"))?;
+        let libc = compile(FLOOR, &folder.path().join("floor"), &[MUSL, GLIBC])?;
+        compile(FLOOR, &folder.path().join("plain-floor"), &[GLIBC])?;
+        compile(MEASURE, &folder.path().join("measure"), &[MUSL, GLIBC])?;
         Ok(Stage { folder, libc, hid_unified })
     }
 
@@ -175,18 +176,22 @@ fn make_rootfs(rootfs: &Path, owner: u32) -> Result<()> {
     Ok(())
 }
 
-/// Compiles with the C library that starts fastest of those present. glibc's
-/// start-up asks the processor for its caches, which traps in a virtual machine.
-fn compile(source: &str, target: &Path) -> Result<&'static str> {
+/// A compiler, its C library, and what else it has to be told.
+type Toolchain = (&'static str, &'static str, &'static [&'static str]);
+
+const MUSL: Toolchain = ("musl-gcc", "musl", &["-idirafter", "/usr/include"]);
+const GLIBC: Toolchain = ("cc", "glibc", &[]);
+
+/// Compiles with the first toolchain that is there. The fastest to start comes first:
+/// glibc's start-up asks the processor for its caches, which traps in a virtual machine.
+fn compile(source: &str, target: &Path, attempts: &[Toolchain]) -> Result<&'static str> {
     let file = target.with_extension("c");
     fs::write(&file, source).context("write the C source")?;
-    let attempts: [(&str, &str, &[&str]); 2] =
-        [("musl-gcc", "musl", &["-idirafter", "/usr/include"]), ("cc", "glibc", &[])];
     let mut log = String::new();
     for (compiler, libc, extra) in attempts {
         let mut command = Command::new(compiler);
-        command.args(["-O2", "-static", "-o"]).arg(target).arg(&file).args(extra);
-        if libc == "musl" {
+        command.args(["-O2", "-static", "-o"]).arg(target).arg(&file).args(*extra);
+        if *libc == "musl" {
             // Debian keeps <asm/…> in the folder of the architecture.
             let folder = format!("/usr/include/{}-linux-gnu", std::env::consts::ARCH);
             command.args(["-idirafter", &folder]);

@@ -41,8 +41,9 @@ impl Payload {
         payload.write("payload/vm/hull-vm.apparmor", PROFILE, 0o644)?;
         // The parser complains where it has no settings.
         payload.write("payload/etc/apparmor/parser.conf", "", 0o644)?;
-        // Tests bind it into containers.
+        // Tests bind them into containers.
         payload.write("payload/etc/hosts", "127.0.0.1 localhost\n", 0o644)?;
+        payload.write("payload/etc/hostname", "hull-vm\n", 0o644)?;
         Ok(payload)
     }
 

@@ -3,7 +3,7 @@
 use hull_integration::engine::{Docker, SLEEPER};
 use hull_integration::tests;
 
-use crate::seen::{limit, unified};
+use crate::seen::{devices_are_there, limit, process_limits_hold, unified};
 
 tests![
     limits_are_written_to_the_cgroup,
@@ -86,27 +86,12 @@ fn limits_are_updated_while_the_container_runs() {
 
 fn process_limits_are_set() {
     let docker = Docker::start();
-    docker
-        .shell(
-            &["--ulimit", "nofile=77:88", "--ulimit", "nproc=66:99"],
-            "ulimit -n; ulimit -Hn; ulimit -u; ulimit -Hu",
-        )
-        .ok()
-        .says("77\n88\n66\n99");
-    docker.shell(&["--oom-score-adj", "321"], "cat /proc/self/oom_score_adj").ok().says("321");
+    process_limits_hold(|options, script| docker.shell(options, script));
 }
 
 fn devices_are_there_and_nothing_else_is() {
     let docker = Docker::start();
-    docker
-        .shell(
-            &["--device", "/dev/null:/dev/nothing:rw"],
-            "echo > /dev/nothing; ls -l /dev/nothing | cut -c1",
-        )
-        .ok()
-        .says("c");
-    let standard = "for name in null zero full random urandom tty; do [ -c /dev/$name ] || echo no $name; done";
-    docker.shell(&[], standard).ok().says("");
+    devices_are_there(|options, script| docker.shell(options, script));
     docker.shell(&[], "mknod /loop b 7 0 && head -c 1 /loop").exits(1).stderr_says("not permitted");
     let allowed =
         docker.shell(&["--device-cgroup-rule", "b 7:* r"], "mknod /loop b 7 0 && head -c 1 /loop");

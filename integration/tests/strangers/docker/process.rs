@@ -5,7 +5,7 @@ use std::fs;
 use hull_integration::engine::{Docker, SLEEPER};
 use hull_integration::tests;
 
-use crate::seen::{INIT, field};
+use crate::seen::{INIT, capability_sets, converse, field};
 
 tests![
     output_input_and_exit_code_are_the_programs,
@@ -48,23 +48,7 @@ fn a_program_that_cannot_be_run_says_why() {
 
 fn run_on_a_terminal() {
     let docker = Docker::start();
-    let mut terminal = docker.terminal(&["run", "--rm", "--interactive", "--tty", "busybox", "sh"]);
-    terminal.read_until("/ #");
-    terminal.write("tty; [ -t 2 ] && echo all three\n");
-    terminal.read_until("/dev/pts/0");
-    terminal.read_until("all three\r\n");
-    terminal.write("until stty size | grep -q '33 101'; do sleep 0.05; done; echo sized\n");
-    terminal.read_until("\r\nsized");
-    terminal.resize(50);
-    terminal.write("until stty size | grep -q '50 101'; do sleep 0.05; done; echo resized\n");
-    terminal.read_until("\r\nresized");
-    let job = "trap 'exit 9' INT; echo waiting; while :; do sleep 0.1; done";
-    terminal.write(&format!("sh -c \"{job}\"\n"));
-    terminal.read_until("\r\nwaiting");
-    terminal.write("\x03");
-    terminal.read_until("/ #");
-    terminal.write("exit 3\n");
-    assert_eq!(terminal.exit_code(), Some(3));
+    converse(docker.terminal(&["run", "--rm", "--interactive", "--tty", "busybox", "sh"]));
 }
 
 fn exec_on_a_terminal_and_attach() {
@@ -121,10 +105,7 @@ fn exec_joins_the_container() {
 fn capabilities_are_those_that_were_asked_for() {
     let docker = Docker::start();
     let sets = |options: &[&str]| {
-        let status = docker.shell(options, "cat /proc/self/status").ok().stdout;
-        ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"].map(|name| {
-            u64::from_str_radix(field(&status, name), 16).expect("capabilities are a number")
-        })
+        capability_sets(&docker.shell(options, "cat /proc/self/status").ok().stdout)
     };
     const DEFAULT: u64 = 0xa804_25fb;
     const CHOWN: u64 = 1;

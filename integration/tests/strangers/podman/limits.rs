@@ -3,7 +3,7 @@
 use hull_integration::engine::{Podman, SLEEPER};
 use hull_integration::tests;
 
-use crate::seen::{limit, unified};
+use crate::seen::{devices_are_there, limit, process_limits_hold, unified};
 
 tests![
     limits_are_written_to_the_cgroup,
@@ -52,27 +52,12 @@ fn limits_are_updated_while_the_container_runs() {
 
 fn process_limits_are_set() {
     let podman = Podman::new();
-    podman
-        .shell(
-            &["--ulimit", "nofile=77:88", "--ulimit", "nproc=66:99"],
-            "ulimit -n; ulimit -Hn; ulimit -u; ulimit -Hu",
-        )
-        .ok()
-        .says("77\n88\n66\n99");
-    podman.shell(&["--oom-score-adj", "321"], "cat /proc/self/oom_score_adj").ok().says("321");
+    process_limits_hold(|options, script| podman.shell(options, script));
 }
 
 fn devices_are_there_and_nothing_else_is() {
     let podman = Podman::new();
-    podman
-        .shell(
-            &["--device", "/dev/null:/dev/nothing:rw"],
-            "echo > /dev/nothing; ls -l /dev/nothing | cut -c1",
-        )
-        .ok()
-        .says("c");
-    let standard = "for name in null zero full random urandom tty; do [ -c /dev/$name ] || echo no $name; done";
-    podman.shell(&[], standard).ok().says("");
+    devices_are_there(|options, script| podman.shell(options, script));
     // The node can be made, but the cgroup does not let it be opened: 7:0 is loop0.
     podman
         .shell(&["--cap-add", "mknod"], "mknod /loop b 7 0 && head -c 1 /loop")

@@ -8,11 +8,20 @@ use anyhow::{Result, bail, ensure};
 
 use super::{Devices, Kind, Modes, Rule};
 
-/// Whether devices are allowed by default, and the exceptions from that, sorted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Whether devices are allowed by default, and the exceptions from that, in the order of the
+/// rules: a v1 cgroup's `devices.list` shows it. It means nothing to the kernel, nor here.
+#[derive(Clone, Debug, Default)]
 pub(in crate::cgroup) struct Access {
     allow: bool,
     exceptions: Vec<(Devices, Modes)>,
+}
+
+impl PartialEq for Access {
+    fn eq(&self, other: &Self) -> bool {
+        self.allow == other.allow
+            && self.exceptions.len() == other.exceptions.len()
+            && self.exceptions.iter().all(|(devices, modes)| other.modes(devices) == *modes)
+    }
 }
 
 impl Access {
@@ -40,8 +49,8 @@ impl Access {
         Ok(())
     }
 
-    fn position(&self, devices: &Devices) -> Result<usize, usize> {
-        self.exceptions.binary_search_by_key(&devices.order(), |(d, _)| d.order())
+    fn position(&self, devices: &Devices) -> Option<usize> {
+        self.exceptions.iter().position(|(d, _)| d == devices)
     }
 
     fn modes(&self, devices: &Devices) -> Modes {
@@ -50,8 +59,8 @@ impl Access {
 
     fn add(&mut self, devices: Devices, modes: Modes) {
         match self.position(&devices) {
-            Ok(at) => self.exceptions[at].1 = self.exceptions[at].1.union(modes),
-            Err(at) => self.exceptions.insert(at, (devices, modes)),
+            Some(at) => self.exceptions[at].1 = self.exceptions[at].1.union(modes),
+            None => self.exceptions.push((devices, modes)),
         }
     }
 
@@ -68,7 +77,7 @@ impl Access {
                 self.modes(&wider)
             );
         }
-        if let Ok(at) = self.position(&devices) {
+        if let Some(at) = self.position(&devices) {
             let left = self.exceptions[at].1.without(modes);
             if left.is_empty() {
                 self.exceptions.remove(at);
@@ -186,6 +195,17 @@ mod tests {
             merged.expect("valid"),
             access(&[(true, "c 1:3 rw"), (true, "b 8:0 rw")]).expect("valid")
         );
+    }
+
+    #[test]
+    fn exceptions_keep_the_order_of_the_rules_and_are_compared_without_it() {
+        let rules = [(true, "c 10:200 rw"), (true, "b 8:0 r"), (true, "c *:* m")];
+        let access = access(&rules).expect("valid");
+        let order: Vec<_> = access.exceptions().iter().map(|(d, _)| d.to_string()).collect();
+        assert_eq!(order, ["c 10:200", "b 8:0", "c *:*"]);
+        let other = Access::parse_list("c *:* m\nb 8:0 r\nc 10:200 rw\n").expect("valid");
+        assert_eq!(access, other);
+        assert_ne!(access, Access::parse_list("c *:* m\nb 8:0 r\n").expect("valid"));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use hull_specs_oci as oci;
 pub(super) use access::Access;
 
 /// Block or character.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Block,
     Char,
@@ -90,13 +90,6 @@ pub(super) struct Devices {
     pub(super) kind: Kind,
     pub(super) major: Option<u32>,
     pub(super) minor: Option<u32>,
-}
-
-impl Devices {
-    /// By number, then kind; wildcards first. The order in which rules are written.
-    fn order(&self) -> (Option<u32>, Option<u32>, Kind) {
-        (self.major, self.minor, self.kind)
-    }
 }
 
 impl fmt::Display for Devices {

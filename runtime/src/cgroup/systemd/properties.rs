@@ -426,8 +426,8 @@ mod tests {
             rule(true, "b", -1, -1),
             rule(true, "c", -1, 7),
         ];
-        assert_eq!(paths(&list(&rules, NEW)), ["block-*", "/dev/char/1:3", "char-136"]);
-        assert_eq!(paths(&list(&rules, 239)), ["block-*", "/dev/char/1:3", "char-pts"]);
+        assert_eq!(paths(&list(&rules, NEW)), ["/dev/char/1:3", "char-136", "block-*"]);
+        assert_eq!(paths(&list(&rules, 239)), ["/dev/char/1:3", "char-pts", "block-*"]);
         let all = list(&[rule(true, "a", -1, -1)], NEW);
         assert_eq!(all[1].value, Value::String("auto".into()));
         let but = list(&[rule(true, "a", -1, -1), rule(false, "c", 1, 3)], NEW);
