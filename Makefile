@@ -54,7 +54,7 @@ demo: demo-deps build ## Run containers step by step, with each step explained (
 	@HULL_RUNTIME=$(RUNTIME) bash integration/demo.sh
 
 .PHONY: test
-test: deps check unit build check-install integration strangers ## Everything that must pass before a change lands (as root)
+test: deps check unit build check-install integration shim strangers ## Everything that must pass before a change lands (as root)
 
 .PHONY: check
 check: ## Formatting, lints, documentation, the repository's own rules
@@ -103,14 +103,15 @@ bench: build ## Measure against runc, crun, youki and the floor (as root; ARGS=-
 	$(CARGO) run --locked --release --quiet -p hull-integration --bin bench -- --hull $(RUNTIME) $(ARGS)
 
 .PHONY: build
-build: ## Build the release binary
+build: ## Build the release binaries
 	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust 1.95 or later" >&2; exit 1; }
 	HULL_COMMIT="$(COMMIT)" RUSTFLAGS="$(STATIC)" \
 		$(CARGO) build --release --locked --target $(TARGET) -p hull-runtime -p hull-shim
 
 .PHONY: install
-install: build ## Install binary, completions and manual pages below PREFIX (/usr/local)
+install: build ## Install binaries, completions and manual pages below PREFIX (/usr/local)
 	install -D -m 755 $(RUNTIME) $(BIN)/hull-runtime
+	install -D -m 755 $(SHIM) $(BIN)/containerd-shim-hull-v2
 	install -d $(dir $(BASH_COMPLETION)) $(dir $(ZSH_COMPLETION)) $(dir $(FISH_COMPLETION)) $(MAN)
 	$(RUNTIME) completion bash > $(BASH_COMPLETION)
 	$(RUNTIME) completion zsh > $(ZSH_COMPLETION)
@@ -119,7 +120,7 @@ install: build ## Install binary, completions and manual pages below PREFIX (/us
 
 .PHONY: uninstall
 uninstall: ## Remove what install installed
-	rm -f $(BIN)/hull-runtime $(BASH_COMPLETION) $(ZSH_COMPLETION) $(FISH_COMPLETION)
+	rm -f $(BIN)/hull-runtime $(BIN)/containerd-shim-hull-v2 $(BASH_COMPLETION) $(ZSH_COMPLETION) $(FISH_COMPLETION)
 	rm -f $(MAN)/hull-runtime.8 $(MAN)/hull-runtime-*.8
 
 .PHONY: check-install
@@ -127,6 +128,7 @@ check-install: build ## Install to a temporary directory, uninstall, and see tha
 	@place=$$(mktemp -d); trap 'rm -r "$$place"' EXIT; \
 	$(MAKE) --silent install DESTDIR=$$place >/dev/null; \
 	"$$place$(PREFIX)/bin/hull-runtime" --version >/dev/null; \
+	"$$place$(PREFIX)/bin/containerd-shim-hull-v2" -v >/dev/null; \
 	count=$$(find "$$place" -type f -size +0 | wc -l); \
 	[ "$$count" -ge 20 ] || { echo "install made only $$count files" >&2; exit 1; }; \
 	$(MAKE) --silent uninstall DESTDIR=$$place; \

@@ -129,7 +129,7 @@ impl LogFile {
                 log::error(&format!(
                     "{} is not compressed: {}",
                     path.display(),
-                    log::sentence(&error)
+                    log::sentence(error)
                 ));
             }
             log_file.writer.borrow_mut().compression_ended(compressed.is_ok());

@@ -1,8 +1,10 @@
 //! What may be asked of a process in which state.
 //!
-//!     created ──start──> running <──resume── paused
-//!        │                  │  └───pause──────^ │
-//!        └──────exit────> stopped <────exit─────┘ ──delete──> gone
+//! ```text
+//! created ──start──> running <──resume── paused
+//!    │                  │  └───pause──────^ │
+//!    └──────exit────> stopped <────exit─────┘ ──delete──> gone
+//! ```
 //!
 //! The refusals are containerd's shim's, word by word, because its users know them; they say of
 //! which class they are, where that one says "unknown".
