@@ -22,7 +22,7 @@ use hull_specs_oci::{self as oci, NamespaceKind, Status};
 use super::{
     Dir, Record, Store,
     checkpoint::{EXTERNAL_NAMESPACES, utf8, warn_without_privileges},
-    create, delete, foreground, hook_state,
+    create, delete, foreground, hook_state, notify,
     plan::{self, Prepared},
     record::{Phase, ProcessIdentity},
 };
@@ -68,8 +68,11 @@ pub(crate) fn restore(global: &Global, request: &Restore) -> Result<i32> {
     let (dir, lock) = Store::new(&global.root).create(&create.id)?;
     let mut record = create::record(create, &prepared);
     let mut own_cgroup = false;
-    let revived =
-        revive(&dir, &mut record, request, &prepared, &mut plan, &mut attached, &mut own_cgroup);
+    // The plan mounts it, as for a new container.
+    let directory = prepared.notify.as_ref().map_or(Ok(()), |_| notify::make_directory(&dir));
+    let revived = directory.and_then(|()| {
+        revive(&dir, &mut record, request, &prepared, &mut plan, &mut attached, &mut own_cgroup)
+    });
     let finished = revived.and_then(|(pid, pidfd)| {
         attached.finish(&pidfd, pid)?;
         Ok((pid, pidfd))
