@@ -96,8 +96,7 @@ fn shims_of(containerd: &Containerd, id: &str) -> Vec<i32> {
             let line = fs::read(entry.path().join("cmdline")).ok()?;
             let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
             let has = |word: &str| words.contains(&word.as_bytes());
-            let other = ["start", "delete"].into_iter().any(has);
-            (has(&socket) && has(id) && has("-namespace") && !other).then_some(pid)
+            (has(&socket) && has(id) && has("-namespace") && !has("delete")).then_some(pid)
         })
         .collect()
 }
