@@ -36,7 +36,7 @@ pub(super) struct Started {
     launch: Launch,
     reply: StartReply,
     pid: i32,
-    log: Stream,
+    log: Option<Stream>,
 }
 
 impl Host {
@@ -158,7 +158,7 @@ impl Host {
         let answer: rpc::ConnectResponse =
             client.call("Connect", &request).expect("a shim tells its process id");
         let pid = i32::try_from(answer.shim_pid).expect("process ids are positive");
-        self.lock().push(Started { launch, reply: reply.clone(), pid, log });
+        self.lock().push(Started { launch, reply: reply.clone(), pid, log: Some(log) });
         (reply, client)
     }
 
@@ -177,7 +177,15 @@ impl Host {
     /// What the shim of a container has logged.
     #[track_caller]
     pub fn shim_log(&self, id: &str) -> String {
-        self.with(id, |started| started.log.text())
+        self.with(id, Started::said)
+    }
+
+    /// Stops to read what the shim of a container logs, as a containerd that died.
+    #[track_caller]
+    pub fn stop_reading_log(&self, id: &str) {
+        let mut shims = self.lock();
+        let started = shims.iter_mut().find(|started| started.launch.id == id);
+        started.unwrap_or_else(|| panic!("no shim was started for {id}")).log = None;
     }
 
     /// Kills a container's shim.
@@ -232,6 +240,12 @@ impl Host {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Started>> {
         self.shims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Started {
+    fn said(&self) -> String {
+        self.log.as_ref().map(Stream::text).unwrap_or_default()
     }
 }
 
@@ -303,7 +317,7 @@ impl Drop for Host {
         let shims = std::mem::take(&mut *self.lock());
         if std::thread::panicking() {
             for started in &shims {
-                let log = started.log.text();
+                let log = started.said();
                 note(&format!("the shim of {} says:\n{log}", started.launch.id));
             }
         }

@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use containerd_shim_protos::bootstrap_api::{BootstrapParams, BootstrapResult, Extension};
+use containerd_shim_protos::bootstrap_api::{
+    BootstrapParams, BootstrapResult, Extension, LogLevel,
+};
 use containerd_shim_protos::protobuf::{Message, MessageField};
 use serde_json::Value;
 
@@ -110,7 +112,9 @@ impl Launch {
     fn parameters(&self) -> BootstrapParams {
         let extension =
             Extension { value: MessageField::some(any(&self.options)), ..Default::default() };
+        let level = if self.debug { LogLevel::LOG_LEVEL_DEBUG } else { LogLevel::LOG_LEVEL_INFO };
         BootstrapParams {
+            log_level: level.into(),
             instance_id: self.id.clone(),
             namespace: self.namespace.clone(),
             containerd_version: "v2.3.0".to_owned(),

@@ -136,7 +136,8 @@ fn start_without_a_bundle_fails_and_leaves_nothing() {
     fs::create_dir_all(&launch.bundle).expect("the site is writable");
     let output = launch.start();
     assert_eq!(output.code(), Some(1), "{}", output.transcript());
-    assert!(output.stderr.contains("no such file or directory"), "{}", output.transcript());
+    let complaint = output.stderr.to_lowercase();
+    assert!(complaint.contains("no such file or directory"), "{}", output.transcript());
     assert_eq!(output.stdout, "");
 }
 

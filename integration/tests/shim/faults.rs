@@ -22,6 +22,7 @@ tests![
     a_shim_goes_on_after_the_signals_of_a_shutdown,
     events_of_the_time_without_containerd_are_delivered,
     a_containerd_that_does_not_answer_holds_nothing_up,
+    a_shim_goes_on_when_nobody_reads_its_log,
     nonsense_on_a_connection_harms_no_other,
     a_caller_that_goes_away_harms_no_other,
     many_connections_are_served,
@@ -179,6 +180,20 @@ fn a_containerd_that_does_not_answer_holds_nothing_up() {
         .wait_where("the last exit", |event| event.topic == "/tasks/exit" && event.status == 19);
     task.kill(9);
     task.finish();
+}
+
+fn a_shim_goes_on_when_nobody_reads_its_log() {
+    let host = Host::new();
+    let task = host.shell("one", SLEEPER).start();
+    host.stop_reading_log("one");
+    for number in 0..5 {
+        // Something to complain of.
+        let process = task.exec_with(&format!("case-{number}"), host.pipes(false), &["absent"]);
+        process.try_start().expect_err("there is no such program");
+        assert_eq!(task.run("same", "echo served"), (0, "served\n".to_owned()));
+    }
+    task.terminate();
+    assert_eq!(task.finish().status, 7);
 }
 
 fn nonsense_on_a_connection_harms_no_other() {

@@ -12,6 +12,7 @@ mod errors;
 mod exec;
 mod faults;
 mod lifecycle;
+mod options;
 mod pod;
 mod scale;
 mod stdio;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
             errors::TESTS,
             pod::TESTS,
             bootstrap::TESTS,
+            options::TESTS,
             faults::TESTS,
             scale::TESTS,
             containerd::TESTS,

@@ -15,6 +15,7 @@ tests![
     input_outlives_its_writer_until_it_is_closed,
     input_that_nobody_reads_blocks_nothing_else,
     input_of_an_exec_ends_when_it_is_closed,
+    input_that_is_closed_while_the_program_starts_ends,
     a_closed_input_is_not_an_error_twice,
     output_that_nobody_reads_blocks_nothing_else,
     output_goes_on_when_its_reader_comes_back,
@@ -102,6 +103,35 @@ fn input_of_an_exec_ends_when_it_is_closed() {
     assert_eq!(process.wait().status, 3);
     assert_eq!(process.stdout().to_end(), "text");
     process.delete();
+}
+
+fn input_that_is_closed_while_the_program_starts_ends() {
+    let host = Host::new();
+    let task = host.shell("one", SLEEPER).start();
+    for round in 0..20 {
+        let process = task.exec_with(&format!("exec-{round}"), host.pipes(true), &["cat"]);
+        std::thread::scope(|scope| {
+            // As a client whose input is a short file: it writes as soon as it can.
+            scope.spawn(|| {
+                process.input().write("all");
+                process.close_input();
+            });
+            process.start();
+        });
+        assert_eq!(process.wait().status, 0);
+        assert_eq!(process.stdout().to_end(), "all");
+        process.delete();
+    }
+    let init = host.shell("two", "cat").with_input().create();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            init.input().write("all");
+            init.close_input();
+        });
+        init.start();
+    });
+    assert_eq!(init.stdout().to_end(), "all");
+    assert_eq!(init.finish().status, 0);
 }
 
 fn a_closed_input_is_not_an_error_twice() {
