@@ -18,6 +18,8 @@ pub(crate) struct Args {
     pub(crate) address: String,
     /// Empty: the working directory.
     pub(crate) bundle: PathBuf,
+    /// Log each request.
+    pub(crate) debug: bool,
     /// What `compress` is to compress.
     pub(crate) file: PathBuf,
     pub(crate) action: Action,
@@ -85,8 +87,7 @@ impl Args {
                 // Events go by the ttrpc address of the environment.
                 b"publish-binary" => drop(text()?),
                 b"bundle" => args.bundle = value()?.into(),
-                // Errors are always logged, and there is nothing less important to log.
-                b"debug" => {}
+                b"debug" => args.debug = true,
                 b"v" | b"version" => flag = Some(Action::Version),
                 b"info" => flag = Some(Action::Info),
                 b"h" | b"help" => flag = Some(Action::Help),
@@ -124,6 +125,7 @@ mod tests {
             namespace: "n".into(),
             id: "i".into(),
             address: "/a".into(),
+            debug: true,
             action: Action::Start,
             ..Args::default()
         };

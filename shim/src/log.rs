@@ -1,12 +1,33 @@
 //! The shim's log: lines for containerd, which reads a FIFO in the bundle and copies it to its own
 //! log. While containerd is away there is nobody to tell.
 
-use std::{fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, time::SystemTime};
+use std::{
+    fs::OpenOptions,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::SystemTime,
+};
 
 use hull_specs_oci::time::rfc3339_nano;
 
 /// The FIFO, in the shim's working directory, its bundle.
 const FIFO: &str = "log";
+
+/// Whether `-debug` was given.
+static DEBUG: AtomicBool = AtomicBool::new(false);
+
+/// Lets [`debug`] write.
+pub(crate) fn enable_debug() {
+    DEBUG.store(true, Relaxed);
+}
+
+/// Writes what `-debug` shows; the message is made only then.
+pub(crate) fn debug(message: impl FnOnce() -> String) {
+    if DEBUG.load(Relaxed) {
+        write("debug", &message());
+    }
+}
 
 /// Writes an error, as one line in logrus' text form.
 pub(crate) fn error(message: &str) {

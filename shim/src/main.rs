@@ -51,6 +51,9 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let args = Args::parse(std::env::args_os().skip(1))?;
+    if args.debug {
+        log::enable_debug();
+    }
     let output = match args.action {
         Action::Start => return bootstrap::start(&args),
         Action::Delete => cleanup::delete(&args)?,

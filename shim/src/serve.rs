@@ -1,6 +1,6 @@
 //! The shim itself: from its fork to its shutdown.
 
-use std::{fs, os::unix::net::UnixListener, path::Path, rc::Rc, time::Duration};
+use std::{cell::Cell, fs, os::unix::net::UnixListener, path::Path, rc::Rc, time::Duration};
 
 use anyhow::Result;
 use hull_runtime_sys::{process, signal};
@@ -9,6 +9,9 @@ use crate::{events::Publisher, log, reactor, task::Shim, ttrpc};
 
 /// How long events may take to be sent when the shim ends.
 const FLUSH_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long a shim waits for whoever had it started: containerd can end in between.
+const ORPHAN_LIMIT: Duration = Duration::from_secs(5);
 
 /// Serves until containerd has deleted every container and says that this is all.
 ///
@@ -39,9 +42,20 @@ pub(crate) fn run(
             }
         });
         let service = Rc::clone(&shim);
+        let connections = Rc::new(Cell::new(0));
+        let counted = Rc::clone(&connections);
         reactor::spawn(async move {
-            if let Err(error) = ttrpc::serve(listener, Rc::clone(&service)).await {
+            if let Err(error) = ttrpc::serve(listener, service, counted).await {
                 log::error(&format!("connections cannot be accepted: {}", log::sentence(&error)));
+            }
+        });
+        let orphan = Rc::clone(&shim);
+        reactor::spawn(async move {
+            while !orphan.has_begun() {
+                reactor::sleep(ORPHAN_LIMIT).await;
+                if connections.get() == 0 && !orphan.has_begun() {
+                    orphan.end_if_idle();
+                }
             }
         });
         shim.shutdown.wait().await;

@@ -28,27 +28,33 @@ pub fn packet_pair() -> Result<(OwnedFd, OwnedFd)> {
 
 /// A stream socket connected to the socket file at `path`.
 pub fn connect_stream(path: &Path) -> Result<OwnedFd> {
-    connect(path, SockType::Stream)
+    connect(path, SockType::Stream, SockFlag::empty())
+}
+
+/// The same, non-blocking: a server that accepts nobody is `EAGAIN`.
+pub fn connect_stream_nonblocking(path: &Path) -> Result<OwnedFd> {
+    connect(path, SockType::Stream, SockFlag::SOCK_NONBLOCK)
 }
 
 /// A datagram socket connected to the socket file at `path`.
 pub fn connect_datagram(path: &Path) -> Result<OwnedFd> {
-    connect(path, SockType::Datagram)
+    connect(path, SockType::Datagram, SockFlag::empty())
 }
 
 /// A datagram socket connected to the abstract address `name`, given without its NUL.
 pub fn connect_abstract_datagram(name: &[u8]) -> Result<OwnedFd> {
-    connect_to(UnixAddr::new_abstract(name), SockType::Datagram)
+    connect_to(UnixAddr::new_abstract(name), SockType::Datagram, SockFlag::empty())
 }
 
-fn connect(path: &Path, kind: SockType) -> Result<OwnedFd> {
-    connect_to(UnixAddr::new(path), kind).map_err(|error| error.on(path.display()))
+fn connect(path: &Path, kind: SockType, flags: SockFlag) -> Result<OwnedFd> {
+    connect_to(UnixAddr::new(path), kind, flags).map_err(|error| error.on(path.display()))
 }
 
-fn connect_to(address: nix::Result<UnixAddr>, kind: SockType) -> Result<OwnedFd> {
+fn connect_to(address: nix::Result<UnixAddr>, kind: SockType, flags: SockFlag) -> Result<OwnedFd> {
+    let flags = flags | SockFlag::SOCK_CLOEXEC;
     let address = address.map_err(error("connect"))?;
-    let socket = nix_socket::socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC, None)
-        .map_err(error("socket"))?;
+    let socket =
+        nix_socket::socket(AddressFamily::Unix, kind, flags, None).map_err(error("socket"))?;
     nix_socket::connect(socket.as_raw_fd(), &address).map_err(error("connect"))?;
     Ok(socket)
 }

@@ -96,13 +96,12 @@ impl Reactor {
     }
 
     fn wake_timers(&self) {
-        let now = Instant::now();
-        while let Some(entry) = self.deadlines.borrow_mut().first_entry() {
-            if entry.key().0 > now {
-                break;
-            }
-            entry.remove().wake();
-        }
+        let now = (Instant::now(), u64::MAX);
+        let mut deadlines = self.deadlines.borrow_mut();
+        let later = deadlines.split_off(&now);
+        let due = std::mem::replace(&mut *deadlines, later);
+        drop(deadlines);
+        due.into_values().for_each(Waker::wake);
     }
 }
 

@@ -133,15 +133,25 @@ impl Shim {
         let words = ["ps", "--format", "json", &container.id].map(OsStr::new);
         let output = container.runtime.run(&log, b"", &words).await;
         let _ = fs::remove_file(&log);
-        let pids: Option<Vec<u32>> = serde_json::from_slice(&output?)
-            .context("cannot read the runtime's list of processes")?;
+        // containerd 2.x throws a task away that has no process when it comes back; what has
+        // ended and is not deleted still has its first one's exit to tell.
+        let stopped = container.first.state.get() == State::Stopped;
+        let pids = match output {
+            Err(_) if stopped => None,
+            output => serde_json::from_slice::<Option<Vec<u32>>>(&output?)
+                .context("cannot read the runtime's list of processes")?,
+        };
+        let mut pids = pids.unwrap_or_default();
+        if stopped && pids.is_empty() {
+            pids.push(container.first.pid());
+        }
         let execs = container.execs.borrow();
         let info = |pid: u32| -> Result<ProcessInfo, Failure> {
             let exec = execs.values().find(|process| process.pid() == pid);
             let details = exec.map(|process| details(&process.exec_id)).transpose()?;
             Ok(ProcessInfo { pid, info: details.into(), ..ProcessInfo::default() })
         };
-        let processes = pids.unwrap_or_default().into_iter().map(info).collect::<Result<_, _>>()?;
+        let processes = pids.into_iter().map(info).collect::<Result<_, _>>()?;
         Ok(api::PidsResponse { processes, ..Default::default() })
     }
 

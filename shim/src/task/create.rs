@@ -32,7 +32,7 @@ use crate::{
     log,
     oom::Watch,
     options::{self, RuntimeOptions},
-    reactor::{self, Source},
+    reactor::{self, Expected, Source},
     rootfs,
     runtime::{Runtime, Streams},
     stdio::{self, Owner, Prepared, Stdio},
@@ -58,6 +58,7 @@ impl Shim {
             let text = format!("container {}: already exists", request.id);
             return Err(Failure::new(Kind::AlreadyExists, text));
         }
+        self.begun.set(true);
         self.creating.set(self.creating.get() + 1);
         let result = self.make(&request).await;
         self.creating.set(self.creating.get() - 1);
@@ -187,12 +188,33 @@ impl Shim {
         let expected = reactor::expect_children();
         let streams = prepared.streams();
         container.runtime.run_with(log, Streams(streams), &words).await?;
+        let taken = self.take_up(container, process, prepared, pid_file, &expected).await;
+        if taken.is_err() {
+            // It runs, and nobody would hold it.
+            if process.is_first() {
+                container.run(&["delete", "--force", &container.id]).await?;
+            } else if let Ok(pid) = read_pid(pid_file) {
+                sys_process::kill(pid, libc::SIGKILL)?;
+            }
+        }
+        taken
+    }
+
+    /// Takes up a process that the runtime has just started.
+    async fn take_up(
+        self: &Rc<Self>,
+        container: &Rc<Container>,
+        process: &Rc<Process>,
+        prepared: Prepared,
+        pid_file: &Path,
+        expected: &Expected,
+    ) -> Result<()> {
         let io = prepared.start().await?;
         if process.stdin_closed.get() {
             io.close_stdin();
         }
         let pid = read_pid(pid_file)?;
-        let exit = reactor::wait_for(&expected, pid);
+        let exit = reactor::wait_for(expected, pid);
         process.pid.set(pid);
         // Not reaped before `exit` was made, so the number is still this process's; after that
         // it may have ended, and then there is nothing to hold or to measure.

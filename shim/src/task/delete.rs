@@ -55,7 +55,7 @@ impl Shim {
         }
         if process.pid.get() != 0 {
             // One that was created and never started has just been killed.
-            process.settled.wait().await;
+            reactor::within(DRAIN_LIMIT, process.settled.wait()).await;
         }
         close(process).await;
         if let Some(rootfs) = &container.rootfs {

@@ -30,6 +30,7 @@ use protobuf::{EnumOrUnknown, Message, MessageField};
 use self::{container::Container, state::State};
 use crate::{
     events::{self, Publisher},
+    log,
     reactor::Signal,
     ttrpc::{Call, Failure, Kind, Service},
 };
@@ -46,6 +47,8 @@ pub(crate) struct Shim {
     containers: RefCell<BTreeMap<String, Rc<Container>>>,
     /// Containers that are being created.
     creating: Cell<usize>,
+    /// A container has been asked for.
+    begun: Cell<bool>,
 }
 
 /// The names of the task service.
@@ -59,6 +62,7 @@ impl Shim {
             shutdown: Signal::default(),
             containers: RefCell::default(),
             creating: Cell::new(0),
+            begun: Cell::new(false),
         }
     }
 
@@ -149,6 +153,11 @@ impl Shim {
         api::Empty::default()
     }
 
+    /// Whether a container was ever asked for.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.begun.get()
+    }
+
     /// Ends the shim, unless it has a container.
     pub(crate) fn end_if_idle(&self) {
         if self.containers.borrow().is_empty() && self.creating.get() == 0 {
@@ -159,7 +168,16 @@ impl Shim {
 
 impl Service for Shim {
     fn call(self: Rc<Self>, call: Call) -> LocalBoxFuture<'static, Result<Vec<u8>, Failure>> {
-        self.answer(call).boxed_local()
+        let method = call.method.clone();
+        async move {
+            let answer = self.answer(call).await;
+            log::debug(|| match &answer {
+                Ok(_) => format!("{method}: done"),
+                Err(failure) => format!("{method}: {}", failure.message),
+            });
+            answer
+        }
+        .boxed_local()
     }
 
     fn only_waits(&self, method: &str) -> bool {

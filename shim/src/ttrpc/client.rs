@@ -1,10 +1,10 @@
 //! The client: one request at a time, to containerd.
 
-use std::{os::fd::OwnedFd, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use anyhow::{Result, bail, ensure};
 use containerd_shim_protos::ttrpc::proto::{Code, Request, Response};
-use hull_runtime_sys::{fd, socket};
+use hull_runtime_sys::socket;
 use protobuf::Message;
 
 use super::frame::{self, Next};
@@ -22,8 +22,7 @@ impl Client {
     /// # Errors
     /// `ENOENT` or `ECONNREFUSED` when nobody serves there.
     pub(crate) fn connect(path: &Path) -> hull_runtime_sys::Result<Self> {
-        let stream: OwnedFd = socket::connect_stream(path)?;
-        fd::set_nonblocking(&stream, true)?;
+        let stream = socket::connect_stream_nonblocking(path)?;
         Ok(Self { stream: Source::new(stream), last: 0 })
     }
 

@@ -52,14 +52,17 @@ pub(crate) trait Service: 'static {
     fn only_waits(&self, method: &str) -> bool;
 }
 
-/// Accepts connections for ever.
+/// Accepts connections for ever, and counts those that are open.
 ///
 /// # Errors
 /// Those of accept(2) that do not concern one connection alone.
-pub(crate) async fn serve(listener: UnixListener, service: Rc<impl Service>) -> Result<()> {
+pub(crate) async fn serve(
+    listener: UnixListener,
+    service: Rc<impl Service>,
+    connections: Rc<Cell<usize>>,
+) -> Result<()> {
     listener.set_nonblocking(true)?;
     let source = Source::new(OwnedFd::from(listener.try_clone()?));
-    let connections = Rc::new(Cell::new(0));
     loop {
         let stream = match listener.accept() {
             Ok((stream, _)) => stream,
