@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hull_integration::{
-    Bundle, Container, Invocation, note, peer_lacks, runtime, scratch_dir, tests, wait_until,
+    Bundle, Container, Invocation, note, peer_lacks, require, runtime, scratch_dir, tests,
+    wait_until,
 };
 use serde_json::{Value, json};
 
@@ -214,6 +215,8 @@ fn assert_nothing_is_given_away(change: fn(Bundle) -> Bundle) {
 /// What a careless runtime would do: a program of the host's comes into the pid namespace,
 /// with no more capabilities than those inside, and they may trace it.
 fn enter_weakly(container: &Container, user: bool) -> Invocation {
+    let help = Invocation::new("setpriv").arg("--help").run();
+    require!(help.stdout.contains("--bounding-set"), "setpriv is not util-linux's");
     let enter = Invocation::new("nsenter").arg("--target").arg(container.pid().to_string());
     enter.arg("--pid").args(user.then_some("--user")).args(["setpriv", "--bounding-set=-all"])
 }
