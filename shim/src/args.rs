@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use hull_specs_oci::ContainerId;
 
 /// What containerd says on the command line.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Args {
     pub(crate) namespace: String,
     pub(crate) id: String,

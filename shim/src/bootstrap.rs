@@ -4,7 +4,8 @@
 //! `BootstrapParams` in protobuf and take `BootstrapResult`; earlier ones write the runtime's
 //! options, or nothing, and take an address as text. (2.0 to 2.2 would take JSON that offers
 //! version 3, too, but cannot be told from 1.7, which refuses it; the text means version 2,
-//! whose task API is the same.)
+//! whose task API is the same. What it costs: with 2.0 to 2.2, only those containers of a sandbox
+//! are in its shim that an annotation puts there, as before sandboxes.)
 //!
 //! The shim is a fork of this process: single-threaded, so that is safe, and nothing is
 //! executed, loaded or parsed twice.
@@ -145,7 +146,8 @@ pub(crate) fn start(args: &Args) -> Result<()> {
     let events = std::env::var("TTRPC_ADDRESS").unwrap_or_default();
     let question = Question::parse(&input, args, events)?;
     let bundle = Path::new(".");
-    let annotations = Config::read(bundle)?.annotations.unwrap_or_default();
+    let config: Config = Config::read_as(bundle)?.unwrap_or_default();
+    let annotations = config.annotations.unwrap_or_default();
     let group = GROUPS.iter().find_map(|name| annotations.get(*name));
     let path = socket_path(&question.sockets, args, group.unwrap_or(&args.id))?;
     let address = format!("unix://{}", path.display());

@@ -6,6 +6,7 @@
 use std::{
     fs,
     path::{Component, Path, PathBuf},
+    rc::Rc,
 };
 
 use anyhow::{Context, Result, bail};
@@ -79,6 +80,29 @@ impl Cgroup {
             Self::V2(dir) => Some(dir),
         }
     }
+}
+
+/// What adds up over several cgroups, in the same types: processor time, memory in use,
+/// processes. Nothing if there is no cgroup.
+///
+/// # Errors
+/// A file cannot be read.
+pub(crate) fn total(cgroups: &[Rc<Cgroup>]) -> Result<Option<Any>> {
+    let Some(first) = cgroups.first() else { return Ok(None) };
+    let (mut v1, mut v2) = (stats::v1::Total::default(), stats::v2::Total::default());
+    for cgroup in cgroups {
+        match cgroup.as_ref() {
+            Cgroup::V1(_) => v1.add(&stats::v1::read(|name| cgroup.dir(name))?),
+            Cgroup::V2(dir) => v2.add(&stats::v2::read(dir)?),
+        }
+    }
+    // A host has one kind.
+    let (type_url, value) = match first.as_ref() {
+        Cgroup::V1(_) => (V1_URL, v1.0.write_to_bytes()),
+        Cgroup::V2(_) => (V2_URL, v2.0.write_to_bytes()),
+    };
+    let value = value.context("encode the metrics")?;
+    Ok(Some(Any { type_url: type_url.to_owned(), value, ..Any::default() }))
 }
 
 /// Joins the text of `/proc/PID/cgroup` with the mounted cgroup file systems.

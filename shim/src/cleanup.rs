@@ -20,7 +20,7 @@ use crate::{
     options::RuntimeOptions,
     reactor, rootfs,
     runtime::Runtime,
-    stdio,
+    sandbox, stdio,
     task::{PID_FILE, ROOTFS, read_pid},
 };
 
@@ -38,26 +38,37 @@ pub(crate) fn delete(args: &Args) -> Result<Vec<u8>> {
         true => std::env::current_dir().context("cannot tell the working directory")?,
         false => args.bundle.clone(),
     };
-    let seen = exit_record::read(&bundle, &FileName::of(None)).unwrap_or_else(|error| {
+    for (id, bundle) in sandbox::members(&bundle)? {
+        // Its bundle may be gone, and then so is it.
+        if bundle.is_dir() {
+            end(&Args { id, ..args.clone() }, &bundle)?;
+        }
+    }
+    end(args, &bundle)
+}
+
+/// Does it for one bundle.
+fn end(args: &Args, bundle: &Path) -> Result<Vec<u8>> {
+    let seen = exit_record::read(bundle, &FileName::of(None)).unwrap_or_else(|error| {
         warn(&error);
         None
     });
     let pid = read_pid(&bundle.join(PID_FILE)).ok();
-    if let Err(error) = remove_container(args, &bundle) {
+    if let Err(error) = remove_container(args, bundle) {
         warn(&error);
     }
     if let Err(error) = rootfs::unmount_all(&bundle.join(ROOTFS)) {
         warn(&error);
     }
-    if let Err(error) = stdio::finish_log(&bundle) {
+    if let Err(error) = stdio::finish_log(bundle) {
         warn(&error);
     }
-    if let Err(error) = bootstrap::remove_dead_socket(&bundle) {
+    if let Err(error) = bootstrap::remove_dead_socket(bundle) {
         warn(&error);
     }
     let record = seen.unwrap_or_else(|| {
         let record = unseen(&args.id, pid.unwrap_or(0));
-        if let Err(error) = exit_record::write(&bundle, &FileName::of(None), &record) {
+        if let Err(error) = exit_record::write(bundle, &FileName::of(None), &record) {
             warn(&error);
         }
         record
@@ -76,7 +87,8 @@ fn warn(error: &anyhow::Error) {
 }
 
 fn remove_container(args: &Args, bundle: &Path) -> Result<()> {
-    let options = RuntimeOptions::read(bundle)?;
+    // A sandbox's bundle, or one in which the runtime was never called.
+    let Some(options) = RuntimeOptions::read(bundle)? else { return Ok(()) };
     let runtime = Runtime::find(
         &options.binary_name,
         &options.root,

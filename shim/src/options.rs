@@ -65,22 +65,24 @@ impl RuntimeOptions {
         })
     }
 
-    /// Reads them back from a bundle; the defaults if there are none.
+    /// Reads them back from a bundle; nothing if no container was made there.
     ///
     /// # Errors
     /// The file is there and cannot be read.
-    pub(crate) fn read(bundle: &std::path::Path) -> Result<Self> {
+    pub(crate) fn read(bundle: &std::path::Path) -> Result<Option<Self>> {
         use std::io::Read;
         let path = bundle.join(FILE);
         let file = match std::fs::File::open(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Self::default());
+                return Ok(None);
             }
             file => file.with_context(|| format!("cannot open {}", path.display()))?,
         };
         let mut text = Vec::new();
         file.take(MAX_FILE).read_to_end(&mut text)?;
-        serde_json::from_slice(&text).with_context(|| format!("cannot read {}", path.display()))
+        serde_json::from_slice(&text)
+            .map(Some)
+            .with_context(|| format!("cannot read {}", path.display()))
     }
 }
 

@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 
 use super::client::rpc::{self, Options};
 use super::stdio::make_fifo;
-use super::{Bootstrap, Client, EventServer, Io, Launch, SOON, StartReply, Stream, TaskPlan, shim};
+use super::{
+    Bootstrap, Client, EventServer, Io, Launch, SOON, StartReply, Stream, TaskPlan, Version, shim,
+};
 use crate::engine::{Site, containerd, mounts_below, runtime_path};
 use crate::wait::poll;
 use crate::{Bundle, note};
@@ -162,6 +164,17 @@ impl Host {
         (reply, client)
     }
 
+    /// Connects to the shim of a sandbox for a container of it, as containerd 2.3 does: it
+    /// runs nothing.
+    #[track_caller]
+    pub(super) fn join_shim(&self, launch: Launch, sandbox: &str) -> Client {
+        let log = Stream::collect(format!("{}/log", launch.bundle));
+        let (reply, pid) = self.with(sandbox, |started| (started.reply.clone(), started.pid));
+        let client = Client::connect(&reply.address, Version::V3);
+        self.lock().push(Started { launch, reply, pid, log: Some(log) });
+        client
+    }
+
     /// The process id of a container's shim.
     #[track_caller]
     pub fn shim_pid(&self, id: &str) -> i32 {
@@ -203,11 +216,8 @@ impl Host {
         let raw = fs::read(&output.stdout_file).expect("it was just written");
         let answer = rpc::DeleteResponse::parse_from_bytes(&raw)
             .unwrap_or_else(|error| panic!("no answer ({error}): {}", output.transcript()));
-        let mut shims = self.lock();
-        let at = shims.iter().position(|started| started.launch.id == id);
-        let started = shims.remove(at.expect("it was just used"));
-        let last = !shims.iter().any(|other| other.pid == started.pid);
-        drop(shims);
+        let started = self.take(id);
+        let last = !self.lock().iter().any(|other| other.pid == started.pid);
         let socket = started.reply.socket();
         // containerd's own shim leaves it.
         if last && !(shim().reference && fs::remove_file(socket).is_ok()) {
@@ -221,15 +231,25 @@ impl Host {
     /// last container of a shim ends it; before, only the container is forgotten.
     #[track_caller]
     pub fn shut_down(&self, id: &str) {
-        let started = {
-            let mut shims = self.lock();
-            let at = shims.iter().position(|started| started.launch.id == id);
-            shims.remove(at.unwrap_or_else(|| panic!("no shim was started for {id}")))
-        };
+        let started = self.take(id);
         let last = !self.lock().iter().any(|other| other.pid == started.pid);
         ask_to_end(&started);
         let left = remove_bundle(&started).or_else(|| last.then(|| await_end(&started)).flatten());
         assert_eq!(left, None);
+    }
+
+    /// Waits until the shim of a container is gone, which has a reason to end.
+    #[track_caller]
+    pub fn await_end_of(&self, id: &str) {
+        let started = self.take(id);
+        assert_eq!(await_end(&started).or_else(|| remove_bundle(&started)), None);
+    }
+
+    #[track_caller]
+    fn take(&self, id: &str) -> Started {
+        let mut shims = self.lock();
+        let at = shims.iter().position(|started| started.launch.id == id);
+        shims.remove(at.unwrap_or_else(|| panic!("no shim was started for {id}")))
     }
 
     fn with<T>(&self, id: &str, read: impl FnOnce(&Started) -> T) -> T {

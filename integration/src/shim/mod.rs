@@ -14,6 +14,7 @@ mod events;
 mod host;
 mod launch;
 mod program;
+mod sandbox;
 mod stdio;
 mod task;
 
@@ -22,6 +23,7 @@ pub use events::{Event, EventServer, time};
 pub use host::Host;
 pub use launch::{Bootstrap, Launch, StartReply};
 pub use program::{Program, containerd_directory, shim};
+pub use sandbox::Sandbox;
 pub use stdio::{Input, Stream};
 pub use task::{Console, Exit, Io, Process, Task, TaskPlan};
 

@@ -45,6 +45,7 @@ pub struct TaskPlan<'host> {
     unread: bool,
     checkpoint: String,
     root: Option<rpc::Mount>,
+    sandbox: Option<String>,
 }
 
 impl<'host> TaskPlan<'host> {
@@ -58,6 +59,7 @@ impl<'host> TaskPlan<'host> {
             unread: false,
             checkpoint: String::new(),
             root: None,
+            sandbox: None,
         }
     }
 
@@ -125,14 +127,24 @@ impl<'host> TaskPlan<'host> {
         self
     }
 
+    /// Puts it into a sandbox, whose shim is asked for it.
+    #[must_use]
+    pub fn sandbox(mut self, id: &str) -> Self {
+        self.sandbox = Some(id.to_owned());
+        self
+    }
+
     /// Starts the shim and makes the container, or gives the shim's error.
     #[track_caller]
     pub fn try_create(self) -> Result<Task<'host>, Refusal> {
-        let Self { host, config, launch, io, unread, checkpoint, root } = self;
+        let Self { host, config, launch, io, unread, checkpoint, root, sandbox } = self;
         host.make_bundle(&launch.id, &config);
         let (id, bundle) = (launch.id.clone(), launch.bundle.clone());
         let options = any(&launch.options);
-        let (_, client) = host.start_shim(launch);
+        let client = match &sandbox {
+            Some(sandbox) => host.join_shim(launch, sandbox),
+            None => host.start_shim(launch).1,
+        };
         let io = io.unwrap_or_else(|| host.pipes(false));
         let init = Process::new(client, &id, "", io, unread);
         let request = rpc::CreateTaskRequest {

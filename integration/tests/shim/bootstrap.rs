@@ -17,7 +17,7 @@ tests![
     the_address_is_kept_in_the_bundle,
     starting_twice_gives_the_same_shim,
     the_socket_of_a_dead_shim_is_replaced,
-    start_without_a_bundle_fails_and_leaves_nothing,
+    start_with_an_unreadable_configuration_fails_and_leaves_nothing,
     the_version_is_told,
     what_the_runtime_can_do_is_told,
     wrong_arguments_are_refused,
@@ -130,14 +130,14 @@ fn the_socket_of_a_dead_shim_is_replaced() {
     assert_eq!(task.finish().status, 3);
 }
 
-fn start_without_a_bundle_fails_and_leaves_nothing() {
+fn start_with_an_unreadable_configuration_fails_and_leaves_nothing() {
     let host = Host::new();
     let launch = host.launch("one");
-    fs::create_dir_all(&launch.bundle).expect("the site is writable");
+    fs::create_dir_all(format!("{}/config.json", launch.bundle)).expect("the site is writable");
     let output = launch.start();
     assert_eq!(output.code(), Some(1), "{}", output.transcript());
     let complaint = output.stderr.to_lowercase();
-    assert!(complaint.contains("no such file or directory"), "{}", output.transcript());
+    assert!(complaint.contains("is a directory"), "{}", output.transcript());
     assert_eq!(output.stdout, "");
 }
 

@@ -14,6 +14,7 @@ mod faults;
 mod lifecycle;
 mod options;
 mod pod;
+mod sandbox;
 mod scale;
 mod stdio;
 mod terminal;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
             terminal::TESTS,
             errors::TESTS,
             pod::TESTS,
+            sandbox::TESTS,
             bootstrap::TESTS,
             options::TESTS,
             faults::TESTS,

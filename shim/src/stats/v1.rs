@@ -49,6 +49,29 @@ pub(crate) fn read<'a>(dir: impl Fn(&str) -> Option<&'a Path>) -> Result<Metrics
     Ok(metrics)
 }
 
+/// The sum of what can be added up.
+#[derive(Debug, Default)]
+pub(crate) struct Total(pub(crate) Metrics);
+
+impl Total {
+    /// Adds one cgroup's counters.
+    pub(crate) fn add(&mut self, metrics: &Metrics) {
+        let (sum, one) = (&mut self.0, metrics);
+        let usage = sum.cpu.mut_or_insert_default().usage.mut_or_insert_default();
+        usage.total = usage.total.saturating_add(one.cpu.usage.total);
+        usage.kernel = usage.kernel.saturating_add(one.cpu.usage.kernel);
+        usage.user = usage.user.saturating_add(one.cpu.usage.user);
+        if let Some(one) = one.memory.as_ref() {
+            let memory = sum.memory.mut_or_insert_default().usage.mut_or_insert_default();
+            memory.usage = memory.usage.saturating_add(one.usage.usage);
+        }
+        if let Some(one) = one.pids.as_ref() {
+            let pids = sum.pids.mut_or_insert_default();
+            pids.current = pids.current.saturating_add(one.current);
+        }
+    }
+}
+
 fn throttling(text: &str) -> Throttle {
     let stat = Keyed(text);
     Throttle {

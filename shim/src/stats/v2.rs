@@ -62,6 +62,25 @@ pub(crate) fn read(dir: &Path) -> Result<Metrics> {
     Ok(metrics)
 }
 
+/// The sum of what can be added up.
+#[derive(Debug, Default)]
+pub(crate) struct Total(pub(crate) Metrics);
+
+impl Total {
+    /// Adds one cgroup's counters.
+    pub(crate) fn add(&mut self, metrics: &Metrics) {
+        let (sum, one) = (&mut self.0, metrics);
+        let cpu = sum.cpu.mut_or_insert_default();
+        cpu.usage_usec = cpu.usage_usec.saturating_add(one.cpu.usage_usec);
+        cpu.user_usec = cpu.user_usec.saturating_add(one.cpu.user_usec);
+        cpu.system_usec = cpu.system_usec.saturating_add(one.cpu.system_usec);
+        let memory = sum.memory.mut_or_insert_default();
+        memory.usage = memory.usage.saturating_add(one.memory.usage);
+        let pids = sum.pids.mut_or_insert_default();
+        pids.current = pids.current.saturating_add(one.pids.current);
+    }
+}
+
 fn cpu_stat(text: &str) -> CPUStat {
     let stat = Keyed(text);
     CPUStat {

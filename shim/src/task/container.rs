@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use futures_util::lock::Mutex;
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{process::Process, state::State};
 use crate::{
@@ -19,6 +19,9 @@ use crate::{
     runtime::Runtime,
     ttrpc::{Failure, Kind},
 };
+
+/// A container's configuration in its bundle.
+const CONFIG: &str = "config.json";
 
 /// Most of a `config.json`, in bytes; the runtime's own limit.
 const MAX_CONFIG: u64 = 16 << 20;
@@ -102,13 +105,25 @@ impl Config {
     /// # Errors
     /// It is missing, too long, or no JSON object.
     pub(crate) fn read(bundle: &Path) -> Result<Self> {
+        let missing = || format!("there is no {}", bundle.join(CONFIG).display());
+        Self::read_as(bundle)?.with_context(missing)
+    }
+
+    /// Reads as much of it as `T` takes; nothing if there is none, as for some sandboxes.
+    ///
+    /// # Errors
+    /// It is too long, or no JSON object.
+    pub(crate) fn read_as<T: DeserializeOwned>(bundle: &Path) -> Result<Option<T>> {
         use std::io::Read;
-        let path = bundle.join("config.json");
+        let path = bundle.join(CONFIG);
         let context = || format!("cannot read {}", path.display());
         let mut text = Vec::new();
-        let file = std::fs::File::open(&path).with_context(context)?;
+        let file = match std::fs::File::open(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            file => file.with_context(context)?,
+        };
         file.take(MAX_CONFIG).read_to_end(&mut text).with_context(context)?;
-        serde_json::from_slice(&text).with_context(context)
+        serde_json::from_slice(&text).map(Some).with_context(context)
     }
 
     /// Whether processes of the container can outlive its first one.

@@ -58,11 +58,13 @@ impl Shim {
             let text = format!("container {}: already exists", request.id);
             return Err(Failure::new(Kind::AlreadyExists, text));
         }
+        self.admit()?;
         self.begun.set(true);
         self.creating.set(self.creating.get() + 1);
         let result = self.make(&request).await;
         self.creating.set(self.creating.get() - 1);
-        let container = result?;
+        self.created.take().raise();
+        let container = result.inspect_err(|_| self.forget(&request.id))?;
         Ok(api::CreateTaskResponse { pid: container.first.pid(), ..Default::default() })
     }
 
@@ -76,6 +78,9 @@ impl Shim {
             options.systemd_cgroup,
         )?;
         let config = Config::read(&bundle)?;
+        if let Some(sandbox) = self.sandbox() {
+            sandbox.add(&request.id, &bundle)?;
+        }
         write_file(&bundle.join(options::FILE), &serde_json::to_vec(&options)?)?;
         write_file(&bundle.join(RUNTIME_FILE), options.binary_name.as_bytes())?;
         let rootfs = if request.rootfs.is_empty() { None } else { Some(bundle.join(ROOTFS)) };

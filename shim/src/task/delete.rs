@@ -63,6 +63,7 @@ impl Shim {
         }
         process.state.set(State::Deleted);
         self.containers.borrow_mut().remove(&container.id);
+        self.forget(&container.id);
         let ended = process.ended.get();
         self.events.publish(&TaskDelete {
             container_id: container.id.clone(),

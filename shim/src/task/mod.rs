@@ -5,13 +5,14 @@
 //! (`Container::lock`), and nothing else waits for anything but its own runtime's run.
 //!
 //! One file an operation: [`create`], [`start`], [`exit`] (what follows a process's end),
-//! [`delete`], [`control`] (everything else).
+//! [`delete`], [`control`] (everything else), [`group`] (all containers at once).
 
 mod container;
 mod control;
 mod create;
 mod delete;
 mod exit;
+mod group;
 mod process;
 mod start;
 mod state;
@@ -23,16 +24,16 @@ use std::{
 };
 
 use containerd_shim_protos::{api, types::task::Status};
-use futures_util::{FutureExt, future::LocalBoxFuture};
 use hull_specs_oci::{ContainerId, ExecId};
 use protobuf::{EnumOrUnknown, Message, MessageField};
 
 use self::{container::Container, state::State};
 use crate::{
     events::{self, Publisher},
-    log,
     reactor::Signal,
-    ttrpc::{Call, Failure, Kind, Service},
+    sandbox::Sandbox,
+    service::{parse, reply},
+    ttrpc::{Call, Failure, Kind},
 };
 
 pub(crate) use container::Config;
@@ -47,12 +48,16 @@ pub(crate) struct Shim {
     containers: RefCell<BTreeMap<String, Rc<Container>>>,
     /// Containers that are being created.
     creating: Cell<usize>,
-    /// A container has been asked for.
+    /// A container or a sandbox has been asked for.
     begun: Cell<bool>,
+    /// Raised, and replaced, whenever one of those has been created, or not.
+    created: RefCell<Signal>,
+    /// What containerd has made of the shim, if it calls the sandbox service.
+    sandbox: RefCell<Option<Rc<Sandbox>>>,
 }
 
 /// The names of the task service.
-const SERVICES: [&str; 2] = ["containerd.task.v2.Task", "containerd.task.v3.Task"];
+pub(crate) const SERVICES: [&str; 2] = ["containerd.task.v2.Task", "containerd.task.v3.Task"];
 
 impl Shim {
     pub(crate) fn new(namespace: &str, events: Rc<Publisher>) -> Self {
@@ -63,6 +68,8 @@ impl Shim {
             containers: RefCell::default(),
             creating: Cell::new(0),
             begun: Cell::new(false),
+            created: RefCell::default(),
+            sandbox: RefCell::default(),
         }
     }
 
@@ -71,11 +78,8 @@ impl Shim {
         self.containers.borrow().get(id).cloned().ok_or_else(missing)
     }
 
-    async fn answer(self: Rc<Self>, call: Call) -> Result<Vec<u8>, Failure> {
-        if !SERVICES.contains(&call.service.as_str()) {
-            let text = format!("service {}", call.service);
-            return Err(Failure::new(Kind::Unimplemented, text));
-        }
+    /// Answers a request to the task service.
+    pub(crate) async fn answer(self: Rc<Self>, call: Call) -> Result<Vec<u8>, Failure> {
         let payload = call.payload.as_slice();
         match call.method.as_str() {
             "Create" => reply(self.create(parse(payload)?).await?),
@@ -153,48 +157,22 @@ impl Shim {
         api::Empty::default()
     }
 
-    /// Whether a container was ever asked for.
+    /// Whether a container or a sandbox was ever asked for.
     pub(crate) fn has_begun(&self) -> bool {
         self.begun.get()
     }
 
-    /// Ends the shim, unless it has a container.
+    /// Ends the shim, unless it has a container or a sandbox.
     pub(crate) fn end_if_idle(&self) {
-        if self.containers.borrow().is_empty() && self.creating.get() == 0 {
+        let kept = self.sandbox().is_some_and(|sandbox| sandbox.keeps_shim());
+        if !kept && self.containers.borrow().is_empty() && self.creating.get() == 0 {
             self.shutdown.raise();
         }
     }
 }
 
-impl Service for Shim {
-    fn call(self: Rc<Self>, call: Call) -> LocalBoxFuture<'static, Result<Vec<u8>, Failure>> {
-        let method = call.method.clone();
-        async move {
-            let answer = self.answer(call).await;
-            log::debug(|| match &answer {
-                Ok(_) => format!("{method}: done"),
-                Err(failure) => format!("{method}: {}", failure.message),
-            });
-            answer
-        }
-        .boxed_local()
-    }
-
-    fn only_waits(&self, method: &str) -> bool {
-        method == "Wait"
-    }
-}
-
-fn parse<M: Message>(payload: &[u8]) -> Result<M, Failure> {
-    Ok(M::parse_from_bytes(payload)?)
-}
-
-fn reply<M: Message>(message: M) -> Result<Vec<u8>, Failure> {
-    Ok(message.write_to_bytes()?)
-}
-
 /// A container's id becomes a word of command lines and part of file names.
-fn container_id(text: &str) -> Result<(), Failure> {
+pub(crate) fn container_id(text: &str) -> Result<(), Failure> {
     match text.parse::<ContainerId>() {
         Ok(_) => Ok(()),
         Err(error) => Err(Failure::new(Kind::InvalidArgument, error.to_string())),

@@ -59,6 +59,7 @@ impl Shim {
         let _turn = container.lock.lock().await;
         let process = &container.first;
         state::check(process.state.get(), Request::Start)?;
+        self.admit()?;
         process.started_at.set(Some(SystemTime::now()));
         if container.checkpoint.is_empty() {
             let started = container.run(&["start", &container.id]).await;

@@ -185,3 +185,22 @@ fn a_scheduler_that_counts_goes_before_throttling() {
     assert_eq!(stat.io_serviced_recursive.len(), 1);
     assert!(stat.io_service_bytes_recursive.is_empty());
 }
+
+#[test]
+fn what_adds_up_is_added_and_what_is_not_counted_stays_away() {
+    let mut one = Metrics::new();
+    let usage = one.cpu.mut_or_insert_default().usage.mut_or_insert_default();
+    (usage.total, usage.kernel, usage.user) = (5, 2, 3);
+    let mut total = Total::default();
+    total.add(&one);
+    assert!(total.0.memory.is_none() && total.0.pids.is_none());
+    let memory = one.memory.mut_or_insert_default().usage.mut_or_insert_default();
+    (memory.usage, memory.limit) = (7, 9);
+    one.pids.mut_or_insert_default().current = u64::MAX;
+    total.add(&one);
+    total.add(&one);
+    let usage = &total.0.cpu.usage;
+    assert_eq!((usage.total, usage.kernel, usage.user), (15, 6, 9));
+    assert_eq!((total.0.memory.usage.usage, total.0.memory.usage.limit), (14, 0));
+    assert_eq!(total.0.pids.current, u64::MAX);
+}

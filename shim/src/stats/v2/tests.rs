@@ -168,3 +168,20 @@ fn what_no_controller_counts_is_there_and_zero() {
     assert!(metrics.io.is_some() && metrics.rdma.is_some());
     assert!(metrics.memory_events.is_none() && metrics.hugetlb.is_empty());
 }
+
+#[test]
+fn what_adds_up_is_added() {
+    let mut one = Metrics::new();
+    let cpu = one.cpu.mut_or_insert_default();
+    (cpu.usage_usec, cpu.user_usec, cpu.system_usec, cpu.nr_periods) = (5, 3, 2, 1);
+    let memory = one.memory.mut_or_insert_default();
+    (memory.usage, memory.usage_limit) = (7, 9);
+    one.pids.mut_or_insert_default().current = u64::MAX;
+    let mut total = Total::default();
+    total.add(&one);
+    total.add(&one);
+    let (cpu, memory) = (&total.0.cpu, &total.0.memory);
+    assert_eq!((cpu.usage_usec, cpu.user_usec, cpu.system_usec), (10, 6, 4));
+    assert_eq!((cpu.nr_periods, memory.usage, memory.usage_limit), (0, 14, 0));
+    assert_eq!(total.0.pids.current, u64::MAX);
+}
