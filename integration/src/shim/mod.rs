@@ -9,6 +9,7 @@
 //! `HULL_CONTAINERD` names a directory with another containerd and its shim than
 //! Debian's. `HULL_RUNTIME` is the OCI runtime beneath.
 
+mod attach;
 mod client;
 mod events;
 mod host;
@@ -17,6 +18,7 @@ mod program;
 mod stdio;
 mod task;
 
+pub use attach::{Attached, Told};
 pub use client::{Client, Code, Refusal, Version, rpc};
 pub use events::{Event, EventServer, time};
 pub use host::Host;

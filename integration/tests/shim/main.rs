@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod attach;
 mod bootstrap;
 mod containerd;
 mod control;
@@ -12,6 +13,7 @@ mod errors;
 mod exec;
 mod faults;
 mod lifecycle;
+mod log;
 mod options;
 mod pod;
 mod scale;
@@ -39,6 +41,8 @@ fn main() -> ExitCode {
             options::TESTS,
             faults::TESTS,
             scale::TESTS,
+            log::TESTS,
+            attach::TESTS,
             containerd::TESTS,
             api::TESTS,
         ],
