@@ -105,7 +105,7 @@ impl Host {
     }
 
     /// The overlay over the common root.
-    pub(super) fn overlay(&self, id: &str) -> rpc::Mount {
+    pub fn overlay(&self, id: &str) -> rpc::Mount {
         let (upper, work) =
             (self.site.make(&format!("upper/{id}")), self.site.make(&format!("work/{id}")));
         let lower = ROOT.rootfs();
@@ -137,6 +137,7 @@ impl Host {
             options,
             debug: false,
             socket_directory: None,
+            preludes: Vec::new(),
         }
     }
 

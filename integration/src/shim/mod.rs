@@ -17,6 +17,7 @@ mod launch;
 mod program;
 mod stdio;
 mod task;
+mod wire;
 
 pub use attach::{Attached, Told};
 pub use client::{Client, Code, Refusal, Version, rpc};
@@ -26,6 +27,7 @@ pub use launch::{Bootstrap, Launch, StartReply};
 pub use program::{Program, containerd_directory, shim};
 pub use stdio::{Input, Stream};
 pub use task::{Console, Exit, Io, Process, Task, TaskPlan};
+pub use wire::{Wire, frame, request_frame};
 
 use std::time::Duration;
 

@@ -12,6 +12,7 @@ mod control;
 mod errors;
 mod exec;
 mod faults;
+mod fuzz;
 mod lifecycle;
 mod log;
 mod options;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
             bootstrap::TESTS,
             options::TESTS,
             faults::TESTS,
+            fuzz::TESTS,
             scale::TESTS,
             log::TESTS,
             attach::TESTS,
