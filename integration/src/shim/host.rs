@@ -290,7 +290,7 @@ fn await_end(started: &Started) -> Option<String> {
 }
 
 /// Whether a process is gone, or only waited for.
-pub(super) fn ended(pid: i32) -> bool {
+pub fn ended(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The name is in parentheses and may hold anything.
     stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
