@@ -76,6 +76,11 @@ shim: build ## The shim's suite; SHIM=runc drives containerd's own, CONTAINERD=d
 	HULL_SHIM=$(SHIM) HULL_CONTAINERD=$(CONTAINERD) HULL_RUNTIME=$(RUNTIME) \
 		$(CARGO) test --locked -p hull-integration --test shim -- $(ARGS)
 
+.PHONY: faults
+faults: build ## The shim killed at each of its system calls, and refused each write (as root; takes minutes)
+	@bash integration/deps.sh strace
+	HULL_SHIM=$(SHIM) HULL_RUNTIME=$(RUNTIME) $(CARGO) test --locked -p hull-integration --test faults -- $(ARGS)
+
 .PHONY: strangers
 strangers: build ## podman, containerd and dockerd on the release binary, or RUNTIME=runc (as root)
 	HULL_RUNTIME=$(RUNTIME) $(CARGO) test --locked -p hull-integration --test strangers -- $(ARGS)

@@ -79,6 +79,36 @@ pub fn broken(base: &Value, random: &mut Random) -> Mutant {
     Mutant { text, what: what.join(", ") }
 }
 
+/// Changes bytes in one to three ways, mostly in those that hurt protobuf: lengths and tags.
+pub fn change_message(bytes: &mut Vec<u8>, random: &mut Random) {
+    for _ in 0..1 + random.below(3) {
+        let at = random.below(bytes.len() + 1);
+        let end = (at + random.below(40)).min(bytes.len());
+        let mut noise = |most: usize| -> Vec<u8> {
+            (0..random.below(most)).map(|_| (random.number() & 0xff) as u8).collect()
+        };
+        match noise(256).len() % 9 {
+            0 | 1 if at < bytes.len() => bytes[at] ^= 1 << (noise(8).len()),
+            2 if at < bytes.len() => bytes[at] = [0, 1, 0x7f, 0x80, 0xff][noise(5).len()],
+            3 => bytes.truncate(at),
+            4 => drop(bytes.drain(at..end)),
+            5 => drop(bytes.splice(at..at, bytes[at..end].to_vec())),
+            // A length or a number beyond every limit.
+            6 => drop(
+                bytes.splice(at..at, [0xff, 0xff, 0xff, 0xff, [0x07, 0x0f, 0xff][noise(3).len()]]),
+            ),
+            // A field of any number and type at the end.
+            7 => {
+                let content = noise(200);
+                bytes.push((noise(256).len()) as u8);
+                bytes.push(content.len() as u8);
+                bytes.extend(content);
+            }
+            _ => drop(bytes.splice(at..end, noise(60))),
+        }
+    }
+}
+
 fn put(config: &mut Value, parent: &str, name: &str, value: Value) {
     if let Some(Value::Object(members)) = config.pointer_mut(parent) {
         members.insert(name.to_owned(), value);

@@ -234,6 +234,11 @@ pub(crate) fn remove_dead_socket(bundle: &Path) -> Result<()> {
     let Some(path) = address.trim().strip_prefix("unix://").map(Path::new) else {
         bail!("{} does not hold an address", file.display());
     };
+    remove_if_dead(path)
+}
+
+/// Removes a socket on which nobody listens.
+pub(crate) fn remove_if_dead(path: &Path) -> Result<()> {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|data| data.file_type().is_socket());
     if is_socket && UnixStream::connect(path).is_err() {
         fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;

@@ -107,7 +107,7 @@ impl Host {
     }
 
     /// The overlay over the common root.
-    pub(super) fn overlay(&self, id: &str) -> rpc::Mount {
+    pub fn overlay(&self, id: &str) -> rpc::Mount {
         let (upper, work) =
             (self.site.make(&format!("upper/{id}")), self.site.make(&format!("work/{id}")));
         let lower = ROOT.rootfs();
@@ -139,6 +139,7 @@ impl Host {
             options,
             debug: false,
             socket_directory: None,
+            preludes: Vec::new(),
         }
     }
 
@@ -309,7 +310,7 @@ fn await_end(started: &Started) -> Option<String> {
 }
 
 /// Whether a process is gone, or only waited for.
-pub(super) fn ended(pid: i32) -> bool {
+pub fn ended(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The name is in parentheses and may hold anything.
     stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))

@@ -60,6 +60,8 @@ pub struct Launch {
     pub debug: bool,
     /// Where sockets belong, for [`Bootstrap::Message`].
     pub socket_directory: Option<String>,
+    /// Lines of shell to run first, in a mount namespace made for the shim alone.
+    pub preludes: Vec<String>,
 }
 
 /// What `start` answered.
@@ -94,7 +96,9 @@ impl Launch {
     }
 
     fn command(&self) -> Invocation {
-        let command = Invocation::new(&shim().path)
+        let command = Invocation::new(&shim().path);
+        let command = self.preludes.iter().fold(command, Invocation::prelude);
+        let command = command
             .args(["-namespace", &*self.namespace, "-address", &*self.address])
             .args(["-publish-binary", "/usr/bin/containerd", "-id", &*self.id])
             .env("GOMAXPROCS", "2")

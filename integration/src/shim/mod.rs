@@ -9,23 +9,29 @@
 //! `HULL_CONTAINERD` names a directory with another containerd and its shim than
 //! Debian's. `HULL_RUNTIME` is the OCI runtime beneath.
 
+mod attach;
 mod client;
 mod events;
 mod host;
+mod injector;
 mod launch;
 mod program;
 mod sandbox;
 mod stdio;
 mod task;
+mod wire;
 
+pub use attach::{Attached, Told};
 pub use client::{Client, Code, Refusal, Version, rpc};
 pub use events::{Event, EventServer, time};
-pub use host::Host;
+pub use host::{Host, ended};
+pub use injector::{Fault, Injector};
 pub use launch::{Bootstrap, Launch, StartReply};
 pub use program::{Program, containerd_directory, shim};
 pub use sandbox::Sandbox;
 pub use stdio::{Input, Stream};
 pub use task::{Console, Exit, Io, Process, Task, TaskPlan};
+pub use wire::{Wire, frame, request_frame};
 
 use std::time::Duration;
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use hull_integration::shim::rpc::{self, Status};
-use hull_integration::shim::{Client, Host, SLEEPER, SOON, Task, shim, time};
+use hull_integration::shim::{Client, Host, SLEEPER, SOON, Task, frame, shim, time};
 use hull_integration::{reference_lacks, tests, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -201,13 +201,7 @@ fn nonsense_on_a_connection_harms_no_other() {
     let task = host.shell("one", SLEEPER).start();
     let reply = host.reply("one");
     let connect = || UnixStream::connect(reply.socket()).expect("it listens");
-    let frame = |length: u32, kind: u8, body: &[u8]| {
-        let mut bytes = Vec::from(length.to_be_bytes());
-        bytes.extend(1_u32.to_be_bytes());
-        bytes.extend([kind, 0]);
-        bytes.extend(body);
-        bytes
-    };
+    let frame = |length: u32, kind: u8, body: &[u8]| frame(length, 1, kind, body);
     let nonsense: [&[u8]; 8] = [
         b"",
         b"GET / HTTP/1.1\r\n\r\n",

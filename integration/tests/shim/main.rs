@@ -5,13 +5,16 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod attach;
 mod bootstrap;
 mod containerd;
 mod control;
 mod errors;
 mod exec;
 mod faults;
+mod fuzz;
 mod lifecycle;
+mod log;
 mod options;
 mod pod;
 mod sandbox;
@@ -40,7 +43,10 @@ fn main() -> ExitCode {
             bootstrap::TESTS,
             options::TESTS,
             faults::TESTS,
+            fuzz::TESTS,
             scale::TESTS,
+            log::TESTS,
+            attach::TESTS,
             containerd::TESTS,
             api::TESTS,
         ],

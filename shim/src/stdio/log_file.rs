@@ -19,7 +19,7 @@ use hull_runtime_sys::{
 
 use super::Stdio;
 use crate::{
-    log,
+    bootstrap, log,
     output::{Attach, Console, Options, Stream, Writer},
     reactor::{self, Source},
 };
@@ -211,16 +211,19 @@ pub(crate) fn note_log(bundle: &Path, stdio: &Stdio) -> Result<()> {
     Ok(())
 }
 
-/// Completes the log of a shim that was killed: the beginning of a line that it had taken.
+/// Completes the log of a shim that was killed, by the beginning of a line that it had taken, and
+/// removes its socket for clients.
 ///
 /// # Errors
-/// The log cannot be opened or written.
+/// The log cannot be opened or written, or the socket not removed.
 pub(crate) fn finish_log(bundle: &Path) -> Result<()> {
     let uri = match fs::read_to_string(uri_file(bundle)) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         uri => uri.context("cannot read the log's URI")?,
     };
-    let mut writer = Writer::open(&Options::parse(&uri)?)?;
+    let options = Options::parse(&uri)?;
+    let removed = options.attach.as_deref().map_or(Ok(()), bootstrap::remove_if_dead);
+    let mut writer = Writer::open(&options)?;
     writer.finish(SystemTime::now()).map_err(|error| error.cause)?;
-    Ok(())
+    removed
 }
