@@ -107,6 +107,12 @@ bench: build ## Measure against runc, crun, youki and the floor (as root; ARGS=-
 	@bash integration/deps.sh $(BUILD_PACKAGES) busybox-static musl-tools
 	$(CARGO) run --locked --release --quiet -p hull-integration --bin bench -- --hull $(RUNTIME) $(ARGS)
 
+.PHONY: bench-shim
+bench-shim: build ## Measure the shim against containerd's, conmon and dockerd (as root; ARGS=--quick)
+	@# Not --release, where a panic aborts and so leaves containers behind.
+	$(CARGO) run --locked --quiet -p hull-integration --bin bench-shim -- \
+		--shim $(SHIM) --runtime $(RUNTIME) $(ARGS)
+
 .PHONY: build
 build: ## Build the release binaries
 	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust 1.95 or later" >&2; exit 1; }

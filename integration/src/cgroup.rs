@@ -4,6 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
+use anyhow::{Context, Result};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+
 /// How the hierarchies are mounted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
@@ -132,4 +136,24 @@ fn walk(directory: &Path, id: &str, depth: usize, found: &mut Vec<PathBuf>) {
             walk(&path, id, depth + 1, found);
         }
     }
+}
+
+/// Makes a private mount namespace without the v2 mount of a hybrid layout, if there is one.
+/// crun refuses such a layout when v2 has a controller. The machine's own mounts stay as they
+/// are.
+///
+/// # Errors
+/// The caller is not root, or has a second thread.
+pub fn hide_unified() -> Result<bool> {
+    const UNIFIED: &str = "/sys/fs/cgroup/unified";
+    unshare(CloneFlags::CLONE_NEWNS).context("make a private mount namespace (are you root?)")?;
+    let none: Option<&str> = None;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none)
+        .context("make the mounts slaves")?;
+    let mounts = fs::read_to_string("/proc/self/mounts").context("read the mounts")?;
+    let hybrid = mounts.lines().any(|line| line.split(' ').nth(1) == Some(UNIFIED));
+    if hybrid {
+        umount2(UNIFIED, MntFlags::MNT_DETACH).context("hide the unified cgroup mount")?;
+    }
+    Ok(hybrid)
 }

@@ -16,6 +16,7 @@ pub mod cgroup;
 mod console;
 mod container;
 pub mod engine;
+pub mod figures;
 mod gate;
 mod invocation;
 pub mod mutation;

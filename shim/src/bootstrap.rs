@@ -18,6 +18,7 @@ use std::{
         net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -240,10 +241,23 @@ pub(crate) fn remove_dead_socket(bundle: &Path) -> Result<()> {
 /// Removes a socket on which nobody listens.
 pub(crate) fn remove_if_dead(path: &Path) -> Result<()> {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|data| data.file_type().is_socket());
-    if is_socket && UnixStream::connect(path).is_err() {
+    if is_socket && !is_served(path) {
         fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
     }
     Ok(())
+}
+
+/// Whether somebody serves there. A process that is being killed has lost its connections, which
+/// is how containerd knows, before its listener is gone; it then still takes a connection, and
+/// drops it.
+fn is_served(path: &Path) -> bool {
+    const DYING: Duration = Duration::from_millis(100);
+    let Ok(mut stream) = UnixStream::connect(path) else { return false };
+    if stream.set_read_timeout(Some(DYING)).is_err() {
+        return true;
+    }
+    let answer = stream.read(&mut [0]);
+    answer.is_err_and(|error| error.raw_os_error() == Some(libc::EAGAIN))
 }
 
 #[cfg(test)]

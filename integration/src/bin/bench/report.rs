@@ -3,6 +3,7 @@
 use std::fs;
 
 use anyhow::Result;
+use hull_integration::figures::{median, sorted, spread};
 
 use crate::contestant::{Contestant, Kind};
 use crate::stage::{Cost, Stage};
@@ -80,24 +81,9 @@ fn ratios(over: &Row, under: &Row, value: fn(&Cost) -> f64) -> Vec<f64> {
     sorted(pairs.map(|(over, under)| value(over) / value(under)).collect())
 }
 
-fn sorted(mut values: Vec<f64>) -> Vec<f64> {
-    values.sort_by(f64::total_cmp);
-    values
-}
-
-fn median(values: &[f64]) -> f64 {
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-/// The median with the tenth and ninetieth percentiles.
-fn spread(values: &[f64]) -> String {
-    let at = |tenths: usize| values.get(values.len() * tenths / 10).copied().unwrap_or(f64::NAN);
-    format!("{:.2} ({:.2}–{:.2})", median(values), at(1), at(9))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Row, ratios, spread};
+    use super::{Row, ratios};
     use crate::contestant::Kind;
     use crate::stage::Cost;
 
@@ -110,11 +96,5 @@ mod tests {
     fn ratios_are_taken_round_by_round_before_the_median() {
         let (ours, theirs) = (row(&[1.0, 4.0, 6.0]), row(&[2.0, 4.0, 60.0]));
         assert_eq!(ratios(&ours, &theirs, |cost| cost.wall_ms), [0.1, 0.5, 1.0]);
-    }
-
-    #[test]
-    fn spread_names_median_and_tenths() {
-        let values: Vec<f64> = (0..100).map(f64::from).collect();
-        assert_eq!(spread(&values), "50.00 (10.00–90.00)");
     }
 }

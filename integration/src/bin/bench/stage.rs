@@ -1,9 +1,5 @@
 //! Where the contestants perform: a private mount namespace, bundles in a
 //! temporary folder, and the two C programs compiled into it.
-//!
-//! The namespace is there because crun refuses a hybrid cgroup layout whose v2
-//! mount has a controller: that mount is taken away in the private namespace,
-//! for all contestants alike. The machine's own mounts stay as they are.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -11,8 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
+use hull_integration::cgroup;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -58,7 +53,7 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn set() -> Result<Stage> {
-        let hid_unified = private_mounts()?;
+        let hid_unified = cgroup::hide_unified()?;
         let folder = tempfile::Builder::new()
             .prefix("hull-bench.")
             .permissions(fs::Permissions::from_mode(0o755))
@@ -143,20 +138,6 @@ impl Stage {
         }
         Ok(Cost { wall_ms: wall_ns as f64 / 1e6, cpu_ms: cpu_us as f64 / 1e3, peak_kb, failed })
     }
-}
-
-fn private_mounts() -> Result<bool> {
-    const UNIFIED: &str = "/sys/fs/cgroup/unified";
-    unshare(CloneFlags::CLONE_NEWNS).context("make a private mount namespace (are you root?)")?;
-    let none: Option<&str> = None;
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none)
-        .context("make the mounts slaves")?;
-    let mounts = fs::read_to_string("/proc/self/mounts").context("read the mounts")?;
-    let hybrid = mounts.lines().any(|line| line.split(' ').nth(1) == Some(UNIFIED));
-    if hybrid {
-        umount2(UNIFIED, MntFlags::MNT_DETACH).context("hide the unified cgroup mount")?;
-    }
-    Ok(hybrid)
 }
 
 fn make_rootfs(rootfs: &Path, owner: u32) -> Result<()> {
