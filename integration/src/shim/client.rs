@@ -23,8 +23,8 @@ pub mod rpc {
     pub use containerd_shim_protos::cgroups::metrics::Metrics as MetricsV1;
     pub use containerd_shim_protos::cgroups_v2::metrics::Metrics as MetricsV2;
     pub use containerd_shim_protos::protobuf::well_known_types::any::Any;
-    pub use containerd_shim_protos::sandbox_api::CreateSandboxRequest;
     pub use containerd_shim_protos::protobuf::{Message, MessageDyn};
+    pub use containerd_shim_protos::sandbox_api::CreateSandboxRequest;
     pub use containerd_shim_protos::shim::oci::{CheckpointOptions, Options, ProcessDetails};
     pub use containerd_shim_protos::types::introspection::RuntimeInfo;
 }
