@@ -104,7 +104,8 @@ bench: build ## Measure against runc, crun, youki and the floor (as root; ARGS=-
 
 .PHONY: bench-shim
 bench-shim: build ## Measure the shim against containerd's, conmon and dockerd (as root; ARGS=--quick)
-	$(CARGO) run --locked --release --quiet -p hull-integration --bin bench-shim -- \
+	@# Not --release, where a panic aborts and so leaves containers behind.
+	$(CARGO) run --locked --quiet -p hull-integration --bin bench-shim -- \
 		--shim $(SHIM) --runtime $(RUNTIME) $(ARGS)
 
 .PHONY: build
