@@ -22,7 +22,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use hull_integration::cgroup;
+use hull_integration::{cgroup, scratch_dir};
 
 const USAGE: &str = "\
 usage: bench-shim [--quick] [--runs N] [--only WORK]... --shim PATH --runtime PATH
@@ -99,7 +99,18 @@ impl Work {
     }
 }
 
+/// Removes the harness's files, also when a contestant panics.
+struct Scratch;
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What is still mounted there was complained of by whoever left it.
+        let _ = std::fs::remove_dir_all(scratch_dir());
+    }
+}
+
 fn main() -> ExitCode {
+    let _scratch = Scratch;
     let mut arguments = std::env::args().skip(1);
     let result = match arguments.next().as_deref() {
         Some("--contestant") => contestant::perform(&arguments.collect::<Vec<_>>()),
