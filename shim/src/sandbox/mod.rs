@@ -5,7 +5,7 @@
 //! running `start`, and deletes them without asking for an end. A shim has at most one sandbox;
 //! a shim without one serves containers as ever.
 //!
-//! [`state`] says what may be asked when, [`request`] what a sandbox can be, [`members`] what
+//! [`state`] says what may be asked when, [`request`] what a sandbox can be, [`mod@members`] what
 //! `delete` finds of it. containerd publishes the sandbox's events itself.
 
 mod members;

@@ -1,7 +1,9 @@
 //! What may be asked of a sandbox in which state.
 //!
-//!     created ──start──> ready ──stop──> stopping ──> stopped ──shutdown──> gone
-//!        └──────────────stop─────────────────^
+//! ```text
+//! created ──start──> ready ──stop──> stopping ──> stopped ──shutdown──> gone
+//!    └──────────────stop─────────────────^
+//! ```
 //!
 //! Nothing else ends a sandbox: it has no process of its own.
 
