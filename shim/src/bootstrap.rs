@@ -335,4 +335,29 @@ mod tests {
         drop(first);
         assert!(listen(&path).unwrap().is_some());
     }
+
+    #[test]
+    fn mutants_of_parameters_and_options_are_read_or_refused() {
+        let params = BootstrapParams {
+            instance_id: "i".into(),
+            namespace: "n".into(),
+            socket_dir: Some("/s".into()),
+            extensions: vec![Extension {
+                value: MessageField::some(options()),
+                ..Default::default()
+            }],
+            ..BootstrapParams::default()
+        };
+        let (mut structured, mut plain, mut refused) = (0, 0, 0);
+        for valid in [params.write_to_bytes().unwrap(), options().write_to_bytes().unwrap()] {
+            crate::mutants::each(&valid, 50_000, |bytes| {
+                match Question::parse(bytes, &args(), String::new()) {
+                    Ok(question) if question.structured => structured += 1,
+                    Ok(_) => plain += 1,
+                    Err(_) => refused += 1,
+                }
+            });
+        }
+        assert!(structured > 0 && plain > 0 && refused > 0);
+    }
 }

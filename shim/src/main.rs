@@ -11,6 +11,8 @@ mod exit_record;
 mod info;
 mod log;
 mod mountinfo;
+#[cfg(test)]
+mod mutants;
 mod oom;
 mod options;
 mod output;

@@ -400,6 +400,11 @@ impl Task<'_> {
         answer.map(|answer| answer.pid)
     }
 
+    /// The options that its host's containers have, as they travel.
+    pub fn options(&self) -> MessageField<Any> {
+        MessageField::some(any(&self.host.launch(self.id()).options))
+    }
+
     /// Its id.
     pub fn id(&self) -> &str {
         &self.init.id

@@ -1,8 +1,10 @@
 //! What containerd and its clients make of errors: codes, and texts that they show.
 
+use std::thread;
+
 use hull_integration::shim::rpc::{self, Status};
 use hull_integration::shim::{Code, Host, Io, Refusal, SLEEPER, shim};
-use hull_integration::tests;
+use hull_integration::{reference_lacks, tests};
 use serde_json::json;
 
 tests![
@@ -10,6 +12,7 @@ tests![
     the_runtimes_reason_reaches_the_caller,
     a_container_whose_creation_failed_leaves_nothing,
     a_name_that_is_taken_is_refused,
+    a_name_whose_creation_is_under_way_is_refused,
     a_running_container_is_not_deleted,
     a_container_is_started_once,
     a_stopped_container_takes_no_exec,
@@ -92,6 +95,38 @@ fn a_name_that_is_taken_is_refused() {
         assert_eq!(refused.code, Some(Code::ALREADY_EXISTS), "{refused:?}");
     }
     assert_eq!(task.status(), Status::RUNNING);
+}
+
+fn a_name_whose_creation_is_under_way_is_refused() {
+    reference_lacks!("it makes both, in one bundle");
+    let host = Host::new();
+    let task = host.shell("one", SLEEPER).start();
+    let launch = host.launch("two");
+    host.make_bundle("two", &host.shell("two", SLEEPER).config);
+    let request = rpc::CreateTaskRequest {
+        id: "two".to_owned(),
+        bundle: launch.bundle,
+        rootfs: vec![host.overlay("two")],
+        options: task.options(),
+        ..Default::default()
+    };
+    let create = || task.client().call::<_, rpc::CreateTaskResponse>("Create", &request);
+    let results: Vec<_> = thread::scope(|scope| {
+        let callers = [0; 4].map(|_| scope.spawn(create));
+        callers.map(|caller| caller.join().expect("it answers")).into()
+    });
+    let refused: Vec<_> = results.into_iter().filter_map(Result::err).collect();
+    let codes: Vec<_> = refused.iter().map(|refusal| refusal.code).collect();
+    assert_eq!(codes, [Some(Code::ALREADY_EXISTS); 3], "{refused:?}");
+    // The one that was made has its root and its place in the runtime.
+    let start = rpc::StartRequest { id: "two".to_owned(), ..Default::default() };
+    task.client().call::<_, rpc::StartResponse>("Start", &start).expect("it is whole");
+    let kill = rpc::KillRequest { id: "two".to_owned(), signal: 9, ..Default::default() };
+    task.client().call::<_, rpc::Empty>("Kill", &kill).expect("it runs");
+    let wait = rpc::WaitRequest { id: "two".to_owned(), ..Default::default() };
+    task.client().call::<_, rpc::WaitResponse>("Wait", &wait).expect("it was killed");
+    let delete = rpc::DeleteRequest { id: "two".to_owned(), ..Default::default() };
+    task.client().call::<_, rpc::DeleteResponse>("Delete", &delete).expect("it has ended");
 }
 
 fn a_running_container_is_not_deleted() {

@@ -249,6 +249,9 @@ fn mutated_requests_harm_nothing() {
         drop(one);
         host.shut_down("one");
         fs::remove_dir_all(host.site().path("bundles/two")).expect("no mount is left");
+        let states = fs::read_dir(format!("{}/test", host.runtime_root())).expect("keeper's");
+        let states: Vec<_> = states.flatten().map(|entry| entry.file_name()).collect();
+        assert_eq!(states, ["keeper"], "seed {random:?}: containers that the shim has forgotten");
         match base {
             None => base = Some(Usage::of(pid)),
             Some(base) => assert_at_rest(pid, base),

@@ -284,4 +284,22 @@ mod tests {
             assert_eq!(format!("{error:#}"), expected, "{uri}");
         }
     }
+
+    #[test]
+    fn mutants_are_options_or_refused_in_one_line() {
+        let uri = "hull-log:///a%20b/c?format=json-file&max-size=1.5m&max-file=3&max-age=60\
+            &compress=true&attach=/run/a%2Fs&label=b=x%26y";
+        let mut read = 0;
+        crate::mutants::each(uri.as_bytes(), 50_000, |bytes| {
+            match Options::parse(&String::from_utf8_lossy(bytes)) {
+                Ok(options) => {
+                    read += 1;
+                    assert!(options.path.is_absolute() && (1..=1000).contains(&options.max_files));
+                    assert!(options.max_size != Some(0));
+                }
+                Err(error) => assert!(!format!("{error:#}").contains('\n'), "{error:#}"),
+            }
+        });
+        assert!(read > 0);
+    }
 }

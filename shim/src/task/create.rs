@@ -54,15 +54,17 @@ impl Shim {
         request: api::CreateTaskRequest,
     ) -> Result<api::CreateTaskResponse, Failure> {
         container_id(&request.id)?;
-        if self.containers.borrow().contains_key(&request.id) {
+        self.admit()?;
+        // Also one that is on its way: it has the mounts and the files in the bundle.
+        let is_new = !self.containers.borrow().contains_key(&request.id)
+            && self.creating.borrow_mut().insert(request.id.clone());
+        if !is_new {
             let text = format!("container {}: already exists", request.id);
             return Err(Failure::new(Kind::AlreadyExists, text));
         }
-        self.admit()?;
         self.begun.set(true);
-        self.creating.set(self.creating.get() + 1);
         let result = self.make(&request).await;
-        self.creating.set(self.creating.get() - 1);
+        self.creating.borrow_mut().remove(&request.id);
         self.created.take().raise();
         let container = result.inspect_err(|_| self.forget(&request.id))?;
         Ok(api::CreateTaskResponse { pid: container.first.pid(), ..Default::default() })

@@ -59,7 +59,7 @@ impl Shim {
     /// # Errors
     /// One could not be signalled, or does not end.
     pub(crate) async fn end_all(&self, grace: Duration) -> Result<(), Failure> {
-        while self.creating.get() > 0 {
+        while !self.creating.borrow().is_empty() {
             let created = self.created.borrow().clone();
             created.wait().await;
         }

@@ -19,7 +19,7 @@ mod state;
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     rc::Rc,
 };
 
@@ -47,7 +47,7 @@ pub(crate) struct Shim {
     pub(crate) shutdown: Signal,
     containers: RefCell<BTreeMap<String, Rc<Container>>>,
     /// Containers that are being created.
-    creating: Cell<usize>,
+    creating: RefCell<BTreeSet<String>>,
     /// A container or a sandbox has been asked for.
     begun: Cell<bool>,
     /// Raised, and replaced, whenever one of those has been created, or not.
@@ -66,7 +66,7 @@ impl Shim {
             events,
             shutdown: Signal::default(),
             containers: RefCell::default(),
-            creating: Cell::new(0),
+            creating: RefCell::default(),
             begun: Cell::new(false),
             created: RefCell::default(),
             sandbox: RefCell::default(),
@@ -165,7 +165,7 @@ impl Shim {
     /// Ends the shim, unless it has a container or a sandbox.
     pub(crate) fn end_if_idle(&self) {
         let kept = self.sandbox().is_some_and(|sandbox| sandbox.keeps_shim());
-        if !kept && self.containers.borrow().is_empty() && self.creating.get() == 0 {
+        if !kept && self.containers.borrow().is_empty() && self.creating.borrow().is_empty() {
             self.shutdown.raise();
         }
     }

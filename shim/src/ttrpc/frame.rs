@@ -84,4 +84,17 @@ mod tests {
         bytes[..4].copy_from_slice(&u32::MAX.to_be_bytes());
         assert!(matches!(next(&bytes), Next::TooLong { .. }));
     }
+
+    #[test]
+    fn whatever_comes_a_frame_is_within_it_and_within_the_limit() {
+        let valid = [encode(1, REQUEST, b"one"), encode(3, RESPONSE, b"another")].concat();
+        crate::mutants::each(&valid, 100_000, |bytes| match next(bytes) {
+            Next::Whole(frame, length) => {
+                assert_eq!(frame.payload, &bytes[HEADER..length]);
+                assert!(frame.payload.len() <= MAX_LENGTH);
+            }
+            Next::Part(missing) => assert!((1..=HEADER + MAX_LENGTH).contains(&missing)),
+            Next::TooLong { length, .. } => assert!(length > HEADER + MAX_LENGTH),
+        });
+    }
 }
