@@ -18,6 +18,7 @@ tests![
     a_stopped_container_takes_no_exec,
     an_unknown_method_is_unimplemented,
     an_exec_without_a_specification_is_refused,
+    names_that_are_paths_are_refused,
     a_missing_runtime_is_named,
     a_root_that_cannot_be_mounted_is_said,
 ];
@@ -179,6 +180,28 @@ fn an_exec_without_a_specification_is_refused() {
         let process = task.try_exec_spec(&format!("case-{number}"), Io::default(), spec);
         let refused = process.and_then(|process| process.try_start()).expect_err("it is nonsense");
         assert!(!refused.message.is_empty());
+    }
+    assert_eq!(task.status(), Status::RUNNING);
+}
+
+fn names_that_are_paths_are_refused() {
+    reference_lacks!("it takes any name: containerd has checked it");
+    let host = Host::new();
+    let task = host.shell("one", SLEEPER).start();
+    let client = task.client();
+    let names = ["", ".", "..", "../x", "a/b", "/x", "x\n", "x\0y", "\u{e9}", &"x".repeat(300)];
+    for name in names {
+        let exec = rpc::ExecProcessRequest {
+            id: "one".to_owned(),
+            exec_id: name.to_owned(),
+            ..Default::default()
+        };
+        let refused = code(client.call::<_, rpc::Empty>("Exec", &exec));
+        assert_eq!(refused, Some(Code::INVALID_ARGUMENT), "exec {name:?}");
+        let bundle = host.site().path("bundle-of-nobody");
+        let create = rpc::CreateTaskRequest { id: name.to_owned(), bundle, ..Default::default() };
+        let refused = code(client.call::<_, rpc::CreateTaskResponse>("Create", &create));
+        assert_eq!(refused, Some(Code::INVALID_ARGUMENT), "container {name:?}");
     }
     assert_eq!(task.status(), Status::RUNNING);
 }
