@@ -67,9 +67,28 @@ impl Terminal {
 
     /// Gives the terminal another number of rows; its program is told by the kernel.
     #[track_caller]
-    pub fn resize(&self, rows: u16) {
+    fn resize(&self, rows: u16) {
         // Not the columns too: stty makes two steps of it, and engines lose the second.
         set_size(&self.device, &["rows", &rows.to_string()]);
+    }
+
+    /// Changes the number of rows until the text is shown, which the program does once it has
+    /// `rows` of them. Engines read the size first and listen for changes after that; one in
+    /// between is lost.
+    #[track_caller]
+    pub fn resize_until(&mut self, rows: u16, text: &str) {
+        let deadline = Instant::now() + LIMIT;
+        while !self.shown[self.read..].contains(text) {
+            assert!(Instant::now() < deadline, "no {text:?} on the terminal: {:?}", self.shown);
+            self.resize(rows - 1);
+            self.resize(rows);
+            let soon = Instant::now() + Duration::from_secs(1);
+            while Instant::now() < soon && !self.shown[self.read..].contains(text) {
+                let open = self.read_some(soon) || Instant::now() >= soon;
+                assert!(open, "the terminal closed before {text:?}: {:?}", self.shown);
+            }
+        }
+        self.read_until(text);
     }
 
     /// Reads until the text is shown after everything that was read before, and gives

@@ -210,12 +210,8 @@ fn containers_and_execs_run_on_terminals() {
     let words = containerd.words(&["tasks", "exec", "--tty", "--exec-id", "shell", "one", "sh"]);
     let mut second = containerd.terminal(&words);
     second.read_until("/ #");
-    // By then ctr listens for changes.
-    second.write("until stty size | grep -q '33 101'; do sleep 0.05; done; echo sized\n");
-    second.read_until("\r\nsized");
-    second.resize(50);
     second.write("until stty size | grep -q '50 101'; do sleep 0.05; done; echo resized\n");
-    second.read_until("\r\nresized");
+    second.resize_until(50, "\r\nresized");
     second.write("exit 5\n");
     assert_eq!(second.exit_code(), Some(5));
     terminal.write("exit 3\n");

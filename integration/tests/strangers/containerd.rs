@@ -164,9 +164,8 @@ fn run_and_exec_on_a_terminal() {
     second.read_until("/ #");
     second.write("tty\n");
     second.read_until("/dev/pts/1");
-    second.resize(50);
     second.write("until stty size | grep -q '50 101'; do sleep 0.05; done; echo resized\n");
-    second.read_until("\r\nresized");
+    second.resize_until(50, "\r\nresized");
     second.write("exit 5\n");
     assert_eq!(second.exit_code(), Some(5));
     terminal.write("exit 3\n");

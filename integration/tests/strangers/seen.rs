@@ -52,9 +52,8 @@ pub(crate) fn converse(mut terminal: Terminal) {
     // The engine sets the size after the start, at some moment.
     terminal.write("until stty size | grep -q '33 101'; do sleep 0.05; done; echo sized\n");
     terminal.read_until("\r\nsized");
-    terminal.resize(50);
     terminal.write("until stty size | grep -q '50 101'; do sleep 0.05; done; echo resized\n");
-    terminal.read_until("\r\nresized");
+    terminal.resize_until(50, "\r\nresized");
     let job = "trap 'exit 9' INT; echo waiting; while :; do sleep 0.1; done";
     terminal.write(&format!("sh -c \"{job}\"\n"));
     terminal.read_until("\r\nwaiting");
