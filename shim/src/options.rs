@@ -27,7 +27,6 @@ pub(crate) struct RuntimeOptions {
     pub(crate) root: String,
     pub(crate) criu_path: String,
     pub(crate) systemd_cgroup: bool,
-    pub(crate) criu_image_path: String,
     pub(crate) criu_work_path: String,
 }
 
@@ -60,7 +59,6 @@ impl RuntimeOptions {
             root: options.root,
             criu_path,
             systemd_cgroup: options.systemd_cgroup,
-            criu_image_path: options.criu_image_path,
             criu_work_path: options.criu_work_path,
         })
     }

@@ -46,6 +46,8 @@ pub(crate) struct Runtime {
     program: PathBuf,
     root: PathBuf,
     systemd_cgroup: bool,
+    /// Where it finds `criu` before it looks elsewhere.
+    criu_directory: Option<PathBuf>,
 }
 
 /// The descriptors 0, 1 and 2 of a run that are the container's own.
@@ -76,7 +78,23 @@ impl Runtime {
         };
         let program = program
             .with_context(|| format!("exec: \"{wanted}\": executable file not found in $PATH"))?;
-        Ok(Self { program, root: root.join(namespace), systemd_cgroup })
+        Ok(Self { program, root: root.join(namespace), systemd_cgroup, criu_directory: None })
+    }
+
+    /// Lets the runtime use this `criu` (the options' `CriuPath`). Runtimes no longer have an
+    /// option for it; they look in `PATH`.
+    ///
+    /// # Errors
+    /// The path is not that of a file named `criu`.
+    pub(crate) fn with_criu(mut self, path: &str) -> Result<Self> {
+        if !path.is_empty() {
+            let path = Path::new(path);
+            if !path.is_absolute() || path.file_name() != Some(OsStr::new("criu")) {
+                bail!("CriuPath {} is not the absolute path of a criu", path.display());
+            }
+            self.criu_directory = path.parent().map(Path::to_owned);
+        }
+        Ok(self)
     }
 
     /// The program's file.
@@ -106,7 +124,7 @@ impl Runtime {
         let child = spawn::spawn(Program {
             path: &path::c_path(&self.program)?,
             args: self.arguments(log, words)?,
-            env: environment(),
+            env: environment(self.criu_directory.as_deref()),
             fds,
             death_signal: Some(libc::SIGKILL),
         })?;
@@ -194,10 +212,16 @@ fn keep(output: &mut Vec<u8>, bytes: &[u8]) -> Result<()> {
 }
 
 /// The runtime's environment: the shim's. systemd's socket is not the container's.
-fn environment() -> Vec<CString> {
+fn environment(criu_directory: Option<&Path>) -> Vec<CString> {
     std::env::vars_os()
         .filter(|(name, _)| name != "NOTIFY_SOCKET")
-        .filter_map(|(name, value)| {
+        .filter_map(|(name, mut value)| {
+            if let Some(directory) = criu_directory.filter(|_| name == "PATH") {
+                let mut path = directory.as_os_str().to_owned();
+                path.push(":");
+                path.push(value);
+                value = path;
+            }
             let mut text = name.into_vec();
             text.push(b'=');
             text.extend(value.into_vec());
@@ -272,6 +296,17 @@ torn {"#;
         assert_eq!(found.root, Path::new("/run/containerd/runc/default"));
         let error = Runtime::find("no-such-runtime", "/r", "n", false).unwrap_err();
         assert!(error.to_string().contains("executable file not found in $PATH"), "{error}");
+    }
+
+    #[test]
+    fn a_criu_of_the_operators_is_found_first() {
+        let runtime = Runtime::find("sh", "", "n", false).unwrap();
+        assert!(runtime.clone().with_criu("criu").is_err());
+        assert!(runtime.clone().with_criu("/opt/criu-4").is_err());
+        let runtime = runtime.with_criu("/opt/criu/bin/criu").unwrap();
+        let environment = environment(runtime.criu_directory.as_deref());
+        let path = environment.iter().find(|text| text.to_bytes().starts_with(b"PATH="));
+        assert!(path.unwrap().to_bytes().starts_with(b"PATH=/opt/criu/bin:"));
     }
 
     #[test]

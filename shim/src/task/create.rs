@@ -78,7 +78,8 @@ impl Shim {
             &options.root,
             &self.namespace,
             options.systemd_cgroup,
-        )?;
+        )?
+        .with_criu(&options.criu_path)?;
         let config = Config::read(&bundle)?;
         if let Some(sandbox) = self.sandbox() {
             sandbox.add(&request.id, &bundle)?;
