@@ -215,15 +215,16 @@ fn assert_same_answers(profile: &Value) {
     peer_lacks!("runc", "it is what is compared with");
     peer_lacks!("crun", "it answers the default errno to newer calls");
     let reference = reference();
-    let calls = calls(profile);
+    let mut calls = calls(profile);
     let mut wrong = Vec::new();
     for mark in [MARK, 0] {
         let ours = answers(&runtime().program, profile, mark, &calls);
         let theirs = answers(&reference, profile, mark, &calls);
-        // A sweep that meets no denial, or nothing but denials, compares nothing.
         let through = ours.iter().filter(|verdict| **verdict == Verdict::Through).count();
         note(&format!("{} calls, {through} get through", calls.len()));
-        assert!(through > 400 && calls.len() - through > 400, "{through} of {}", calls.len());
+        // A sweep that meets no denial, or nothing but denials, compares nothing.
+        let made = if mark == 0 { 0 } else { 400 };
+        assert!(through >= made && calls.len() - through > 400, "{through} of {}", calls.len());
         let denied = marked(profile, mark).0["defaultErrnoRet"].as_i64();
         let denied = denied.and_then(|errno| i32::try_from(errno).ok()).expect("it was set");
         for (call, ours, theirs) in differences(&calls, &ours, &theirs) {
@@ -231,6 +232,11 @@ fn assert_same_answers(profile: &Value) {
                 wrong.push(format!("{call:x?}: {ours:?}, under runc {theirs:?}"));
             }
         }
+        // Without marks only what a filter answers is compared: the kernel's own errnos
+        // (EINVAL of a message queue that is there or not) look like a profile's.
+        let mut answered =
+            ours.iter().zip(&theirs).map(|both| both != (&Verdict::Through, &Verdict::Through));
+        calls.retain(|_| answered.next() == Some(true));
     }
     assert_eq!(wrong, Vec::<String>::new());
 }
