@@ -1,0 +1,2 @@
+//! hull.v1 over gRPC: translation only.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Containers.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The content store: blobs by digest, in an OCI image layout.
+#![forbid(unsafe_code)]

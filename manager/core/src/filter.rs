@@ -1,0 +1,107 @@
+//! Filters of lists, as docker's `--filter KEY=VALUE`.
+
+use std::collections::BTreeMap;
+
+use hull_specs_api::v1;
+
+use crate::error::{Error, Result};
+
+/// The filters of one request: each key with its values.
+#[derive(Clone, Debug, Default)]
+pub struct Filters(BTreeMap<String, Vec<String>>);
+
+impl Filters {
+    /// Takes filters whose keys are all among `known`.
+    ///
+    /// # Errors
+    /// For a key that is not, in docker's words.
+    pub fn parse(filters: &[v1::Filter], known: &[&str]) -> Result<Self> {
+        let mut parsed = BTreeMap::<String, Vec<String>>::new();
+        for filter in filters {
+            if !known.contains(&filter.key.as_str()) {
+                return Err(Error::invalid(format!("invalid filter '{}'", filter.key)));
+            }
+            parsed.entry(filter.key.clone()).or_default().extend(filter.values.iter().cloned());
+        }
+        Ok(Self(parsed))
+    }
+
+    /// The values of a key; none if it was not given.
+    #[must_use]
+    pub fn values(&self, key: &str) -> &[String] {
+        self.0.get(key).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether a key was given.
+    #[must_use]
+    pub fn has(&self, key: &str) -> bool {
+        self.0.contains_key(key)
+    }
+
+    /// Whether the key was not given, or one of its values passes.
+    pub fn any(&self, key: &str, passes: impl FnMut(&String) -> bool) -> bool {
+        !self.has(key) || self.values(key).iter().any(passes)
+    }
+
+    /// Whether the labels have every `label` (KEY or KEY=VALUE) and no `label!`.
+    #[must_use]
+    pub fn labels<'a>(&self, get: impl Fn(&str) -> Option<&'a String>) -> bool {
+        let holds = |wanted: &String| match wanted.split_once('=') {
+            Some((key, value)) => get(key).is_some_and(|actual| actual == value),
+            None => get(wanted).is_some(),
+        };
+        self.values("label").iter().all(holds) && !self.values("label!").iter().any(holds)
+    }
+
+    /// A key that is true or false; `default` where it was not given.
+    ///
+    /// # Errors
+    /// If its value is neither.
+    pub fn flag(&self, key: &str, default: bool) -> Result<bool> {
+        match self.values(key) {
+            [] => Ok(default),
+            values => values.iter().try_fold(default, |_, value| match value.as_str() {
+                "true" | "1" | "True" | "TRUE" | "t" => Ok(true),
+                "false" | "0" | "False" | "FALSE" | "f" => Ok(false),
+                other => Err(Error::invalid(format!("invalid filter '{key}={other}'"))),
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filters(pairs: &[(&str, &str)]) -> Result<Filters> {
+        let given: Vec<_> = pairs
+            .iter()
+            .map(|(key, value)| v1::Filter { key: (*key).into(), values: vec![(*value).into()] })
+            .collect();
+        Filters::parse(&given, &["label", "label!", "dangling", "name"])
+    }
+
+    #[test]
+    fn unknown_keys_and_bad_values_are_refused() {
+        assert_eq!(filters(&[("x", "y")]).unwrap_err().message(), "invalid filter 'x'");
+        assert!(filters(&[("dangling", "maybe")]).unwrap().flag("dangling", false).is_err());
+        assert!(filters(&[("dangling", "1")]).unwrap().flag("dangling", false).unwrap());
+    }
+
+    #[test]
+    fn labels_must_all_hold() {
+        let labels: BTreeMap<String, String> =
+            [("a".into(), "1".into()), ("b".into(), String::new())].into();
+        for (pairs, holds) in [
+            (&[][..], true),
+            (&[("label", "a")], true),
+            (&[("label", "a=1"), ("label", "b")], true),
+            (&[("label", "a=2")], false),
+            (&[("label", "a"), ("label", "c")], false),
+            (&[("label!", "a")], false),
+            (&[("label!", "c")], true),
+        ] {
+            assert_eq!(filters(pairs).unwrap().labels(|key| labels.get(key)), holds, "{pairs:?}");
+        }
+    }
+}

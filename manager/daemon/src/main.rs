@@ -1,0 +1,4 @@
+//! hulld, the manager.
+#![forbid(unsafe_code)]
+
+fn main() {}

@@ -1,0 +1,2 @@
+//! Images.
+#![forbid(unsafe_code)]

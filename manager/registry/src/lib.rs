@@ -1,0 +1,2 @@
+//! A client of the OCI distribution interface.
+#![forbid(unsafe_code)]

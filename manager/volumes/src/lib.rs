@@ -1,0 +1,2 @@
+//! Volumes.
+#![forbid(unsafe_code)]
