@@ -26,6 +26,8 @@ pub(crate) struct State {
     pub(crate) pid: u32,
     /// Ends that were seen since the manager came up.
     pub(crate) exits: u64,
+    /// Nothing of its last run is left: all its output is on disk.
+    pub(crate) settled: bool,
     /// There is no such container any more.
     pub(crate) gone: bool,
 }
@@ -85,12 +87,14 @@ pub(crate) struct Handle {
     shim: Mutex<Option<Shim>>,
     orders: mpsc::Sender<Order>,
     health: Mutex<Option<v1::HealthState>>,
+    /// Clients that came before the start.
+    pub(crate) attaching: crate::attach::Waiting,
 }
 
 impl Handle {
     pub(crate) fn new(record: Record, status: Status) -> (Arc<Self>, mpsc::Receiver<Order>) {
         let (orders, queue) = mpsc::channel(QUEUE);
-        let state = State { status, pid: 0, exits: 0, gone: false };
+        let state = State { status, pid: 0, exits: 0, settled: true, gone: false };
         let handle = Self {
             id: record.id().to_owned(),
             record: Mutex::new(Arc::new(record)),
@@ -98,6 +102,7 @@ impl Handle {
             shim: Mutex::new(None),
             orders,
             health: Mutex::new(None),
+            attaching: crate::attach::Waiting::default(),
         };
         (Arc::new(handle), queue)
     }
