@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hull_manager_core::{Result, error::IoContext as _, files::private_directory};
+use hull_manager_core::{Error, Result, error::IoContext as _, files::private_directory};
 use hull_runtime_sys::mount;
 
 use crate::{Inner, exit_record};
@@ -18,6 +18,9 @@ pub(crate) const MAX_EXEC_ROOT: usize = 107 - "/s/".len() - 64;
 
 /// Where the shim mounts the root file system.
 pub(crate) const ROOTFS: &str = "rootfs";
+
+/// Where the memory is mounted that a container shares with others.
+pub(crate) const SHM: &str = "shm";
 
 impl Inner {
     pub(crate) fn bundle(&self, id: &str) -> PathBuf {
@@ -63,16 +66,35 @@ pub(crate) fn make(bundle: &Path) -> Result<()> {
 /// Removes a bundle; that there is none is well. What is mounted there is not touched: it is
 /// unmounted, and only an empty directory is removed in its place.
 pub(crate) fn remove(bundle: &Path) -> Result<()> {
-    let rootfs = bundle.join(ROOTFS);
-    match fs::remove_dir(&rootfs) {
-        Err(error) if error.kind() == ErrorKind::ResourceBusy => {
-            mount::unmount(&rootfs, true).map_err(anyhow::Error::new)?;
-            fs::remove_dir(&rootfs).about(rootfs.display())?;
+    for name in [ROOTFS, SHM] {
+        let path = bundle.join(name);
+        match fs::remove_dir(&path) {
+            Err(error) if error.kind() == ErrorKind::ResourceBusy => {
+                mount::unmount(&path, true).map_err(anyhow::Error::new)?;
+                fs::remove_dir(&path).about(path.display())?;
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            removed => removed.about(path.display())?,
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        removed => removed.about(rootfs.display())?,
     }
     remove_tree(bundle)
+}
+
+/// Mounts memory that containers share.
+pub(crate) fn mount_shm(path: &Path, bytes: u64) -> Result<()> {
+    let mount = || -> anyhow::Result<()> {
+        fs::DirBuilder::new().mode(0o700).create(path)?;
+        let tmpfs = mount::Context::open("tmpfs")?;
+        for (key, value) in [("source", "shm"), ("mode", "1777"), ("size", &bytes.to_string())] {
+            tmpfs.set(key, value)?;
+        }
+        tmpfs.create()?;
+        let attributes =
+            mount::Attributes::NO_SUID | mount::Attributes::NO_DEV | mount::Attributes::NO_EXEC;
+        mount::attach(tmpfs.mount(attributes)?, fs::File::open(path)?)?;
+        Ok(())
+    };
+    mount().map_err(|cause| Error::internal("cannot mount shared memory").because(cause))
 }
 
 /// Removes a directory of ours with all that is in it; that there is none is well.

@@ -22,7 +22,8 @@ use crate::{
     state::{Ask, Verdict},
 };
 
-type Waiting = Pin<Box<dyn Future<Output = Result<shim::Ended>> + Send>>;
+/// The end of a process, to come.
+pub(crate) type Waiting = Pin<Box<dyn Future<Output = Result<shim::Ended>> + Send>>;
 
 /// What goes on after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -248,6 +249,11 @@ impl Owner {
             }
         });
         self.adopt(started, Status::Running);
+        // Those that came while it was being started.
+        let socket = self.inner.attach_socket(&self.handle.id);
+        if let Err(error) = self.handle.attaching.connect(&socket).await {
+            tracing::warn!(container = %self.handle.id, %error, "a client is not attached");
+        }
         self.event("start", &[]);
         facts
     }
@@ -260,6 +266,7 @@ impl Owner {
         self.handle.state.send_modify(|state| {
             state.status = status;
             state.pid = pid;
+            state.settled = false;
         });
         self.health = health::Checker::start(&self.inner, &self.handle);
     }
@@ -366,6 +373,7 @@ impl Owner {
         if let Err(error) = bundle::remove(&bundle) {
             tracing::warn!(container = %self.handle.id, %error, "the bundle is not removed");
         }
+        self.handle.state.send_modify(|state| state.settled = true);
     }
 
     /// Has the shim's program end and remove whatever is left. Idempotent.
