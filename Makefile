@@ -25,6 +25,7 @@ STATIC := -C target-feature=+crt-static -C relocation-model=static
 RELEASE = $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release
 RUNTIME ?= $(abspath $(RELEASE)/hull-runtime)
 SHIM ?= $(abspath $(RELEASE)/containerd-shim-hull-v2)
+INIT ?= $(abspath $(RELEASE)/hull-init)
 
 # What `--version` calls the commit. Empty outside a git repository.
 COMMIT = $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null)
@@ -66,6 +67,7 @@ check: ## Formatting, lints, documentation, the repository's own rules
 .PHONY: unit
 unit: ## Unit tests
 	$(CARGO) test --locked --workspace --lib --bins
+	$(CARGO) test --locked -p hull-init
 
 .PHONY: integration
 integration: build ## The suite against the release binary, or RUNTIME=runc (as root)
@@ -117,12 +119,13 @@ bench-shim: build ## Measure the shim against containerd's, conmon and dockerd (
 build: ## Build the release binaries
 	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust 1.95 or later" >&2; exit 1; }
 	HULL_COMMIT="$(COMMIT)" RUSTFLAGS="$(STATIC)" \
-		$(CARGO) build --release --locked --target $(TARGET) -p hull-runtime -p hull-shim
+		$(CARGO) build --release --locked --target $(TARGET) -p hull-runtime -p hull-shim -p hull-init
 
 .PHONY: install
 install: build ## Install binaries, completions and manual pages below PREFIX (/usr/local)
 	install -D -m 755 $(RUNTIME) $(BIN)/hull-runtime
 	install -D -m 755 $(SHIM) $(BIN)/containerd-shim-hull-v2
+	install -D -m 755 $(INIT) $(BIN)/hull-init
 	install -d $(dir $(BASH_COMPLETION)) $(dir $(ZSH_COMPLETION)) $(dir $(FISH_COMPLETION)) $(MAN)
 	$(RUNTIME) completion bash > $(BASH_COMPLETION)
 	$(RUNTIME) completion zsh > $(ZSH_COMPLETION)
@@ -131,7 +134,7 @@ install: build ## Install binaries, completions and manual pages below PREFIX (/
 
 .PHONY: uninstall
 uninstall: ## Remove what install installed
-	rm -f $(BIN)/hull-runtime $(BIN)/containerd-shim-hull-v2 $(BASH_COMPLETION) $(ZSH_COMPLETION) $(FISH_COMPLETION)
+	rm -f $(BIN)/hull-runtime $(BIN)/containerd-shim-hull-v2 $(BIN)/hull-init $(BASH_COMPLETION) $(ZSH_COMPLETION) $(FISH_COMPLETION)
 	rm -f $(MAN)/hull-runtime.8 $(MAN)/hull-runtime-*.8
 
 .PHONY: check-install
@@ -140,6 +143,7 @@ check-install: build ## Install to a temporary directory, uninstall, and see tha
 	$(MAKE) --silent install DESTDIR=$$place >/dev/null; \
 	"$$place$(PREFIX)/bin/hull-runtime" --version >/dev/null; \
 	"$$place$(PREFIX)/bin/containerd-shim-hull-v2" -v >/dev/null; \
+	"$$place$(PREFIX)/bin/hull-init" --version >/dev/null; \
 	count=$$(find "$$place" -type f -size +0 | wc -l); \
 	[ "$$count" -ge 20 ] || { echo "install made only $$count files" >&2; exit 1; }; \
 	$(MAKE) --silent uninstall DESTDIR=$$place; \

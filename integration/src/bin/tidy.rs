@@ -33,6 +33,7 @@ const EDGES: &[(&str, &[&str])] = &[
         "hull-manager-volumes",
         &["hull-manager-core", "hull-manager-archive", "hull-specs-api", "hull-runtime-sys"],
     ),
+    ("hull-init", &["hull-runtime-sys"]),
     ("hull-manager-spec", &["hull-specs-oci", "hull-specs-image", "hull-specs-api"]),
     (
         "hull-manager-images",
