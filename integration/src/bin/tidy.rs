@@ -20,6 +20,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("hull-shim", &["hull-specs-oci", "hull-runtime-sys"]),
     ("hull-specs-image", &[]),
     ("hull-specs-api", &[]),
+    ("hull-specs-docker", &["hull-specs-api", "hull-specs-image", "hull-specs-oci"]),
     ("hull-manager-core", &["hull-specs-oci", "hull-specs-api", "hull-runtime-sys"]),
     ("hull-manager-archive", &["hull-specs-image", "hull-runtime-sys"]),
     ("hull-manager-content", &["hull-manager-core", "hull-specs-image", "hull-runtime-sys"]),
@@ -96,6 +97,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &[
             "hull-manager-archive",
             "hull-specs-api",
+            "hull-specs-docker",
             "hull-specs-image",
             "hull-specs-oci",
             "hull-runtime-sys",

@@ -25,7 +25,7 @@ pub struct Collected {
 }
 
 impl Content {
-    /// Removes blobs that are not among `keep`, not leased, and older than `min_age`; and
+    /// Removes blobs that are `eligible` by digest and age, not among `keep`, and not leased; and
     /// unfinished ones of yesterday. `keep` is asked after the collection has begun to note who
     /// leases what: a reference that is made later is of leased blobs.
     ///
@@ -34,20 +34,24 @@ impl Content {
     pub fn collect(
         &self,
         keep: impl FnOnce() -> Result<HashSet<Digest>>,
-        min_age: Duration,
+        eligible: impl Fn(&Digest, Duration) -> bool,
     ) -> Result<Collected> {
         let _one = lock(&self.shared.collection);
         lock(&self.shared.leases).begin();
-        let collected = keep().and_then(|keep| self.sweep(&keep, min_age));
+        let collected = keep().and_then(|keep| self.sweep(&keep, eligible));
         lock(&self.shared.leases).end();
         collected
     }
 
-    fn sweep(&self, keep: &HashSet<Digest>, min_age: Duration) -> Result<Collected> {
+    fn sweep(
+        &self,
+        keep: &HashSet<Digest>,
+        eligible: impl Fn(&Digest, Duration) -> bool,
+    ) -> Result<Collected> {
         let now = SystemTime::now();
         let mut collected = Collected::default();
         for (digest, size, age) in blobs(&self.shared.blobs, now)? {
-            if keep.contains(&digest) || age < min_age {
+            if keep.contains(&digest) || !eligible(&digest, age) {
                 continue;
             }
             // Under the lock: who leases it afterwards sees that it is gone.

@@ -139,9 +139,9 @@ fn only_what_nobody_refers_to_or_holds_is_collected() {
     second.add(held);
     drop(second);
     let keep = || Ok(HashSet::from([kept]));
-    let collected = f.content.collect(keep, Duration::from_secs(60)).unwrap();
+    let collected = f.content.collect(keep, |_, age| age >= Duration::from_secs(60)).unwrap();
     assert_eq!(collected.blobs, 0, "too young");
-    let collected = f.content.collect(keep, Duration::ZERO).unwrap();
+    let collected = f.content.collect(keep, |_, _| true).unwrap();
     assert_eq!((collected.blobs, collected.bytes), (1, 4));
     assert!(f.content.has(&kept) && f.content.has(&held) && !f.content.has(&gone));
     // Leased during the collection and let go before its end: somebody may refer to it now.
@@ -150,9 +150,9 @@ fn only_what_nobody_refers_to_or_holds_is_collected() {
         f.content.lease().add(held);
         Ok(HashSet::new())
     };
-    f.content.collect(touch, Duration::ZERO).unwrap();
+    f.content.collect(touch, |_, _| true).unwrap();
     assert!(f.content.has(&held) && !f.content.has(&kept));
-    f.content.collect(|| Ok(HashSet::new()), Duration::ZERO).unwrap();
+    f.content.collect(|| Ok(HashSet::new()), |_, _| true).unwrap();
     assert!(!f.content.has(&held));
 }
 
@@ -167,7 +167,7 @@ fn unfinished_blobs_are_kept_a_day() {
         f.age(&format!("ingest/{}", digest.hex()), 25 * 3600);
     }
     let _claim = f.claim(used);
-    let collected = f.content.collect(|| Ok(HashSet::new()), Duration::ZERO).unwrap();
+    let collected = f.content.collect(|| Ok(HashSet::new()), |_, _| true).unwrap();
     assert_eq!((collected.blobs, collected.bytes), (0, 3));
     let mut left = f.names("ingest");
     left.sort();

@@ -35,20 +35,22 @@ const MAX_JOB_BYTES: usize = 1 << 20;
 
 /// The worker: never returns.
 pub(super) fn run() -> ! {
+    // Before any other number is given out.
+    let has_base = fd::is_open(BASE);
     let Ok(report) = fd::take(REPORT) else { process::exit_now(2) };
     // The standard library tells of a panic on standard error, the report that there was one.
-    let result = catch_unwind(AssertUnwindSafe(|| work(&report)))
+    let result = catch_unwind(AssertUnwindSafe(|| work(&report, has_base)))
         .unwrap_or_else(|_| Err(anyhow!("the archive worker panicked")));
     let told = serde_json::to_vec(&Report::of(&result))
         .is_ok_and(|line| fd::write_all(&report, &line).is_ok());
     process::exit_now(i32::from(!told || result.is_err()))
 }
 
-fn work(report: &OwnedFd) -> Result<Outcome> {
+fn work(report: &OwnedFd, has_base: bool) -> Result<Outcome> {
     let order = fd::read_to_end(fd::take(JOB)?, MAX_JOB_BYTES)?;
     let job: Job = serde_json::from_slice(&order).context("understand the job")?;
     let root = fd::take(ROOT)?;
-    let base = fd::is_open(BASE).then(|| fd::take(BASE)).transpose()?;
+    let base = has_base.then(|| fd::take(BASE)).transpose()?;
     let root = confine::confine(root, base.as_ref().map(|fd| fd.as_fd()), !job.reads())?;
     let watched = fd::duplicate(report, 3)?;
     // Ends the process when the manager does, whatever the other threads do.
