@@ -9,7 +9,7 @@ use std::{
 };
 
 use hull_manager_archive::{
-    ChangeKind, Options, Owners, Refused, Source, changes,
+    ChangeKind, Options, Owners, Refused, Source, Whiteouts, changes,
     worker::{self, Files, Job, Packing},
 };
 use hull_manager_core::{Error, Result, error::IoContext as _};
@@ -223,6 +223,7 @@ impl Containers {
             let owners = if open.keep_owners { Owners::Archive } else { Owners::Are(0, 0) };
             let options = Options {
                 owners,
+                whiteouts: Whiteouts::Keep,
                 keep_kinds: open.no_overwrite_dir_non_dir,
                 ..Options::default()
             };

@@ -161,7 +161,7 @@ impl Inner {
     pub(crate) fn discard_parts(&self, id: &str, anonymous_volumes: bool) -> Result<()> {
         bundle::remove(&self.bundle(id))?;
         self.parts.snapshots.remove(id)?;
-        volumes::release(self, id, anonymous_volumes)?;
+        self.parts.volumes.release(id, anonymous_volumes)?;
         bundle::remove_tree(&self.directory(id))
     }
 }

@@ -156,7 +156,6 @@ impl Inner {
     pub(crate) fn exec_process(
         &self,
         id: &str,
-        pid: u32,
         request: &v1::CreateExecRequest,
     ) -> Result<oci::Process> {
         let path = self.bundle(id).join(prepare::CONFIG);
@@ -166,7 +165,7 @@ impl Inner {
         let user = match request.user.as_str() {
             "" => None,
             user => {
-                let root = crate::filesystem::root_of(pid)?;
+                let root = self.root(id)?;
                 Some(prepare::resolve_user(&root, user, &[])?)
             }
         };
@@ -186,7 +185,7 @@ impl Containers {
     ) -> Result<v1::CreateExecResponse> {
         let handle = self.find(&request.container)?;
         handle.shim(Ask::Exec, &request.container)?;
-        let process = self.0.exec_process(&handle.id, handle.now().pid, &request)?;
+        let process = self.0.exec_process(&handle.id, &request)?;
         let process = serde_json::to_vec(&process)
             .map_err(|cause| Error::internal("the process").because(cause))?;
         let id = name::random_id()?;
@@ -284,6 +283,37 @@ impl Containers {
             tokio::spawn(session.relay(exec, shim, messages, answers));
         }
         Ok(answered)
+    }
+}
+
+impl Inner {
+    /// Execs of a manager that is no more: nobody can be attached to them, but they must not wait
+    /// for a reader, and their ends are taken.
+    pub(crate) fn forsake_execs(&self, shim: &Shim) {
+        let names = crate::bundle::names(&shim.bundle).unwrap_or_default();
+        for name in names {
+            let Some((id, "out" | "err" | "in")) =
+                name.strip_prefix("exec-").and_then(|name| name.split_once('.'))
+            else {
+                continue;
+            };
+            let (path, id, shim) = (shim.bundle.join(&name), id.to_owned(), shim.clone());
+            tokio::spawn(async move {
+                if name.ends_with(".out") || name.ends_with(".err") {
+                    if let Ok(mut reader) = pipe::OpenOptions::new().open_receiver(&path) {
+                        let mut buffer = vec![0; BLOCK];
+                        while matches!(reader.read(&mut buffer).await, Ok(1..)) {}
+                    }
+                } else {
+                    // Its client is gone.
+                    let _ = shim.close_stdin(&id).await;
+                }
+                let _ = shim.wait(&id).await;
+                // One of its streams does it, the others find it done.
+                let _ = shim.delete(&id).await;
+                let _ = fs::remove_file(&path);
+            });
+        }
     }
 }
 

@@ -159,7 +159,7 @@ impl Drop for Cleanup {
 async fn probe(inner: &Arc<Inner>, handle: &Handle, check: &Check) -> Result<(i32, String)> {
     let shim = handle.shim(Ask::Exec, &handle.id)?;
     let request = v1::CreateExecRequest { command: check.command.clone(), ..Default::default() };
-    let process = inner.exec_process(&handle.id, handle.now().pid, &request)?;
+    let process = inner.exec_process(&handle.id, &request)?;
     let process = serde_json::to_vec(&process)
         .map_err(|cause| Error::internal("the process").because(cause))?;
     let id = name::random_id()?;

@@ -289,8 +289,8 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         fs::create_dir_all(place.path().join("etc/group")).unwrap();
         let name = place.path().join("etc/passwd");
-        hull_runtime_sys::fd::mkfifoat(
-            hull_runtime_sys::fd::AT_FDCWD,
+        fd::mkfifoat(
+            fd::AT_FDCWD,
             &path::c_path(&name).unwrap(),
             0o600,
         )

@@ -34,6 +34,8 @@ pub(crate) struct Facts {
     pub(crate) error: String,
     /// It is being removed: what is left of it is to go, too.
     pub(crate) removing: bool,
+    /// With its anonymous volumes.
+    pub(crate) removing_volumes: bool,
 }
 
 /// An end.

@@ -127,7 +127,7 @@ impl Owner {
         }
         let waiting = shim.clone();
         self.inner.forsake_execs(&shim);
-        self.adopt((shim, pid, Box::pin(async move { waiting.wait("").await })), status);
+        self.adopt((shim, pid, tokio::spawn(async move { waiting.wait("").await })), status);
     }
 
     /// It has ended while the manager was away.

@@ -31,6 +31,11 @@ impl<T> Registry<T> {
         Ok(())
     }
 
+    /// Whether a container of this id is being created.
+    pub(crate) fn is_reserved(&self, id: &str) -> bool {
+        self.names.values().any(|owner| owner == id)
+    }
+
     /// Gives a name back, if it is still this container's.
     pub(crate) fn release(&mut self, name: &str, id: &str) {
         if self.names.get(name).is_some_and(|owner| owner == id) {

@@ -5,7 +5,7 @@ use std::{
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::{Duration, SystemTime},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use containerd_shim_protos::{
@@ -39,7 +39,7 @@ pub(crate) fn options(settings: &Settings, runtime: &str) -> Result<Any> {
     let options = oci::Options {
         binary_name: known.path.to_string_lossy().into_owned(),
         root: settings.exec_root.join("runtime").join(runtime).to_string_lossy().into_owned(),
-        systemd_cgroup: settings.systemd_cgroup,
+        systemd_cgroup: settings.defaults.systemd_cgroups,
         ..oci::Options::default()
     };
     any("containerd.runc.v1.Options", &options)
@@ -216,7 +216,11 @@ impl Shim {
         };
         let answer = self.client.wait(Context::default(), &request).await;
         let answer = answer.map_err(|error| self.fail(error))?;
-        let at = answer.exited_at.into_option().map(SystemTime::from);
+        let at = answer.exited_at.into_option().and_then(|at| {
+            let since =
+                Duration::new(u64::try_from(at.seconds).ok()?, u32::try_from(at.nanos).ok()?);
+            UNIX_EPOCH.checked_add(since)
+        });
         Ok(Ended { status: answer.exit_status, at })
     }
 

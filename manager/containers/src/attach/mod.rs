@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::wire::{Event, Reader, Writer};
 pub(crate) use self::{
-    funnel::{Funnel, Gone, funnel},
+    funnel::{Funnel, funnel},
     wire::{Connection, Stream},
 };
 use crate::{Answers, Containers, Messages, handle::Handle, state::Ask};
