@@ -52,6 +52,7 @@ pub(super) async fn output(source: &Source, target: Target) {
         Target::Log(log, stream) => {
             let copied = copy(source, async |bytes| {
                 log.put(stream, bytes);
+                log.room().await;
                 Ok(())
             })
             .await;

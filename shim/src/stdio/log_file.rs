@@ -83,6 +83,13 @@ impl LogFile {
         self.compress();
     }
 
+    /// Waits for the clients that the container waits for.
+    pub(super) async fn room(&self) {
+        if let Some(attach) = &self.attach {
+            attach.room().await;
+        }
+    }
+
     fn judge(&self, written: Result<(), String>) {
         if let Some(error) = self.writer.borrow_mut().take_rotation_error() {
             log::error(&format!("a log is not rotated: {}", log::sentence(&error)));
