@@ -345,7 +345,7 @@ pub(crate) struct ExecArgs {
     pub(crate) workdir: Option<String>,
     /// The container, the command and its arguments.
     #[arg(required = true, num_args = 2.., value_name = "CONTAINER COMMAND [ARG...]", hide = true,
-          trailing_var_arg = true, allow_hyphen_values = true)]
+          trailing_var_arg = true)]
     pub(crate) words: Vec<String>,
 }
 
@@ -355,7 +355,7 @@ pub(crate) struct ExecArgs {
 pub(crate) struct TopArgs {
     /// The container, and options of ps.
     #[arg(required = true, value_name = "CONTAINER [ps OPTIONS]", hide = true,
-          trailing_var_arg = true, allow_hyphen_values = true)]
+          trailing_var_arg = true)]
     pub(crate) words: Vec<String>,
 }
 

@@ -266,7 +266,7 @@ pub(crate) struct ContainerArgs {
     pub(crate) refused: RefusedArgs,
     /// The image, the command and its arguments.
     #[arg(required = true, value_name = "IMAGE [COMMAND] [ARG...]", trailing_var_arg = true,
-          allow_hyphen_values = true, hide = true)]
+          hide = true)]
     pub(crate) words: Vec<String>,
 }
 

@@ -139,7 +139,7 @@ mod tests {
         assert_eq!((bind.r#type(), bind.source.as_str(), bind.target.as_str()), (Type::Bind, "/a", "/b"));
         assert!(bind.read_only && bind.propagation == "rslave" && !bind.create_source);
         let volume = parse(
-            "source=v,target=/b,volume-nocopy,volume-label=a=b,volume-opt=\"o=addr=1\",volume-subpath=x",
+            "source=v,target=/b,volume-nocopy,volume-label=a=b,\"volume-opt=o=a,b\",volume-subpath=x",
         )
         .unwrap();
         assert!(volume.no_copy && volume.r#type() == Type::Volume && volume.subpath == "x");
