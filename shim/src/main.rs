@@ -16,6 +16,7 @@ mod mutants;
 mod oom;
 mod options;
 mod output;
+mod program;
 mod reactor;
 mod rootfs;
 mod runtime;

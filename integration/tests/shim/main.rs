@@ -17,6 +17,7 @@ mod lifecycle;
 mod log;
 mod options;
 mod pod;
+mod recovery;
 mod sandbox;
 mod scale;
 mod stdio;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
             bootstrap::TESTS,
             options::TESTS,
             faults::TESTS,
+            recovery::TESTS,
             fuzz::TESTS,
             scale::TESTS,
             log::TESTS,

@@ -96,6 +96,7 @@ impl Shim {
                 _ => {}
             }
             rootfs::mount_all(&request.rootfs, rootfs)
+                .await
                 .context("failed to mount rootfs component")?;
         }
         let streams = Stdio {
