@@ -135,6 +135,7 @@ fn unseen(id: &str, pid: i32) -> ExitRecord {
         peak_memory_bytes: None,
         runtime_error: None,
         dropped_clients: 0,
+        lost_output_bytes: 0,
         last_lines: Vec::new(),
     }
 }

@@ -110,6 +110,9 @@ pub(crate) struct ExitRecord {
     pub(crate) runtime_error: Option<String>,
     /// Clients of the attach socket that were disconnected because they were too slow.
     pub(crate) dropped_clients: u64,
+    /// Bytes of output that could not be written to their file until then.
+    #[serde(default)]
+    pub(crate) lost_output_bytes: u64,
     /// The last lines of output, oldest first.
     pub(crate) last_lines: Vec<String>,
 }

@@ -50,8 +50,10 @@ pub(super) fn follow(
         let mut record = describe(&container, &process, exit, at, &memory);
         let io = process.io.borrow().clone();
         if let Some(io) = io {
-            record.last_lines = io.last_lines(LAST_LINES).await;
+            io.settled().await;
+            record.last_lines = io.last_lines(LAST_LINES);
             record.dropped_clients = io.dropped_clients();
+            record.lost_output_bytes = io.lost_bytes();
         }
         write(&container, &process, &record);
         process.finish(exit, at);
@@ -154,6 +156,7 @@ fn describe(
         peak_memory_bytes: memory.peak,
         runtime_error: None,
         dropped_clients: 0,
+        lost_output_bytes: 0,
         last_lines: Vec::new(),
     }
 }
