@@ -4,11 +4,13 @@
 
 mod args;
 mod bootstrap;
+mod bundle_file;
 mod cgroup;
 mod cleanup;
 mod events;
 mod exit_record;
 mod info;
+mod init_record;
 mod log;
 mod mountinfo;
 #[cfg(test)]

@@ -2,13 +2,198 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::process::{Child, Command};
 use std::thread;
 
-use hull_integration::shim::{Host, SLEEPER, SOON};
-use hull_integration::{reference_lacks, tests, wait_until};
+use hull_integration::shim::{Host, SLEEPER, SOON, ended};
+use hull_integration::{Invocation, reference_lacks, runtime, tests, wait_until};
+use serde_json::{Value, json};
 
-tests![a_root_is_mounted_by_a_program, a_program_that_mounts_a_root_holds_nobody_up];
+tests![
+    the_first_process_is_named_on_disk,
+    a_container_that_its_runtime_does_not_end_is_ended_with_its_shim,
+    nobody_is_ended_who_has_the_number_of_a_container,
+    a_creation_that_cannot_be_undone_says_both_reasons,
+    an_exec_whose_terminal_does_not_come_is_ended,
+    nobody_is_ended_who_has_the_number_of_an_exec,
+    a_root_is_mounted_by_a_program,
+    a_program_that_mounts_a_root_holds_nobody_up,
+];
+
+/// A runtime that does what a file of shell says beside what is asked of it: `before`, of
+/// `$@`, and, once it has succeeded, `after`. The pid file's name is in `$pid_file`.
+fn meddler(host: &Host, before: &str, after: &str) -> String {
+    let real = runtime().program.display();
+    let script = format!(
+        "#!/bin/sh\nn=$#\nwhile [ $n -gt 0 ]; do\n\
+         word=$1; last=$word; shift; n=$((n-1))\n\
+         case $option in --pid-file) pid_file=$word;; --console-socket) {SOCKET} esac\n\
+         set -- \"$@\" \"$word\"; option=$last\ndone\n\
+         {before}\n{real} \"$@\" || exit\n{after}\n",
+        SOCKET = format_args!("echo \"$word\" > {0}; word={0}.mine;;", host.site().path("socket")),
+    );
+    let path = host.site().write("meddler", &script);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    path
+}
+
+fn read(host: &Host, name: &str) -> Option<Value> {
+    let text = fs::read(format!("{}/{name}", host.launch("one").bundle)).ok()?;
+    Some(serde_json::from_slice(&text).expect("a record is whole"))
+}
+
+/// Field 22 of `/proc/PID/stat`.
+fn start_time(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    text.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+fn the_first_process_is_named_on_disk() {
+    reference_lacks!("it keeps its number alone");
+    let host = Host::new();
+    let task = host.shell("one", SLEEPER).create();
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("it has a name");
+    let created = read(&host, "init.json").expect("it is there");
+    assert_eq!((&created["version"], &created["containerId"]), (&json!(1), &json!("one")));
+    assert_eq!((&created["pid"], &created["bootId"]), (&json!(task.pid), &json!(boot.trim())));
+    assert_eq!(created["startTime"].as_u64(), start_time(task.pid));
+    assert!(created["startedAt"].is_null(), "{created}");
+    task.init.start();
+    let started = read(&host, "init.json").expect("it is there");
+    // In UTC, to the second and beyond.
+    let second = |name: &str| started[name].as_str().and_then(|time| time.get(..19));
+    assert!(second("createdAt").is_some() && second("createdAt") <= second("startedAt"));
+    assert_eq!((&started["pid"], &started["createdAt"]), (&created["pid"], &created["createdAt"]));
+    // The record of an end that nobody saw says whose it is.
+    host.kill_shim("one");
+    drop(task);
+    host.launch("one").delete().ok();
+    let record = read(&host, "exit.json").expect("delete writes it");
+    assert_eq!((&record["pid"], &record["startTime"]), (&started["pid"], &started["startTime"]));
+    host.delete_after_shim("one");
+}
+
+/// Removes what a runtime has refused to.
+fn remove(host: &Host) {
+    let words = ["--root", &format!("{}/test", host.runtime_root()), "delete", "--force", "one"];
+    Invocation::runtime().args(words).run().ok();
+}
+
+fn a_container_that_its_runtime_does_not_end_is_ended_with_its_shim() {
+    reference_lacks!("it leaves it running");
+    let host = Host::new();
+    let no = "case \" $* \" in *\" delete \"*) echo not now >&2; exit 1;; esac";
+    let path = meddler(&host, no, "");
+    let task = host.shell("one", SLEEPER).options(|options| options.binary_name = path).start();
+    let pid = i32::try_from(task.pid).expect("process ids are positive");
+    host.kill_shim("one");
+    drop(task);
+    let output = host.launch("one").delete().ok();
+    assert!(output.stderr.contains("not now"), "{}", output.transcript());
+    assert!(ended(pid), "process {pid} runs on");
+    remove(&host);
+    assert_eq!(host.delete_after_shim("one").exit_status, 137);
+}
+
+/// A process of the test's own, which ends with this.
+struct Stranger(Child);
+
+impl Stranger {
+    fn new() -> Self {
+        Self(Command::new("sleep").arg("1000").spawn().expect("it is installed"))
+    }
+
+    #[track_caller]
+    fn assert_alive(&mut self) {
+        assert_eq!(self.0.try_wait().expect("it is ours"), None);
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let _ = self.0.kill().and_then(|()| self.0.wait());
+    }
+}
+
+fn nobody_is_ended_who_has_the_number_of_a_container() {
+    reference_lacks!("it keeps its number alone");
+    let host = Host::new();
+    let task = host.shell("one", SLEEPER).start();
+    host.kill_shim("one");
+    drop(task);
+    let mut stranger = Stranger::new();
+    let mut record = read(&host, "init.json").expect("it is there");
+    record["pid"] = json!(stranger.0.id());
+    let path = format!("{}/init.json", host.launch("one").bundle);
+    fs::write(path, record.to_string()).expect("the site is writable");
+    assert_eq!(host.delete_after_shim("one").exit_status, 137);
+    stranger.assert_alive();
+}
+
+fn a_creation_that_cannot_be_undone_says_both_reasons() {
+    reference_lacks!("it does not undo it");
+    let host = Host::new();
+    let no = "case \" $* \" in *\" delete \"*) echo not now >&2; exit 1;; esac";
+    let path = meddler(&host, no, "echo nonsense > $pid_file");
+    let plan = host.shell("one", SLEEPER).options(|options| options.binary_name = path);
+    let refused = plan.try_create().expect_err("there is no pid");
+    remove(&host);
+    let (first, second) = refused.message.split_once("; ").expect("it has two parts");
+    assert!(first.contains("cannot read a pid from "), "{refused:?}");
+    assert!(second.contains("is not ended: not now"), "{refused:?}");
+    host.shut_down("one");
+}
+
+/// Begins an exec with a terminal that goes elsewhere; `after` is the runtime's last step. Gives
+/// what the shim says.
+fn exec_without_a_terminal(host: &Host, after: &str, judge: impl FnOnce(&str)) {
+    let path = meddler(host, "", after);
+    let task = host.shell("one", SLEEPER).options(|options| options.binary_name = path).start();
+    let socket = host.site().path("socket");
+    let listener = UnixListener::bind(format!("{socket}.mine")).expect("the site is writable");
+    let process = task.exec_with("first", host.console(), &["sleep", "1000"]);
+    let (refused, _terminal) = thread::scope(|scope| {
+        let thief = scope.spawn(|| {
+            let (terminal, _) = listener.accept().expect("the runtime connects");
+            let path = fs::read_to_string(&socket).expect("it was written before");
+            // The shim gets a message without a descriptor instead.
+            UnixStream::connect(path.trim_end()).expect("the shim listens");
+            terminal
+        });
+        let refused = process.try_start().expect_err("there is no terminal");
+        (refused, thief.join().expect("it has what it wants"))
+    });
+    assert!(refused.message.contains("failed to retrieve console master"), "{refused:?}");
+    judge(&refused.message);
+    assert_eq!(process.wait().status, 255);
+    process.delete();
+    task.terminate();
+    assert_eq!(task.finish().status, 7);
+}
+
+fn an_exec_whose_terminal_does_not_come_is_ended() {
+    reference_lacks!("it goes on");
+    let host = Host::new();
+    let kept = host.site().path("pid");
+    exec_without_a_terminal(&host, &format!("[ -z \"$pid_file\" ] || cp $pid_file {kept}"), |_| {
+        let pid = fs::read_to_string(&kept).expect("the runtime has begun it");
+        let pid = pid.trim().parse().expect("a number");
+        wait_until("the end of the exec", SOON, || ended(pid));
+    });
+}
+
+fn nobody_is_ended_who_has_the_number_of_an_exec() {
+    reference_lacks!("it goes on");
+    let host = Host::new();
+    let mut stranger = Stranger::new();
+    let lie = format!("case $pid_file in */exec-*) echo {} > $pid_file;; esac", stranger.0.id());
+    exec_without_a_terminal(&host, &lie, |said| {
+        assert!(said.ends_with("is not a child of the shim"), "{said}");
+    });
+    stranger.assert_alive();
+}
 
 fn a_root_is_mounted_by_a_program() {
     let host = Host::new();

@@ -12,12 +12,12 @@ use std::{
     rc::Rc,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, ensure};
 use containerd_shim_protos::{
     api,
     events::task::{TaskCreate, TaskIO, TaskOOM},
 };
-use futures_util::lock::Mutex;
+use futures_util::{FutureExt, lock::Mutex};
 use hull_runtime_sys::{fd, process as sys_process};
 use protobuf::Message;
 
@@ -29,6 +29,7 @@ use super::{
 };
 use crate::{
     cgroup::Cgroup,
+    init_record::Stat,
     log,
     oom::Watch,
     options::{self, RuntimeOptions},
@@ -114,6 +115,7 @@ impl Shim {
             execs: RefCell::default(),
             lock: Mutex::new(()),
             cgroup: RefCell::default(),
+            record: RefCell::default(),
             rootfs,
             shares_pids: config.shares_pids(),
             over: Cell::new(false),
@@ -198,15 +200,21 @@ impl Shim {
         let streams = prepared.streams();
         container.runtime.run_with(log, Streams(streams), &words).await?;
         let taken = self.take_up(container, process, prepared, pid_file, &expected).await;
-        if taken.is_err() {
-            // It runs, and nobody would hold it.
-            if process.is_first() {
-                container.run(&["delete", "--force", &container.id]).await?;
-            } else if let Ok(pid) = read_pid(pid_file) {
-                sys_process::kill(pid, libc::SIGKILL)?;
-            }
-        }
-        taken
+        let Err(error) = taken else { return Ok(()) };
+        // It runs, and nobody would hold it.
+        let ended = if process.is_first() {
+            container.run(&["delete", "--force", &container.id]).await.map(drop)
+        } else {
+            read_pid(pid_file).and_then(|pid| kill_child(&expected, pid))
+        };
+        Err(match ended {
+            Ok(()) => error,
+            Err(left) => anyhow!(
+                "{}; what was begun is not ended: {}",
+                log::sentence(&error),
+                log::sentence(&left)
+            ),
+        })
     }
 
     /// Takes up a process that the runtime has just started.
@@ -228,7 +236,10 @@ impl Shim {
         // Not reaped before `exit` was made, so the number is still this process's; after that
         // it may have ended, and then there is nothing to hold or to measure.
         process.pidfd.replace(sys_process::pidfd(pid).ok());
-        process.start_time.set(start_time(pid).unwrap_or(0));
+        process.start_time.set(Stat::of(pid).map_or(0, |stat| stat.start_time));
+        if process.is_first() {
+            container.note_first()?;
+        }
         process.io.replace(Some(Rc::new(io)));
         let mut watch = None;
         if process.is_first()
@@ -288,12 +299,19 @@ pub(crate) fn read_pid(path: &Path) -> Result<i32> {
     let context = || format!("cannot read a pid from {}", path.display());
     let text = fs::read_to_string(path).with_context(context)?;
     let pid = text.trim().parse::<i32>().with_context(context)?;
-    anyhow::ensure!(pid > 0, "{}: {pid} is no pid", path.display());
+    ensure!(pid > 0, "{}: {pid} is no pid", path.display());
     Ok(pid)
 }
 
-/// Field 22 of `/proc/PID/stat`. The name in field 2 may hold spaces and parentheses.
-fn start_time(pid: i32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    text.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+/// Kills a process that a runtime has left to us, and whose pid was learned while `expected`
+/// lives, unless it has ended.
+fn kill_child(expected: &Expected, pid: i32) -> Result<()> {
+    // Nobody but the reactor reaps: a child that it has not reaped has its number still.
+    if reactor::wait_for(expected, pid).now_or_never().is_some() {
+        return Ok(());
+    }
+    let pidfd = sys_process::pidfd(pid)?;
+    let parent = Stat::of(pid).map(|stat| stat.parent);
+    ensure!(parent == Some(sys_process::id()), "process {pid} is not a child of the shim");
+    Ok(sys_process::send_signal(&pidfd, libc::SIGKILL)?)
 }

@@ -15,8 +15,9 @@ use hull_specs_oci::ExecId;
 
 use super::{Shim, container::Container, field, process::Process, start::NEVER_RAN};
 use crate::{
+    bundle_file::Version,
     events,
-    exit_record::{self, ExitRecord, FileName, Reason, Version},
+    exit_record::{self, ExitRecord, FileName, Reason},
     log,
     oom::{self, Oom, Watch},
     reactor,

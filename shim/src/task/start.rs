@@ -18,6 +18,7 @@ use super::{
     state::{self, Request, State},
 };
 use crate::{
+    log,
     stdio::Stdio,
     ttrpc::{Failure, Kind},
 };
@@ -64,6 +65,10 @@ impl Shim {
         if container.checkpoint.is_empty() {
             let started = container.run(&["start", &container.id]).await;
             started.context("OCI runtime start failed")?;
+            // It runs: that it is not noted must not hide that.
+            if let Err(error) = container.note_first() {
+                log::error(&format!("{}: {}", container.id, log::sentence(&error)));
+            }
         } else {
             self.restore(container).await.context("OCI runtime restore failed")?;
         }
