@@ -12,6 +12,8 @@ use hull_integration::{Invocation, reference_lacks, runtime, tests, wait_until};
 use serde_json::{Value, json};
 
 tests![
+    a_record_that_the_disk_refuses_is_written_when_it_can_be,
+    a_record_that_the_disk_refused_is_there_when_delete_answers,
     the_first_process_is_named_on_disk,
     a_container_that_its_runtime_does_not_end_is_ended_with_its_shim,
     nobody_is_ended_who_has_the_number_of_a_container,
@@ -42,6 +44,42 @@ fn meddler(host: &Host, before: &str, after: &str) -> String {
 fn read(host: &Host, name: &str) -> Option<Value> {
     let text = fs::read(format!("{}/{name}", host.launch("one").bundle)).ok()?;
     Some(serde_json::from_slice(&text).expect("a record is whole"))
+}
+
+/// What no record can be written over.
+fn obstacle(host: &Host) -> String {
+    let path = format!("{}/.exit.json", host.launch("one").bundle);
+    fs::create_dir(&path).expect("the bundle is there");
+    path
+}
+
+fn a_record_that_the_disk_refuses_is_written_when_it_can_be() {
+    reference_lacks!("it keeps no record");
+    let host = Host::new();
+    let task = host.shell("one", SLEEPER).start();
+    let obstacle = obstacle(&host);
+    task.terminate();
+    assert_eq!((task.wait().status, read(&host, "exit.json")), (7, None));
+    wait_until("it is said", SOON, || host.shim_log("one").contains("not on disk yet"));
+    fs::remove_dir(obstacle).expect("it is empty");
+    wait_until("the record is written", SOON, || read(&host, "exit.json").is_some());
+    let record = read(&host, "exit.json").expect("it is there");
+    assert_eq!(record["shellCode"], 7);
+    task.finish();
+}
+
+fn a_record_that_the_disk_refused_is_there_when_delete_answers() {
+    reference_lacks!("it keeps no record");
+    let host = Host::new();
+    let task = host.shell("one", SLEEPER).start();
+    let obstacle = obstacle(&host);
+    task.terminate();
+    assert_eq!(task.wait().status, 7);
+    fs::remove_dir(obstacle).expect("it is empty");
+    task.delete();
+    let record = read(&host, "exit.json").expect("it is there");
+    assert_eq!(record["shellCode"], 7);
+    host.shut_down("one");
 }
 
 /// Field 22 of `/proc/PID/stat`.
