@@ -202,9 +202,11 @@ fn make(args: &Args, question: &Question, path: &Path, listener: UnixListener) -
     }
 }
 
-/// Its own session, and none of containerd's descriptors: containerd waits for their end.
+/// Its own process group, and none of containerd's descriptors: containerd waits for their end.
+/// Not its own session: the kernel can schedule each session as one (autogroup), so that on a busy
+/// machine each call would wait for a turn that a caller of the same session need not wait for.
 fn detach() -> Result<()> {
-    process::new_session()?;
+    process::new_group()?;
     let null = File::options().read(true).write(true).open("/dev/null")?;
     for number in 0..3 {
         fd::place(&null, number)?;
