@@ -1,21 +1,26 @@
-//! Records in a bundle: small files of JSON, replaced as a whole.
+//! The shim's files in a bundle. None is for others than root: containerd lets some users into the
+//! directory.
 //!
-//! A record is written under another name and renamed: whoever reads finds a whole one or none.
+//! Records are small files of JSON, replaced as a whole. One is written under another name and renamed: whoever reads finds a whole one or none.
 //! One that has to outlive a power cut is synced, and so is its directory. A write that fails
 //! leaves the record that was there, and the caller has the error to try again with.
 
 use std::{
     ffi::{CStr, CString},
-    os::fd::OwnedFd,
+    fs::OpenOptions,
+    io::Write,
+    os::{fd::OwnedFd, unix::fs::OpenOptionsExt},
     path::Path,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use hull_runtime_sys::{
     fd::{self, AT_FDCWD, openat},
     path::{c_path, stat, unlink},
 };
 use serde::{Deserialize, Serialize};
+
+const MODE: u32 = 0o600;
 
 /// The format's version; a record of another one is refused rather than guessed at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,7 +61,7 @@ pub(crate) fn write(dir: &Path, name: &CStr, text: &[u8], durability: Durability
     let temporary = temporary(name);
     remove_if_there(&dir, &temporary)?;
     let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
-    let file = openat(&dir, &temporary, flags, 0o600)?;
+    let file = openat(&dir, &temporary, flags, MODE)?;
     let written = fd::write_all(&file, text)
         .and_then(|()| if synced { fd::sync(&file) } else { Ok(()) })
         .and_then(|()| fd::rename(&dir, &temporary, name));
@@ -69,6 +74,17 @@ pub(crate) fn write(dir: &Path, name: &CStr, text: &[u8], durability: Durability
         fd::sync(&dir)?;
     }
     Ok(())
+}
+
+/// Writes a file that nobody reads before it is whole.
+///
+/// # Errors
+/// No space, and other failures of the disk.
+pub(crate) fn put(path: &Path, content: &[u8]) -> Result<()> {
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create(true).truncate(true).mode(MODE).open(path);
+    file.and_then(|mut file| file.write_all(content))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Reads a record of at most `limit_bytes`; `None` if there is none.

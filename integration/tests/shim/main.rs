@@ -20,6 +20,7 @@ mod pod;
 mod recovery;
 mod sandbox;
 mod scale;
+mod security;
 mod stdio;
 mod terminal;
 
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
             recovery::TESTS,
             fuzz::TESTS,
             scale::TESTS,
+            security::TESTS,
             log::TESTS,
             attach::TESTS,
             containerd::TESTS,

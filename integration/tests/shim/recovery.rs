@@ -26,7 +26,7 @@ tests![
 
 /// A runtime that does what a file of shell says beside what is asked of it: `before`, of
 /// `$@`, and, once it has succeeded, `after`. The pid file's name is in `$pid_file`.
-fn meddler(host: &Host, before: &str, after: &str) -> String {
+pub(crate) fn meddler(host: &Host, before: &str, after: &str) -> String {
     let real = runtime().program.display();
     let script = format!(
         "#!/bin/sh\nn=$#\nwhile [ $n -gt 0 ]; do\n\

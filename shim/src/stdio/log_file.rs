@@ -19,7 +19,7 @@ use hull_runtime_sys::{
 
 use super::Stdio;
 use crate::{
-    bootstrap, log,
+    bootstrap, bundle_file, log,
     output::{Attach, Console, Options, Stream, WriteError, Writer},
     reactor::{self, Source},
 };
@@ -204,7 +204,7 @@ fn uri_file(bundle: &Path) -> PathBuf {
 /// The bundle cannot be written to.
 pub(crate) fn note_log(bundle: &Path, stdio: &Stdio) -> Result<()> {
     if Options::is_ours(&stdio.stdout) {
-        fs::write(uri_file(bundle), &stdio.stdout).context("cannot note the log's URI")?;
+        bundle_file::put(&uri_file(bundle), stdio.stdout.as_bytes())?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::{
     cell::{Cell, RefCell},
     ffi::OsStr,
     fs,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     rc::Rc,
 };
@@ -28,6 +28,7 @@ use super::{
     process::Process,
 };
 use crate::{
+    bundle_file,
     cgroup::Cgroup,
     init_record::Stat,
     log,
@@ -85,8 +86,8 @@ impl Shim {
         if let Some(sandbox) = self.sandbox() {
             sandbox.add(&request.id, &bundle)?;
         }
-        write_file(&bundle.join(options::FILE), &serde_json::to_vec(&options)?)?;
-        write_file(&bundle.join(RUNTIME_FILE), options.binary_name.as_bytes())?;
+        bundle_file::put(&bundle.join(options::FILE), &serde_json::to_vec(&options)?)?;
+        bundle_file::put(&bundle.join(RUNTIME_FILE), options.binary_name.as_bytes())?;
         let rootfs = if request.rootfs.is_empty() { None } else { Some(bundle.join(ROOTFS)) };
         if let Some(rootfs) = &rootfs {
             let made = fs::DirBuilder::new().mode(0o711).create(rootfs);
@@ -284,14 +285,6 @@ impl Shim {
 /// A message in another module's type for the same message.
 fn recode<A: Message, B: Message>(message: &A) -> Option<B> {
     message.write_to_bytes().and_then(|bytes| B::parse_from_bytes(&bytes)).ok()
-}
-
-fn write_file(path: &Path, content: &[u8]) -> Result<()> {
-    use std::io::Write;
-    let mut options = fs::OpenOptions::new();
-    let file = options.write(true).create(true).truncate(true).mode(0o600).open(path);
-    file.and_then(|mut file| file.write_all(content))
-        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// The pid that a runtime has written.

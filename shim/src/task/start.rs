@@ -18,7 +18,7 @@ use super::{
     state::{self, Request, State},
 };
 use crate::{
-    log,
+    bundle_file, log,
     stdio::Stdio,
     ttrpc::{Failure, Kind},
 };
@@ -154,8 +154,7 @@ impl Shim {
         let file =
             |suffix: &str| container.bundle.join(format!("exec-{}{suffix}", process.exec_id));
         let (object, pid_file, log) = (file("-process.json"), file(".pid"), file("-log.json"));
-        fs::write(&object, &process.spec)
-            .with_context(|| format!("cannot write {}", object.display()))?;
+        bundle_file::put(&object, &process.spec)?;
         let mut words: Vec<&OsStr> = ["exec", "--detach", "--process"].map(OsStr::new).into();
         words.push(object.as_os_str());
         let result = self
