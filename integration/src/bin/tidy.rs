@@ -22,7 +22,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("hull-specs-api", &[]),
     ("hull-manager-core", &["hull-specs-oci", "hull-specs-api", "hull-runtime-sys"]),
     ("hull-manager-archive", &["hull-specs-image", "hull-runtime-sys"]),
-    ("hull-manager-content", &["hull-manager-core", "hull-specs-image", "hull-runtime-sys"]),
+    ("hull-manager-content", &["hull-manager-core", "hull-specs-image", "hull-specs-api"]),
     (
         "hull-manager-snapshots",
         &["hull-manager-core", "hull-manager-archive", "hull-specs-image", "hull-runtime-sys"],

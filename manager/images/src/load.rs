@@ -73,8 +73,7 @@ pub(crate) async fn load(
         let prepared = prepare(images, image, &report).await?;
         let id = prepared.image.id;
         let wanted = references.clone();
-        let moved =
-            images.blocking(move |images| images.install(&prepared, &wanted)).await?;
+        let moved = images.blocking(move |images| images.install(&prepared, &wanted)).await?;
         for (reference, previous) in moved {
             let message = format!(
                 "The image {} already exists, renaming the old one with ID {previous} to empty string",
@@ -180,6 +179,5 @@ fn invalid(why: impl std::fmt::Display) -> Error {
 
 /// A JSON document of an archive.
 fn document<T: serde::de::DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice(bytes)
-        .map_err(|cause| invalid(name.escape_default()).because(cause))
+    serde_json::from_slice(bytes).map_err(|cause| invalid(name.escape_default()).because(cause))
 }

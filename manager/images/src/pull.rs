@@ -118,10 +118,7 @@ async fn one(
 }
 
 /// Sends an answer; a caller that went away ends the work.
-async fn answer(
-    answers: &Sender<v1::PullResponse>,
-    event: v1::pull_response::Event,
-) -> Result<()> {
+async fn answer(answers: &Sender<v1::PullResponse>, event: v1::pull_response::Event) -> Result<()> {
     let gone = |_| Error::cancelled("the client went away");
     answers.send(v1::PullResponse { event: Some(event) }).await.map_err(gone)
 }

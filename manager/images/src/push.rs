@@ -115,7 +115,8 @@ fn prepare(images: &Images, id: Digest) -> Result<Outgoing> {
             *row = LayerRecord { blob: blob.digest, ..row.clone() };
         }
         let blobs = manifest.layers.iter().zip(&config.rootfs.diff_ids);
-        let blobs = blobs.map(|(blob, diff_id)| LayerBlob { diff_id: *diff_id, blob: blob.clone() });
+        let blobs =
+            blobs.map(|(blob, diff_id)| LayerBlob { diff_id: *diff_id, blob: blob.clone() });
         let image = NewImage {
             id,
             manifest: descriptor.clone(),

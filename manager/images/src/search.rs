@@ -15,10 +15,8 @@ pub(crate) async fn search(
         let bad = |_| Error::invalid(format!("invalid filter 'stars={}'", text.escape_default()));
         Ok::<u64, Error>(most.max(text.parse::<u64>().map_err(bad)?))
     })?;
-    let official = filters
-        .has("is-official")
-        .then(|| filters.flag("is-official", false))
-        .transpose()?;
+    let official =
+        filters.has("is-official").then(|| filters.flag("is-official", false)).transpose()?;
     let limit = usize::try_from(request.limit).unwrap_or(usize::MAX);
     let credentials = credentials(request.credentials.as_ref());
     let found = images.registry.search(&request.term, limit, &credentials).await?;
