@@ -171,6 +171,12 @@ pub(crate) fn any(
     Err(Error::corrupt(format!("the content of layer {diff_id} is gone: pull its image again")))
 }
 
+/// Whether the content store has a layer in any form.
+pub(crate) fn is_there(images: &Images, blob: &Digest, diff_id: &Digest) -> Result<bool> {
+    Ok(images.content.has(blob)
+        || images.records.forms(diff_id)?.iter().any(|form| images.content.has(&form.digest)))
+}
+
 /// The form of a layer that is sent to registries: as it came from one, else compressed.
 pub(crate) fn to_send(
     images: &Images,
