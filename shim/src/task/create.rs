@@ -118,11 +118,11 @@ impl Shim {
             over: Cell::new(false),
             checkpoint: request.checkpoint.clone(),
         });
-        stdio::note_log(&container.bundle, &container.first.stdio)?;
-        // A container that is restored begins with `start`.
-        let result = match request.checkpoint.as_str() {
-            "" => self.create_first(&container).await,
-            _ => Ok(()),
+        let noted = stdio::note_log(&container.bundle, &container.first.stdio);
+        let result = match noted {
+            // A container that is restored begins with `start`.
+            Ok(()) if container.checkpoint.is_empty() => self.create_first(&container).await,
+            noted => noted,
         };
         if let Err(error) = result {
             if let Some(rootfs) = &container.rootfs
