@@ -11,6 +11,7 @@ tests![
     what_is_not_there_is_not_found,
     the_runtimes_reason_reaches_the_caller,
     a_container_whose_creation_failed_leaves_nothing,
+    a_log_that_cannot_be_noted_leaves_no_mount,
     a_name_that_is_taken_is_refused,
     a_name_whose_creation_is_under_way_is_refused,
     a_running_container_is_not_deleted,
@@ -85,6 +86,19 @@ fn a_container_whose_creation_failed_leaves_nothing() {
     assert!(host.site().cgroup_directories("one").is_empty());
     // Everything is free for the next.
     assert_eq!(host.shell("one", "exit 3").start().finish().status, 3);
+}
+
+fn a_log_that_cannot_be_noted_leaves_no_mount() {
+    reference_lacks!("it writes no log");
+    let host = Host::new();
+    // In the place of the file.
+    host.site().make("bundles/one/log-uri");
+    let log = format!("hull-log://{}", host.site().path("one.log"));
+    let plan = host.shell("one", "true").io(Io { stdout: log, ..Io::default() });
+    let refused = plan.try_create().expect_err("the file cannot be written");
+    assert!(refused.message.contains("log's URI"), "{refused:?}");
+    // Sees that nothing is mounted.
+    host.shut_down("one");
 }
 
 fn a_name_that_is_taken_is_refused() {
