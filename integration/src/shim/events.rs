@@ -1,6 +1,6 @@
 //! The end of containerd that takes events.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,13 +15,8 @@ use containerd_shim_protos::protobuf::well_known_types::timestamp::Timestamp;
 use containerd_shim_protos::ttrpc::{Request, Response};
 
 use super::SOON;
+use super::wire::{RESPONSE, message_frame, read_frame};
 use crate::wait_for;
-
-/// Length, stream, kind and flags.
-const HEADER_BYTES: usize = 10;
-/// What ttrpc allows.
-const MESSAGE_BYTES_MAX: usize = 4 << 20;
-const RESPONSE: u8 = 2;
 
 /// One published event.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -151,33 +146,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn serve(mut stream: UnixStream, inbox: &Inbox) {
-    while let Some((stream_id, request)) = receive(&mut stream) {
+    while let Some((number, body)) = read_frame(&mut stream) {
+        let Ok(request) = Request::parse_from_bytes(&body) else { return };
         let _answering = lock(&inbox.answers);
         if inbox.closed.load(Ordering::SeqCst) {
             return;
         }
         let forward = ForwardRequest::parse_from_bytes(&request.payload).unwrap_or_default();
         lock(&inbox.events).push(decode(&forward));
-        let body = Response::new().write_to_bytes().expect("a message can be written");
-        let length = u32::try_from(body.len()).expect("a short message");
-        let mut frame = Vec::from(length.to_be_bytes());
-        frame.extend(stream_id.to_be_bytes());
-        frame.extend([RESPONSE, 0]);
-        frame.extend(body);
-        if stream.write_all(&frame).is_err() {
+        if stream.write_all(&message_frame(number, RESPONSE, &Response::new())).is_err() {
             return;
         }
     }
-}
-
-fn receive(stream: &mut UnixStream) -> Option<(u32, Request)> {
-    let mut header = [0; HEADER_BYTES];
-    stream.read_exact(&mut header).ok()?;
-    let number = |at: usize| u32::from_be_bytes(header[at..at + 4].try_into().expect("four bytes"));
-    let length = usize::try_from(number(0)).ok().filter(|length| *length <= MESSAGE_BYTES_MAX)?;
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).ok()?;
-    Some((number(4), Request::parse_from_bytes(&body).ok()?))
 }
 
 fn decode(forward: &ForwardRequest) -> Event {
