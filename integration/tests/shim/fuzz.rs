@@ -69,7 +69,9 @@ fn assert_at_rest(host: &Host, pid: i32, base: Usage) {
     wait_until(&format!("a shim that holds no more than {base:?}"), SOON, || {
         let now = Usage::of(host, pid);
         if now != last {
-            note(&format!("{now:?}"));
+            let links = fs::read_dir(format!("/proc/{pid}/fd")).expect("it lives").flatten();
+            let names: Vec<_> = links.flat_map(|link| fs::read_link(link.path())).collect();
+            note(&format!("{now:?} {names:?}"));
             last = now;
         }
         last.descriptors <= base.descriptors
