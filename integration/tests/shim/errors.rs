@@ -14,6 +14,7 @@ tests![
     a_log_that_cannot_be_noted_leaves_no_mount,
     a_name_that_is_taken_is_refused,
     a_name_whose_creation_is_under_way_is_refused,
+    a_bundle_is_one_containers,
     a_running_container_is_not_deleted,
     a_container_is_started_once,
     a_stopped_container_takes_no_exec,
@@ -142,6 +143,38 @@ fn a_name_whose_creation_is_under_way_is_refused() {
     task.client().call::<_, rpc::WaitResponse>("Wait", &wait).expect("it was killed");
     let delete = rpc::DeleteRequest { id: "two".to_owned(), ..Default::default() };
     task.client().call::<_, rpc::DeleteResponse>("Delete", &delete).expect("it has ended");
+}
+
+fn a_bundle_is_one_containers() {
+    reference_lacks!("it makes both, and mixes them up");
+    let host = Host::new();
+    let task = host.shell("one", SLEEPER).start();
+    let create = |id: &str, bundle: String| {
+        let request = rpc::CreateTaskRequest {
+            id: id.to_owned(),
+            bundle,
+            rootfs: vec![host.overlay(id)],
+            options: task.options(),
+            ..Default::default()
+        };
+        task.client().call::<_, rpc::CreateTaskResponse>("Create", &request)
+    };
+    let refused = create("two", format!("{}/.", host.launch("one").bundle));
+    assert_eq!(code(refused), Some(Code::ALREADY_EXISTS));
+    // Also that of one whose creation is under way.
+    host.make_bundle("two", &host.shell("two", SLEEPER).config);
+    let bundle = host.launch("two").bundle;
+    let results: Vec<_> = thread::scope(|scope| {
+        let callers = ["two", "three"].map(|id| scope.spawn(|| create(id, bundle.clone())));
+        callers.map(|caller| caller.join().expect("it answers")).into()
+    });
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1, "{results:?}");
+    for (id, result) in ["two", "three"].iter().zip(results) {
+        let delete = rpc::DeleteRequest { id: (*id).to_owned(), ..Default::default() };
+        let deleted = task.client().call::<_, rpc::DeleteResponse>("Delete", &delete);
+        assert_eq!(deleted.is_ok(), result.is_ok(), "{deleted:?}");
+    }
+    assert_eq!(task.status(), Status::RUNNING);
 }
 
 fn a_running_container_is_not_deleted() {

@@ -7,7 +7,7 @@ use std::{
     cell::{Cell, RefCell},
     ffi::OsStr,
     fs,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     rc::Rc,
 };
@@ -56,18 +56,40 @@ impl Shim {
         container_id(&request.id)?;
         self.admit()?;
         // Also one that is on its way: it has the mounts and the files in the bundle.
-        let is_new = !self.containers.borrow().contains_key(&request.id)
-            && self.creating.borrow_mut().insert(request.id.clone());
-        if !is_new {
-            let text = format!("container {}: already exists", request.id);
+        let bundle = PathBuf::from(&request.bundle);
+        let conflict = if self.has(&request.id) {
+            Some(format!("container {}: already exists", request.id))
+        } else {
+            let holder = self.holder_of(&bundle);
+            holder.map(|id| format!("the bundle of container {id}: already exists"))
+        };
+        if let Some(text) = conflict {
             return Err(Failure::new(Kind::AlreadyExists, text));
         }
+        self.creating.borrow_mut().insert(request.id.clone(), bundle);
         self.begun.set(true);
         let result = self.make(&request).await;
         self.creating.borrow_mut().remove(&request.id);
         self.created.take().raise();
         let container = result.inspect_err(|_| self.forget(&request.id))?;
         Ok(api::CreateTaskResponse { pid: container.first.pid(), ..Default::default() })
+    }
+
+    fn has(&self, id: &str) -> bool {
+        self.containers.borrow().contains_key(id) || self.creating.borrow().contains_key(id)
+    }
+
+    /// The container that a bundle belongs to. Two in one would take each other's process,
+    /// root file system and log for their own.
+    fn holder_of(&self, bundle: &Path) -> Option<String> {
+        // A bundle has many names.
+        let identity = |path: &Path| fs::metadata(path).ok().map(|it| (it.dev(), it.ino()));
+        let wanted = identity(bundle)?;
+        let (containers, creating) = (self.containers.borrow(), self.creating.borrow());
+        let made = containers.values().map(|one| (&one.id, &one.bundle));
+        let mut all = made.chain(creating.iter());
+        let holder = all.find(|(_, path)| identity(path) == Some(wanted));
+        holder.map(|(id, _)| id.clone())
     }
 
     async fn make(self: &Rc<Self>, request: &api::CreateTaskRequest) -> Result<Rc<Container>> {
