@@ -1,7 +1,9 @@
 //! The end of containerd that takes events.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::Shutdown;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -46,7 +48,8 @@ pub struct Event {
 #[derive(Debug, Default)]
 struct Inbox {
     events: Mutex<Vec<Event>>,
-    open: Mutex<Vec<UnixStream>>,
+    /// By the number of their descriptors.
+    open: Mutex<BTreeMap<RawFd, UnixStream>>,
     closed: AtomicBool,
     /// Held by whoever wants no answer to be given.
     answers: Mutex<()>,
@@ -77,7 +80,7 @@ impl EventServer {
             let _ = acceptor.join();
         }
         let _ = std::fs::remove_file(&self.path);
-        for stream in lock(&self.inbox.open).drain(..) {
+        for stream in std::mem::take(&mut *lock(&self.inbox.open)).into_values() {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
@@ -93,9 +96,13 @@ impl EventServer {
                     return;
                 }
                 let Ok(copy) = stream.try_clone() else { return };
-                lock(&inbox.open).push(copy);
+                let number = copy.as_raw_fd();
+                lock(&inbox.open).insert(number, copy);
                 let inbox = Arc::clone(&inbox);
-                thread::spawn(move || serve(stream, &inbox));
+                thread::spawn(move || {
+                    serve(stream, &inbox);
+                    lock(&inbox.open).remove(&number);
+                });
             }
         }));
     }
