@@ -37,7 +37,7 @@ fn seed(test: u64) -> Random {
 /// What a shim holds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Usage {
-    dirty_kib: u64,
+    memory_kib: u64,
     descriptors: usize,
     children: usize,
     mounts: usize,
@@ -50,11 +50,11 @@ impl Usage {
         let read =
             |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).expect("it lives");
         let rollup = read("smaps_rollup");
-        let dirty = rollup.lines().find_map(|line| line.strip_prefix("Private_Dirty:"));
-        let dirty = dirty.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+        let memory = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:"));
+        let memory = memory.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
         let children = read(&format!("task/{pid}/children"));
         Self {
-            dirty_kib: dirty.expect("the kernel counts it"),
+            memory_kib: memory.expect("the kernel counts it"),
             descriptors: fs::read_dir(format!("/proc/{pid}/fd")).expect("it lives").count(),
             children: children.split_whitespace().count(),
             mounts: read("mountinfo").lines().filter(|line| line.contains(&bundles)).count(),
@@ -78,7 +78,7 @@ fn assert_at_rest(host: &Host, pid: i32, base: Usage) {
             && last.children <= base.children
             && last.mounts <= base.mounts
     });
-    assert!(last.dirty_kib <= base.dirty_kib + GROWTH_KIB, "{base:?} became {last:?}");
+    assert!(last.memory_kib <= base.memory_kib + GROWTH_KIB, "{base:?} became {last:?}");
 }
 
 /// A container that no mutant names, so that the shim always has one.
@@ -311,8 +311,8 @@ fn mutated_frames_harm_nothing() {
             }
         }
         assert_served(&task, &reply.address, pid);
-        let peak = Usage::of(&host, pid).dirty_kib;
-        assert!(peak < base.dirty_kib + 16 * 1024, "seed {random:?}: {peak} KiB");
+        let peak = Usage::of(&host, pid).memory_kib;
+        assert!(peak < base.memory_kib + 16 * 1024, "seed {random:?}: {peak} KiB");
         drop(held);
         batches += 1;
         assert_at_rest(&host, pid, base);
