@@ -159,6 +159,11 @@ fn a_bundle_is_one_containers() {
         };
         task.client().call::<_, rpc::CreateTaskResponse>("Create", &request)
     };
+    // The shim's working directory is its first container's bundle.
+    for relative in ["", "."] {
+        let refused = create("two", relative.to_owned());
+        assert_eq!(code(refused), Some(Code::INVALID_ARGUMENT), "{relative:?}");
+    }
     let refused = create("two", format!("{}/.", host.launch("one").bundle));
     assert_eq!(code(refused), Some(Code::ALREADY_EXISTS));
     // Also that of one whose creation is under way.

@@ -57,6 +57,11 @@ impl Shim {
         self.admit()?;
         // Also one that is on its way: it has the mounts and the files in the bundle.
         let bundle = PathBuf::from(&request.bundle);
+        if !bundle.is_absolute() {
+            // It would be another container's: a shim works in the bundle of its first.
+            let text = format!("the bundle {:?} is no absolute path", request.bundle);
+            return Err(Failure::new(Kind::InvalidArgument, text));
+        }
         let conflict = if self.has(&request.id) {
             Some(format!("container {}: already exists", request.id))
         } else {
