@@ -71,7 +71,9 @@ fn assert_at_rest(host: &Host, pid: i32, base: Usage) {
         if now != last {
             let links = fs::read_dir(format!("/proc/{pid}/fd")).expect("it lives").flatten();
             let names: Vec<_> = links.flat_map(|link| fs::read_link(link.path())).collect();
-            note(&format!("{now:?} {names:?}"));
+            let table = fs::read_to_string(format!("/proc/{pid}/mountinfo")).expect("it lives");
+            let mounts: Vec<_> = table.lines().filter(|line| line.contains("/bundles/")).collect();
+            note(&format!("{now:?} {names:?} {mounts:#?}"));
             last = now;
         }
         last.descriptors <= base.descriptors
