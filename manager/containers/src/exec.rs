@@ -81,10 +81,6 @@ impl Execs {
         self.with(|all| all.retain(|_, exec| exec.container != container));
     }
 
-    fn remove(&self, id: &str) {
-        self.with(|all| all.remove(id));
-    }
-
     fn add(&self, exec: Exec) -> Result<()> {
         self.with(|all| {
             let own = all.values().filter(|other| other.container == exec.container);
