@@ -55,7 +55,9 @@ pub(crate) enum Command {
     /// Display a live stream of container(s) resource usage statistics
     Stats(StatsArgs),
     /// Copy files/folders between a container and the local filesystem
-    #[command(override_usage = "hull cp [OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n       hull cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH")]
+    #[command(
+        override_usage = "hull cp [OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n       hull cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH"
+    )]
     Cp(CpArgs),
     /// Inspect changes to files or directories on a container's filesystem
     Diff(NameArgs),
@@ -345,7 +347,7 @@ pub(crate) struct ExecArgs {
     pub(crate) workdir: Option<String>,
     /// The container, the command and its arguments.
     #[arg(required = true, num_args = 2.., value_name = "CONTAINER COMMAND [ARG...]", hide = true,
-          trailing_var_arg = true, allow_hyphen_values = true)]
+          trailing_var_arg = true)]
     pub(crate) words: Vec<String>,
 }
 
@@ -354,8 +356,12 @@ pub(crate) struct ExecArgs {
 #[command(mut_args = habit)]
 pub(crate) struct TopArgs {
     /// The container, and options of ps.
-    #[arg(required = true, value_name = "CONTAINER [ps OPTIONS]", hide = true,
-          trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(
+        required = true,
+        value_name = "CONTAINER [ps OPTIONS]",
+        hide = true,
+        trailing_var_arg = true
+    )]
     pub(crate) words: Vec<String>,
 }
 

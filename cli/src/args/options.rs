@@ -265,8 +265,12 @@ pub(crate) struct ContainerArgs {
     #[command(flatten)]
     pub(crate) refused: RefusedArgs,
     /// The image, the command and its arguments.
-    #[arg(required = true, value_name = "IMAGE [COMMAND] [ARG...]", trailing_var_arg = true,
-          allow_hyphen_values = true, hide = true)]
+    #[arg(
+        required = true,
+        value_name = "IMAGE [COMMAND] [ARG...]",
+        trailing_var_arg = true,
+        hide = true
+    )]
     pub(crate) words: Vec<String>,
 }
 

@@ -36,7 +36,8 @@ pub(crate) fn parse(words: &[String]) -> Result<Cli, Stop> {
 /// The grammar. Commands are built when they are needed: all of them take a millisecond.
 pub(crate) fn command() -> clap::Command {
     let commit = option_env!("HULL_COMMIT").filter(|commit| !commit.is_empty());
-    let version = format!("version {}, build {}", env!("CARGO_PKG_VERSION"), commit.unwrap_or("unknown"));
+    let version =
+        format!("version {}, build {}", env!("CARGO_PKG_VERSION"), commit.unwrap_or("unknown"));
     Cli::command().version(version).args_override_self(true)
 }
 
@@ -109,32 +110,63 @@ mod tests {
 
     #[test]
     fn flags_have_dockers_habits() {
-        let args = run("hull run -i=false --tty=1 -ti=0 --sig-proxy=false --memory-swap -1 -e -x a");
+        let args =
+            run("hull run -i=false --tty=1 -ti=0 --sig-proxy=false --memory-swap -1 -e -x a");
         assert!(!args.container.interactive && args.container.tty && !args.sig_proxy);
-        assert_eq!((args.container.memory_swap, args.container.env.as_slice()), (Some(-1), &["-x".to_owned()][..]));
+        assert_eq!(
+            (args.container.memory_swap, args.container.env.as_slice()),
+            (Some(-1), &["-x".to_owned()][..])
+        );
         let args = run("hull run --name a --name b -h host -m 64m -m=1g x");
         assert_eq!(args.container.name.as_deref(), Some("b"));
-        assert_eq!((args.container.hostname.as_deref(), args.container.memory), (Some("host"), Some(1 << 30)));
+        assert_eq!(
+            (args.container.hostname.as_deref(), args.container.memory),
+            (Some("host"), Some(1 << 30))
+        );
         assert!(run("hull run x").sig_proxy);
     }
 
     #[test]
     fn both_forms_are_the_same_command() {
-        for line in ["hull ps -aq", "hull container ls -aq", "hull container ps -aq", "hull container list -aq"] {
+        for line in [
+            "hull ps -aq",
+            "hull container ls -aq",
+            "hull container ps -aq",
+            "hull container list -aq",
+        ] {
             let args = match parse(&words(line)).map(|cli| cli.command) {
                 Ok(
                     Command::Container(container::Command::Ps(args))
-                    | Command::ContainerGroup(container::Group::Ls(args) | container::Group::Command(container::Command::Ps(args))),
+                    | Command::ContainerGroup(
+                        container::Group::Ls(args)
+                        | container::Group::Command(container::Command::Ps(args)),
+                    ),
                 ) => args,
                 other => panic!("{line}: {other:?}"),
             };
             assert!(args.all && args.quiet);
         }
         for line in [
-            "hull container run a", "hull image ls", "hull images", "hull image rm a", "hull rmi a",
-            "hull image pull a", "hull system df", "hull system events", "hull events", "hull info",
-            "hull system info", "hull volume ls", "hull -H unix:///x -D ps", "hull rm a -f", "hull logs a -f -n 5",
-            "hull container rm a", "hull container remove a", "hull cp - a:/", "hull top a -o pid", "hull commit -p=false a",
+            "hull container run a",
+            "hull image ls",
+            "hull images",
+            "hull image rm a",
+            "hull rmi a",
+            "hull image pull a",
+            "hull system df",
+            "hull system events",
+            "hull events",
+            "hull info",
+            "hull system info",
+            "hull volume ls",
+            "hull -H unix:///x -D ps",
+            "hull rm a -f",
+            "hull logs a -f -n 5",
+            "hull container rm a",
+            "hull container remove a",
+            "hull cp - a:/",
+            "hull top a -o pid",
+            "hull commit -p=false a",
         ] {
             assert!(parse(&words(line)).is_ok(), "{line}: {:?}", parse(&words(line)).err());
         }
@@ -154,12 +186,36 @@ mod tests {
             ("hull commit", "hull: 'hull commit' requires at least 1 and at most 2 arguments", 1),
             ("hull badcmd", "hull: unknown command: hull badcmd", 1),
             ("hull container badcmd", "hull: unknown command: hull container badcmd", 1),
-            ("hull run -m abc x", "invalid argument \"abc\" for \"-m, --memory\" flag: invalid size: 'abc'", 125),
-            ("hull run --cpus x x", "invalid argument \"x\" for \"--cpus\" flag: failed to parse x as a rational number", 125),
-            ("hull run -a foo x", "invalid argument \"foo\" for \"-a, --attach\" flag: valid streams are STDIN, STDOUT and STDERR", 125),
-            ("hull run --mount source=x a", "invalid argument \"source=x\" for \"--mount\" flag: target is required", 125),
-            ("hull ps --filter x", "invalid argument \"x\" for \"-f, --filter\" flag: bad format of filter (expected name=value)", 125),
-            ("hull run -i=x a", "invalid argument \"x\" for \"-i, --interactive\" flag: strconv.ParseBool: parsing \"x\": invalid syntax", 125),
+            (
+                "hull run -m abc x",
+                "invalid argument \"abc\" for \"-m, --memory\" flag: invalid size: 'abc'",
+                125,
+            ),
+            (
+                "hull run --cpus x x",
+                "invalid argument \"x\" for \"--cpus\" flag: failed to parse x as a rational number",
+                125,
+            ),
+            (
+                "hull run -a foo x",
+                "invalid argument \"foo\" for \"-a, --attach\" flag: valid streams are STDIN, STDOUT and STDERR",
+                125,
+            ),
+            (
+                "hull run --mount source=x a",
+                "invalid argument \"source=x\" for \"--mount\" flag: target is required",
+                125,
+            ),
+            (
+                "hull ps --filter x",
+                "invalid argument \"x\" for \"-f, --filter\" flag: bad format of filter (expected name=value)",
+                125,
+            ),
+            (
+                "hull run -i=x a",
+                "invalid argument \"x\" for \"-i, --interactive\" flag: strconv.ParseBool: parsing \"x\": invalid syntax",
+                125,
+            ),
             ("hull run --name", "flag needs an argument: --name", 125),
             ("hull run -e", "flag needs an argument: 'e' in -e", 125),
         ] {
@@ -169,8 +225,17 @@ mod tests {
 
     #[test]
     fn help_and_version_are_printed() {
-        for line in ["hull --help", "hull run --help", "hull container ls --help", "hull -v", "hull version --help"] {
-            assert!(matches!(parse(&words(line)), Err(Stop::Print(text)) if !text.contains("[=")), "{line}");
+        for line in [
+            "hull --help",
+            "hull run --help",
+            "hull container ls --help",
+            "hull -v",
+            "hull version --help",
+        ] {
+            assert!(
+                matches!(parse(&words(line)), Err(Stop::Print(text)) if !text.contains("[=")),
+                "{line}"
+            );
         }
     }
 }

@@ -18,10 +18,14 @@ pub(crate) fn explain(error: &Error, root: &Command, words: &[String]) -> Stop {
     };
     let arg = text(ContextKind::InvalidArg).unwrap_or_default();
     match error.kind() {
-        ErrorKind::InvalidSubcommand | ErrorKind::MissingSubcommand
+        ErrorKind::InvalidSubcommand
+        | ErrorKind::MissingSubcommand
         | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             let Some(name) = text(ContextKind::InvalidSubcommand) else {
-                return Stop::Wrong(command.clone().render_help().to_string().trim_end().to_owned(), 1);
+                return Stop::Wrong(
+                    command.clone().render_help().to_string().trim_end().to_owned(),
+                    1,
+                );
             };
             let message = format!("hull: unknown command: {path} {name}");
             Stop::Wrong(format!("{message}\n\nRun '{path} --help' for more information"), 1)
@@ -34,7 +38,9 @@ pub(crate) fn explain(error: &Error, root: &Command, words: &[String]) -> Stop {
             let whole = words.iter().find(|word| is_group_with(word, letter)).unwrap_or(&arg);
             wrong(&format!("unknown shorthand flag: '{letter}' in {whole}"), command, &path, 125)
         }
-        ErrorKind::UnknownArgument | ErrorKind::MissingRequiredArgument | ErrorKind::TooFewValues
+        ErrorKind::UnknownArgument
+        | ErrorKind::MissingRequiredArgument
+        | ErrorKind::TooFewValues
         | ErrorKind::WrongNumberOfValues => {
             wrong(&format!("hull: '{path}' {}", arguments(command)), command, &path, 1)
         }
@@ -46,10 +52,8 @@ pub(crate) fn explain(error: &Error, root: &Command, words: &[String]) -> Stop {
         }
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
             let value = text(ContextKind::InvalidValue).unwrap_or_default();
-            let why = std::error::Error::source(error).map_or_else(
-                || format!("must be one of {}", choices(error)),
-                ToString::to_string,
-            );
+            let why = std::error::Error::source(error)
+                .map_or_else(|| format!("must be one of {}", choices(error)), ToString::to_string);
             let flag = flag(command, root, &arg);
             let message = format!("invalid argument {value:?} for \"{flag}\" flag: {why}");
             wrong(&message, command, &path, 125)

@@ -3,9 +3,9 @@
 use super::Value;
 
 const NAMES: [&str; 25] = [
-    "and", "eq", "ge", "gt", "index", "join", "json", "le", "len", "lower", "lt", "ne", "not", "or",
-    "pad", "print", "printf", "println", "slice", "split", "title", "truncate", "upper", "html",
-    "urlquery",
+    "and", "eq", "ge", "gt", "index", "join", "json", "le", "len", "lower", "lt", "ne", "not",
+    "or", "pad", "print", "printf", "println", "slice", "split", "title", "truncate", "upper",
+    "html", "urlquery",
 ];
 
 /// Whether there is such a function.
@@ -68,7 +68,11 @@ pub(crate) fn call(name: &str, arguments: Vec<Value>) -> Result<Value, String> {
         ("pad", [value, Value::Int(before), Value::Int(after)]) => {
             let blanks = |count: &i64| " ".repeat(usize::try_from(*count).unwrap_or(0).min(1000));
             let value = value.to_string();
-            text(if value.is_empty() { value } else { format!("{}{value}{}", blanks(before), blanks(after)) })
+            text(if value.is_empty() {
+                value
+            } else {
+                format!("{}{value}{}", blanks(before), blanks(after))
+            })
         }
         ("slice", [value, Value::Int(from), rest @ ..]) => slice(value, *from, rest.first()),
         ("print", values) => text(values.iter().map(ToString::to_string).collect()),
@@ -180,7 +184,9 @@ fn printf(format: &str, values: &[Value]) -> String {
             continue;
         }
         let mut spec = String::new();
-        while let Some(next) = letters.peek().filter(|c| c.is_ascii_digit() || "-+.# ".contains(**c)) {
+        while let Some(next) =
+            letters.peek().filter(|c| c.is_ascii_digit() || "-+.# ".contains(**c))
+        {
             spec.push(*next);
             letters.next();
         }
@@ -209,8 +215,10 @@ fn printf(format: &str, values: &[Value]) -> String {
             },
             (_, value) => value.to_string(),
         };
-        let blanks = digits.parse::<usize>().unwrap_or(0).min(1000).saturating_sub(text.chars().count());
-        let fill = if digits.starts_with('0') && matches!(value, Value::Int(_)) { "0" } else { " " };
+        let blanks =
+            digits.parse::<usize>().unwrap_or(0).min(1000).saturating_sub(text.chars().count());
+        let fill =
+            if digits.starts_with('0') && matches!(value, Value::Int(_)) { "0" } else { " " };
         if width.starts_with('-') {
             out.push_str(&text);
             out.push_str(&" ".repeat(blanks));

@@ -91,10 +91,16 @@ mod tests {
         let columns = "{{.ID}}\t{{.Names}}";
         for (format, text) in [
             (None, "CONTAINER ID   NAMES\n7e39672e9ba2   one\n72800b4a83a5   t\\x1bo\n"),
-            (Some("table {{.Names}}\\t{{.ID}}"), "NAMES     CONTAINER ID\none       7e39672e9ba2\nt\\x1bo     72800b4a83a5\n"),
+            (
+                Some("table {{.Names}}\\t{{.ID}}"),
+                "NAMES     CONTAINER ID\none       7e39672e9ba2\nt\\x1bo    72800b4a83a5\n",
+            ),
             (Some("table {{.Names | upper}}"), "NAMES\nONE\nT\\x1bO\n"),
             (Some("{{.ID}}"), "7e39672e9ba2\n72800b4a83a5\n"),
-            (Some("json"), "{\"ID\":\"7e39672e9ba2\",\"Names\":\"one\"}\n{\"ID\":\"72800b4a83a5\",\"Names\":\"t\\u001bo\"}\n"),
+            (
+                Some("json"),
+                "{\"ID\":\"7e39672e9ba2\",\"Names\":\"one\"}\n{\"ID\":\"72800b4a83a5\",\"Names\":\"t\\u001bo\"}\n",
+            ),
         ] {
             let list = List::new(format, columns, HEADINGS, true).unwrap();
             assert_eq!(list.render(&rows()).unwrap(), text);

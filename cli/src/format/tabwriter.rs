@@ -11,8 +11,9 @@ pub(crate) fn align(text: &str, min_width: usize, padding: usize) -> String {
             if widths[line][column] > 0 {
                 continue;
             }
-            let block = line
-                ..(line..lines.len()).find(|at| widths[*at].len() <= column).unwrap_or(lines.len());
+            let block = line..(line..lines.len())
+                .find(|at| widths[*at].len() <= column)
+                .unwrap_or(lines.len());
             let width = block
                 .clone()
                 .map(|at| lines[at][column].chars().count() + padding)

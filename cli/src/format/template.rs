@@ -141,7 +141,9 @@ fn split(mut text: &str) -> Result<Vec<Piece>, String> {
             pieces.push(Piece::Text(before.to_owned()));
             return Ok(pieces);
         };
-        if let Some(after) = rest.strip_prefix('-').filter(|after| after.starts_with(char::is_whitespace)) {
+        if let Some(after) =
+            rest.strip_prefix('-').filter(|after| after.starts_with(char::is_whitespace))
+        {
             before = before.trim_end();
             rest = after;
         }
@@ -255,8 +257,7 @@ fn fields(text: &str, from: usize) -> (Vec<String>, usize) {
     let mut names = Vec::new();
     let mut at = from;
     while let Some(rest) = text[at..].strip_prefix('.') {
-        let end =
-            rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
+        let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
         if end == 0 {
             break;
         }
@@ -350,7 +351,9 @@ impl Parser {
                 Some("end") => return Ok(Node::If(branches)),
                 Some("else") if !last => {}
                 Some("else if") if !last => match self.pieces.pop_front() {
-                    Some(Piece::Action(tokens)) if tokens.first() == Some(&Token::Word("if".to_owned())) => {
+                    Some(Piece::Action(tokens))
+                        if tokens.first() == Some(&Token::Word("if".to_owned())) =>
+                    {
                         condition = Some(pipeline(&tokens[1..])?);
                     }
                     _ => return Err("template: :1: unexpected {{else}}".to_owned()),
@@ -363,9 +366,13 @@ impl Parser {
 
     fn range(&mut self, tokens: &[Token]) -> Result<Node, String> {
         let (index, element, rest) = match tokens {
-            [Token::Variable(index, _), Token::Comma, Token::Variable(element, _), Token::Assign, rest @ ..] => {
-                (Some(index.clone()), Some(element.clone()), rest)
-            }
+            [
+                Token::Variable(index, _),
+                Token::Comma,
+                Token::Variable(element, _),
+                Token::Assign,
+                rest @ ..,
+            ] => (Some(index.clone()), Some(element.clone()), rest),
             [Token::Variable(element, _), Token::Assign, rest @ ..] => {
                 (None, Some(element.clone()), rest)
             }
@@ -393,7 +400,11 @@ impl Parser {
 fn pipeline(tokens: &[Token]) -> Result<Pipeline, String> {
     let mut rest = tokens;
     let pipeline = commands(&mut rest, 0)?;
-    if rest.is_empty() { Ok(pipeline) } else { Err("template: :1: unexpected right paren".to_owned()) }
+    if rest.is_empty() {
+        Ok(pipeline)
+    } else {
+        Err("template: :1: unexpected right paren".to_owned())
+    }
 }
 
 /// Reads to the end, or to a parenthesis that closes.
@@ -484,13 +495,14 @@ impl Scope<'_> {
                 }
                 Node::Range(index, element, list, body, other) => {
                     let items: Vec<(Value, Value)> = match self.evaluate(list, dot)? {
-                        Value::List(items) => {
-                            (0_i64..).map(Value::Int).zip(items).collect()
-                        }
+                        Value::List(items) => (0_i64..).map(Value::Int).zip(items).collect(),
                         Value::Object(fields) | Value::Hidden(fields) => {
                             let mut fields = fields;
                             fields.sort_by(|(a, _), (b, _)| a.cmp(b));
-                            fields.into_iter().map(|(key, value)| (Value::Text(key), value)).collect()
+                            fields
+                                .into_iter()
+                                .map(|(key, value)| (Value::Text(key), value))
+                                .collect()
                         }
                         Value::Nil => Vec::new(),
                         other => return Err(format!("range can't iterate over {other}")),
@@ -529,7 +541,9 @@ impl Scope<'_> {
                     (value @ (Value::Object(_) | Value::Hidden(_)), [Value::Text(key)]) => {
                         value.field(key).cloned().unwrap_or_else(|| Value::Text(String::new()))
                     }
-                    (value, _) => return Err(format!("can't give argument to non-function {value}")),
+                    (value, _) => {
+                        return Err(format!("can't give argument to non-function {value}"));
+                    }
                 },
             });
         }

@@ -62,13 +62,19 @@ mod tests {
 
     #[test]
     fn a_terminal_gets_no_commands() {
-        assert_eq!(escape("a\u{1b}[31mb\u{9b}c\u{202e}d\r\te\u{e9}"), "a\\x1b[31mb\\u009bc\\u202ed\\x0d\te\u{e9}");
+        assert_eq!(
+            escape("a\u{1b}[31mb\u{9b}c\u{202e}d\r\te\u{e9}"),
+            "a\\x1b[31mb\\u009bc\\u202ed\\x0d\te\u{e9}"
+        );
         assert_eq!(quote("a\"\n\u{1b}"), "\"a\\\"\\n\\x1b\"");
     }
 
     #[test]
     fn shortened() {
-        assert_eq!(ellipsis("sh -c 'echo out; echo err >&2; exit 3'", 20), "sh -c 'echo out; ec\u{2026}");
+        assert_eq!(
+            ellipsis("sh -c 'echo out; echo err >&2; exit 3'", 20),
+            "sh -c 'echo out; ec\u{2026}"
+        );
         assert_eq!(ellipsis("short", 20), "short");
         assert_eq!(short_id("sha256:0826b1a22be6e736"), "0826b1a22be6");
         assert_eq!(short_id("abc"), "abc");

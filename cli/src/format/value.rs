@@ -31,10 +31,8 @@ impl Value {
 
     /// An object of text fields, sorted by name as `docker … --format json` prints them.
     pub(crate) fn row(fields: impl IntoIterator<Item = (&'static str, String)>) -> Self {
-        let mut fields: Vec<_> = fields
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), Self::Text(value)))
-            .collect();
+        let mut fields: Vec<_> =
+            fields.into_iter().map(|(name, value)| (name.to_owned(), Self::Text(value))).collect();
         fields.sort_by(|(a, _), (b, _)| a.cmp(b));
         Self::Object(fields)
     }

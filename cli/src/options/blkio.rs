@@ -5,8 +5,10 @@ use hull_specs_api::v1;
 use super::size;
 
 fn split(text: &str) -> Result<(&str, &str), String> {
-    let (path, value) =
-        text.rsplit_once(':').filter(|(path, _)| !path.is_empty()).ok_or(format!("bad format: {text}"))?;
+    let (path, value) = text
+        .rsplit_once(':')
+        .filter(|(path, _)| !path.is_empty())
+        .ok_or(format!("bad format: {text}"))?;
     if !path.starts_with("/dev/") {
         return Err(format!("bad format for device path: {text}"));
     }

@@ -120,10 +120,7 @@ fn refuse(args: &RefusedArgs) -> Result<()> {
 }
 
 /// The variables of files, then those of options.
-pub(crate) fn variables(
-    files: &[impl AsRef<Path>],
-    options: &[String],
-) -> Result<Vec<String>> {
+pub(crate) fn variables(files: &[impl AsRef<Path>], options: &[String]) -> Result<Vec<String>> {
     let mut variables = Vec::new();
     for path in files {
         variables.extend(env::file(path.as_ref(), env::ours)?);
@@ -171,7 +168,8 @@ fn mounts(args: &ContainerArgs, here: &Path) -> Result<Vec<v1::Mount>> {
         mounts.push(volume::tmpfs(text).map_err(|why| anyhow!(why))?);
     }
     mounts.extend(args.mount.iter().cloned());
-    let mut targets: Vec<_> = mounts.iter().map(|mount| mount.target.trim_end_matches('/')).collect();
+    let mut targets: Vec<_> =
+        mounts.iter().map(|mount| mount.target.trim_end_matches('/')).collect();
     targets.sort_unstable();
     if let Some(pair) = targets.windows(2).find(|pair| pair[0] == pair[1]) {
         bail!("Duplicate mount point: {}", pair[0]);
@@ -271,7 +269,10 @@ mod tests {
         )
         .unwrap();
         assert!(of.tty && of.open_stdin && of.stdin_once && of.auto_remove);
-        assert_eq!((of.image.as_str(), of.command.as_slice()), ("busybox", &["echo".to_owned(), "hi".to_owned()][..]));
+        assert_eq!(
+            (of.image.as_str(), of.command.as_slice()),
+            ("busybox", &["echo".to_owned(), "hi".to_owned()][..])
+        );
         assert_eq!(of.entrypoint, Some(v1::Words::default()));
         assert_eq!((of.mounts.len(), of.mounts[0].source.as_str()), (2, "/here/x"));
         let resources = of.resources.unwrap();
@@ -286,16 +287,31 @@ mod tests {
     #[test]
     fn what_contradicts_or_is_not_there_is_refused() {
         for (line, words) in [
-            ("--restart always --rm a", "conflicting options: cannot specify both --restart and --rm"),
+            (
+                "--restart always --rm a",
+                "conflicting options: cannot specify both --restart and --rm",
+            ),
             ("--restart foo a", "invalid restart policy 'foo'"),
-            ("-p 80:80 a", "--publish needs a bridge network, which hull does not have yet: use --network host or none"),
+            (
+                "-p 80:80 a",
+                "--publish needs a bridge network, which hull does not have yet: use --network host or none",
+            ),
             ("--network foo a", "network foo not found: hull has none, host and container:NAME"),
-            ("--isolation hyperv a", "--isolation is an option of Windows, which hull does not run on"),
+            (
+                "--isolation hyperv a",
+                "--isolation is an option of Windows, which hull does not run on",
+            ),
             ("-v a:/x -v b:/x a", "Duplicate mount point: /x"),
             ("--expose x a", "invalid range format for --expose: x"),
             ("--env-file /nosuch a", "open /nosuch: No such file or directory (os error 2)"),
-            ("--platform foo a", "error parsing specified platform: \"foo\": unknown operating system or architecture: invalid argument"),
-            ("--cpus 1 --cpu-quota 5 a", "Conflicting options: Nano CPUs and CPU Period cannot both be set."),
+            (
+                "--platform foo a",
+                "error parsing specified platform: \"foo\": unknown operating system or architecture: invalid argument",
+            ),
+            (
+                "--cpus 1 --cpu-quota 5 a",
+                "Conflicting options: Nano CPUs and CPU Period cannot both be set.",
+            ),
         ] {
             assert_eq!(format!("{:#}", options(line).unwrap_err()), words, "{line}");
         }

@@ -16,7 +16,8 @@ pub(crate) fn fields(line: &str) -> Result<Vec<String>, String> {
             '"' if quoted => {
                 quoted = false;
                 if !matches!(letters.peek(), None | Some(',')) {
-                    return Err("parse error on line 1: extraneous or missing \" in quoted-field".to_owned());
+                    return Err("parse error on line 1: extraneous or missing \" in quoted-field"
+                        .to_owned());
                 }
             }
             '"' if begins => quoted = true,

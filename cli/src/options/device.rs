@@ -57,9 +57,8 @@ fn is_cdi(text: &str) -> bool {
 
 /// A rule: `c 1:3 mr`.
 pub(crate) fn rule(text: &str) -> Result<String, String> {
-    let number = |text: &str| {
-        text == "*" || (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()))
-    };
+    let number =
+        |text: &str| text == "*" || (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()));
     let valid = match text.split(' ').collect::<Vec<_>>().as_slice() {
         [kind, numbers, rights] => {
             matches!(*kind, "a" | "b" | "c")
@@ -86,7 +85,11 @@ mod tests {
         ] {
             let Ok(Device::Node(device)) = parse(text) else { panic!("{text}") };
             assert_eq!(
-                (device.host_path.as_str(), device.container_path.as_str(), device.permissions.as_str()),
+                (
+                    device.host_path.as_str(),
+                    device.container_path.as_str(),
+                    device.permissions.as_str()
+                ),
                 (host, container, permissions)
             );
         }

@@ -87,6 +87,9 @@ mod tests {
         ] {
             assert_eq!(nanoseconds(text).unwrap_err(), words);
         }
-        assert_eq!(message(1_500_000_000), prost_types::Duration { seconds: 1, nanos: 500_000_000 });
+        assert_eq!(
+            message(1_500_000_000),
+            prost_types::Duration { seconds: 1, nanos: 500_000_000 }
+        );
     }
 }

@@ -21,10 +21,7 @@ pub(crate) fn variable(text: &str, ours: impl Fn(&str) -> Option<String>) -> Res
 
 /// The lines of a file of variables or labels: blank lines and those that begin with `#` are
 /// passed over.
-pub(crate) fn lines(
-    content: &[u8],
-    ours: impl Fn(&str) -> Option<String>,
-) -> Result<Vec<String>> {
+pub(crate) fn lines(content: &[u8], ours: impl Fn(&str) -> Option<String>) -> Result<Vec<String>> {
     let text = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
     let text = std::str::from_utf8(text).context("contains invalid utf8 bytes")?;
     let mut found = Vec::new();

@@ -31,7 +31,9 @@ fn count(text: &str) -> Result<Vec<String>, String> {
         return Ok(vec![format!("{KIND}=all")]);
     }
     let count: u32 = text.parse().map_err(|_| {
-        format!("invalid count ({text}): value must be either \"all\" or an integer: invalid syntax")
+        format!(
+            "invalid count ({text}): value must be either \"all\" or an integer: invalid syntax"
+        )
     })?;
     Ok((0..count.min(64)).map(|index| format!("{KIND}={index}")).collect())
 }

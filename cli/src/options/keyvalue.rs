@@ -32,8 +32,7 @@ pub(crate) fn loose(text: &str) -> Result<(String, String), String> {
 
 /// A filter of a list.
 pub(crate) fn filter(text: &str) -> Result<(String, String), String> {
-    let (key, value) =
-        text.split_once('=').ok_or("bad format of filter (expected name=value)")?;
+    let (key, value) = text.split_once('=').ok_or("bad format of filter (expected name=value)")?;
     Ok((key.trim().to_ascii_lowercase(), value.trim().to_owned()))
 }
 

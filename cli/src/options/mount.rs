@@ -57,7 +57,11 @@ fn set(mount: &mut Mount, key: &str, value: &str, field: &str) -> Result<(), Str
                 "volume" => Type::Volume,
                 "tmpfs" => Type::Tmpfs,
                 "image" => Type::Image,
-                other => return Err(format!("invalid mount config for type {other:?}: mount type unknown")),
+                other => {
+                    return Err(format!(
+                        "invalid mount config for type {other:?}: mount type unknown"
+                    ));
+                }
             }
             .into();
         }
@@ -109,20 +113,25 @@ fn check(mount: &Mount, families: &[String], read_only: bool) -> Result<(), Stri
     }
     let invalid = |why: &str| Err(format!("invalid mount config for type {kind:?}: {why}"));
     if !mount.target.starts_with('/') {
-        return invalid(&format!("invalid mount path: '{}' mount path must be absolute", mount.target));
+        return invalid(&format!(
+            "invalid mount path: '{}' mount path must be absolute",
+            mount.target
+        ));
     }
     if mount.read_only_non_recursive && !read_only {
-        return Err("option 'bind-recursive=writable' requires 'readonly' to be specified in conjunction".to_owned());
+        return Err(
+            "option 'bind-recursive=writable' requires 'readonly' to be specified in conjunction"
+                .to_owned(),
+        );
     }
     if mount.read_only_force_recursive && (!read_only || mount.propagation != "rprivate") {
         return Err("option 'bind-recursive=readonly' requires 'readonly' and 'bind-propagation=rprivate' to be specified in conjunction".to_owned());
     }
     match mount.r#type() {
         Type::Bind if mount.source.is_empty() => invalid("field Source must not be empty"),
-        Type::Bind if !mount.source.starts_with('/') => invalid(&format!(
-            "invalid mount path: '{}' mount path must be absolute",
-            mount.source
-        )),
+        Type::Bind if !mount.source.starts_with('/') => {
+            invalid(&format!("invalid mount path: '{}' mount path must be absolute", mount.source))
+        }
         Type::Image if mount.source.is_empty() => invalid("field Source must not be empty"),
         Type::Tmpfs if !mount.source.is_empty() => invalid("field Source must not be specified"),
         _ => Ok(()),
@@ -136,10 +145,13 @@ mod tests {
     #[test]
     fn mounts() {
         let bind = parse("type=bind,src=/a,dst=/b,ro,bind-propagation=rslave").unwrap();
-        assert_eq!((bind.r#type(), bind.source.as_str(), bind.target.as_str()), (Type::Bind, "/a", "/b"));
+        assert_eq!(
+            (bind.r#type(), bind.source.as_str(), bind.target.as_str()),
+            (Type::Bind, "/a", "/b")
+        );
         assert!(bind.read_only && bind.propagation == "rslave" && !bind.create_source);
         let volume = parse(
-            "source=v,target=/b,volume-nocopy,volume-label=a=b,volume-opt=\"o=addr=1\",volume-subpath=x",
+            "source=v,target=/b,volume-nocopy,volume-label=a=b,\"volume-opt=o=a,b\",volume-subpath=x",
         )
         .unwrap();
         assert!(volume.no_copy && volume.r#type() == Type::Volume && volume.subpath == "x");
@@ -156,10 +168,19 @@ mod tests {
             ("x", "invalid field 'x' must be a key=value pair"),
             ("x=y,target=/a", "unexpected key 'x' in 'x=y'"),
             ("type=foo,target=/x", "invalid mount config for type \"foo\": mount type unknown"),
-            ("type=bind,target=/x", "invalid mount config for type \"bind\": field Source must not be empty"),
-            ("type=bind,src=/a,dst=/b,volume-nocopy", "cannot mix 'volume-*' options with mount type 'bind'"),
+            (
+                "type=bind,target=/x",
+                "invalid mount config for type \"bind\": field Source must not be empty",
+            ),
+            (
+                "type=bind,src=/a,dst=/b,volume-nocopy",
+                "cannot mix 'volume-*' options with mount type 'bind'",
+            ),
             ("type=bind,src=/a,dst=/b,ro=maybe", "invalid value for ro: maybe"),
-            ("type=tmpfs,src=/a,dst=/b", "invalid mount config for type \"tmpfs\": field Source must not be specified"),
+            (
+                "type=tmpfs,src=/a,dst=/b",
+                "invalid mount config for type \"tmpfs\": field Source must not be specified",
+            ),
             (
                 "src=a,dst=b",
                 "invalid mount config for type \"volume\": invalid mount path: 'b' mount path must be absolute",

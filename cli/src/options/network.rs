@@ -8,16 +8,16 @@ pub(crate) fn mode(text: &str) -> Result<String, String> {
         joined if joined.strip_prefix("container:").is_some_and(|name| !name.is_empty()) => {
             Ok(joined.to_owned())
         }
-        "container:" => {
-            Err("invalid container format container:<name|id>".to_owned())
-        }
+        "container:" => Err("invalid container format container:<name|id>".to_owned()),
         other => Err(format!("network {other} not found: hull has none, host and container:NAME")),
     }
 }
 
 /// The refusal of an option that belongs to networks.
 pub(crate) fn refuse(option: &str) -> String {
-    format!("{option} needs a bridge network, which hull does not have yet: use --network host or none")
+    format!(
+        "{option} needs a bridge network, which hull does not have yet: use --network host or none"
+    )
 }
 
 #[cfg(test)]

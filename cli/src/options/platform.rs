@@ -30,9 +30,11 @@ mod tests {
 
     #[test]
     fn platforms() {
-        for (text, usual) in
-            [("linux/amd64", "linux/amd64"), ("arm64", "linux/arm64"), ("linux/arm/v6", "linux/arm/v6")]
-        {
+        for (text, usual) in [
+            ("linux/amd64", "linux/amd64"),
+            ("arm64", "linux/arm64"),
+            ("linux/arm/v6", "linux/arm/v6"),
+        ] {
             assert_eq!(parse(text).as_deref(), Ok(usual));
         }
         assert!(parse("linux").is_ok());

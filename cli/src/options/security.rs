@@ -17,10 +17,7 @@ pub(crate) struct Security {
 }
 
 /// Reads the options; `read` gets a profile's path.
-pub(crate) fn lower(
-    given: &[String],
-    read: impl Fn(&Path) -> Result<Vec<u8>>,
-) -> Result<Security> {
+pub(crate) fn lower(given: &[String], read: impl Fn(&Path) -> Result<Vec<u8>>) -> Result<Security> {
     let mut security = Security::default();
     for option in given {
         // A colon in place of the first `=` is docker's old form.
@@ -32,7 +29,9 @@ pub(crate) fn lower(
         match (key, value) {
             ("systempaths", "unconfined") => security.all_paths = true,
             ("systempaths", _) => bail!("Invalid --security-opt: {option:?}"),
-            ("seccomp", "unconfined" | "builtin") => security.options.push(option.replacen(':', "=", 1)),
+            ("seccomp", "unconfined" | "builtin") => {
+                security.options.push(option.replacen(':', "=", 1))
+            }
             ("seccomp", path) => {
                 let profile = read(Path::new(path))
                     .with_context(|| format!("opening seccomp profile ({path}) failed"))?;

@@ -3,8 +3,21 @@
 use hull_specs_api::v1;
 
 const NAMES: [&str; 15] = [
-    "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc",
-    "rss", "rtprio", "rttime", "sigpending", "stack",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
 ];
 
 /// Reads one.
@@ -15,7 +28,8 @@ pub(crate) fn parse(text: &str) -> Result<v1::Ulimit, String> {
         return Err(format!("invalid ulimit type: {name}"));
     }
     let number = |text: &str| {
-        text.parse::<i64>().map_err(|_| format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
+        text.parse::<i64>()
+            .map_err(|_| format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
     };
     let (soft, hard) = match values.split(':').collect::<Vec<_>>().as_slice() {
         [both] => (number(both)?, number(both)?),
@@ -41,9 +55,12 @@ mod tests {
 
     #[test]
     fn limits() {
-        for (text, soft, hard) in
-            [("nofile=10", 10, 10), ("core=0:-1", 0, -1), ("nproc=1:2", 1, 2), ("memlock=-1:-1", -1, -1)]
-        {
+        for (text, soft, hard) in [
+            ("nofile=10", 10, 10),
+            ("core=0:-1", 0, -1),
+            ("nproc=1:2", 1, 2),
+            ("memlock=-1:-1", -1, -1),
+        ] {
             let limit = parse(text).unwrap();
             assert_eq!((limit.soft, limit.hard), (soft, hard), "{text}");
         }
@@ -52,8 +69,14 @@ mod tests {
             ("x=1", "invalid ulimit type: x"),
             ("nofile=a", "strconv.ParseInt: parsing \"a\": invalid syntax"),
             ("nofile=2:1", "ulimit soft limit must be less than or equal to hard limit: 2 > 1"),
-            ("nofile=-1:1", "ulimit soft limit must be less than or equal to hard limit: unlimited > 1"),
-            ("nofile=1:2:3", "too many limit values - 1:2:3, can only have up to two - `soft[:hard]`"),
+            (
+                "nofile=-1:1",
+                "ulimit soft limit must be less than or equal to hard limit: unlimited > 1",
+            ),
+            (
+                "nofile=1:2:3",
+                "too many limit values - 1:2:3, can only have up to two - `soft[:hard]`",
+            ),
         ] {
             assert_eq!(parse(text).unwrap_err(), words);
         }

@@ -36,7 +36,8 @@ pub(crate) fn parse(text: &str, here: &Path) -> Result<Mount, String> {
     }
     mount.create_source = mount.r#type() == Type::Bind;
     for option in options.split(',').filter(|option| !option.is_empty()) {
-        apply(&mut mount, option).ok_or_else(|| format!("{}: invalid mode: {options}", invalid()))?;
+        apply(&mut mount, option)
+            .ok_or_else(|| format!("{}: invalid mode: {options}", invalid()))?;
     }
     Ok(mount)
 }
@@ -118,7 +119,10 @@ mod tests {
             (".:/b", Type::Bind, "/here", "/b"),
         ] {
             let mount = parse(text, Path::new("/here")).unwrap();
-            assert_eq!((mount.r#type(), mount.source.as_str(), mount.target.as_str()), (kind, source, target));
+            assert_eq!(
+                (mount.r#type(), mount.source.as_str(), mount.target.as_str()),
+                (kind, source, target)
+            );
             assert_eq!(mount.create_source, kind == Type::Bind);
         }
         let mount = parse("/a:/b:ro,rshared,z", Path::new("/")).unwrap();

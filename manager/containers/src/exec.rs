@@ -72,7 +72,10 @@ impl Execs {
 
     pub(crate) fn of(&self, container: &str) -> Vec<String> {
         self.with(|all| {
-            all.values().filter(|exec| exec.container == container).map(|exec| exec.id.clone()).collect()
+            all.values()
+                .filter(|exec| exec.container == container)
+                .map(|exec| exec.id.clone())
+                .collect()
         })
     }
 
@@ -372,7 +375,8 @@ impl Session {
             Ok(state.ok().and_then(|state| state.exit_code))
         });
         let emptying = tokio::spawn(emptying);
-        let typing = tokio::spawn(type_in(self.streams.stdin.clone(), exec.id.clone(), shim, messages));
+        let typing =
+            tokio::spawn(type_in(self.streams.stdin.clone(), exec.id.clone(), shim, messages));
         let outputs = [(Stream::Stdout, self.stdout), (Stream::Stderr, self.stderr)];
         let carried = outputs.map(|(stream, reader)| carry(stream, reader, funnel.clone(), &exec));
         tokio::select! {
@@ -403,7 +407,12 @@ async fn carry(stream: Stream, reader: Option<pipe::Receiver>, funnel: Funnel, e
 }
 
 /// Carries what the client types.
-async fn type_in(stdin: String, exec: String, shim: Shim, mut messages: Messages<v1::StartExecRequest>) {
+async fn type_in(
+    stdin: String,
+    exec: String,
+    shim: Shim,
+    mut messages: Messages<v1::StartExecRequest>,
+) {
     let mut writer = None;
     if !stdin.is_empty() {
         // The shim has it open.

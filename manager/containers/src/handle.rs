@@ -42,21 +42,12 @@ impl State {
 #[derive(Debug)]
 pub(crate) enum Request {
     Start,
-    Signal {
-        signal: i32,
-        why: Why,
-    },
+    Signal { signal: i32, why: Why },
     Pause,
     Unpause,
     Rename(String),
-    Update {
-        resources: Option<Box<v1::Resources>>,
-        restart: Option<v1::RestartPolicy>,
-    },
-    Remove {
-        force: bool,
-        volumes: bool,
-    },
+    Update { resources: Option<Box<v1::Resources>>, restart: Option<v1::RestartPolicy> },
+    Remove { force: bool, volumes: bool },
 }
 
 /// What a signal is sent for.

@@ -50,7 +50,9 @@ impl Owner {
         let starting = {
             let (inner, id, bundle) = (Arc::clone(&inner), id.to_owned(), bundle.to_owned());
             let runtime = runtime.clone();
-            tokio::task::spawn_blocking(move || shim::launch(&inner.settings, &id, &bundle, &runtime))
+            tokio::task::spawn_blocking(move || {
+                shim::launch(&inner.settings, &id, &bundle, &runtime)
+            })
         };
         let prepared = prepare::prepare(&inner, &record).await;
         // Also when that failed: the shim is to be ended then.

@@ -52,9 +52,9 @@ pub(crate) struct Owner {
 /// Waits for what may not be there.
 async fn end_of(waiting: &mut Option<Waiting>) -> Result<shim::Ended> {
     match waiting {
-        Some(waiting) => waiting
-            .await
-            .unwrap_or_else(|cause| Err(Error::unavailable("the wait was given up").because(cause))),
+        Some(waiting) => waiting.await.unwrap_or_else(|cause| {
+            Err(Error::unavailable("the wait was given up").because(cause))
+        }),
         None => std::future::pending().await,
     }
 }
@@ -67,7 +67,11 @@ async fn until(time: Option<Instant>) {
 }
 
 impl Owner {
-    pub(crate) fn new(inner: &Arc<Inner>, handle: &Arc<Handle>, orders: mpsc::Receiver<Order>) -> Self {
+    pub(crate) fn new(
+        inner: &Arc<Inner>,
+        handle: &Arc<Handle>,
+        orders: mpsc::Receiver<Order>,
+    ) -> Self {
         Self {
             inner: Arc::clone(inner),
             handle: Arc::clone(handle),
@@ -514,7 +518,8 @@ fn failed_exit_code(text: &str) -> i32 {
     let has = |phrases: &[&str]| phrases.iter().any(|phrase| text.contains(phrase));
     if has(&["executable file not found", "no such file or directory", "system cannot find"]) {
         127
-    } else if has(&["permission denied", "not a directory", "is a directory", "exec format error"]) {
+    } else if has(&["permission denied", "not a directory", "is a directory", "exec format error"])
+    {
         126
     } else {
         128

@@ -72,7 +72,8 @@ impl<T> Registry<T> {
         if !is_id_prefix(text) {
             return Err(missing());
         }
-        let mut found = self.by_id.range(text.to_owned()..).take_while(|(id, _)| id.starts_with(text));
+        let mut found =
+            self.by_id.range(text.to_owned()..).take_while(|(id, _)| id.starts_with(text));
         match (found.next(), found.next()) {
             (Some((_, container)), None) => Ok(Arc::clone(container)),
             (Some(_), Some(_)) => {

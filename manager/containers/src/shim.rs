@@ -35,7 +35,8 @@ const CALL_LIMIT: Duration = Duration::from_secs(60);
 /// The runtime's options as the shim takes them.
 pub(crate) fn options(settings: &Settings, runtime: &str) -> Result<Any> {
     let known = settings.runtimes.get(runtime);
-    let known = known.ok_or_else(|| Error::invalid(format!("unknown or invalid runtime name: {runtime}")))?;
+    let known = known
+        .ok_or_else(|| Error::invalid(format!("unknown or invalid runtime name: {runtime}")))?;
     let options = oci::Options {
         binary_name: known.path.to_string_lossy().into_owned(),
         root: settings.exec_root.join("runtime").join(runtime).to_string_lossy().into_owned(),
@@ -73,12 +74,20 @@ fn command(settings: &Settings, id: &str, bundle: &Path, action: &str) -> Comman
 
 /// Starts a shim for a bundle, which need not be complete, and gives its address. Blocks for
 /// some milliseconds.
-pub(crate) fn launch(settings: &Settings, id: &str, bundle: &Path, options: &Any) -> Result<String> {
+pub(crate) fn launch(
+    settings: &Settings,
+    id: &str,
+    bundle: &Path,
+    options: &Any,
+) -> Result<String> {
     let parameters = BootstrapParams {
         instance_id: id.to_owned(),
         namespace: NAMESPACE.to_owned(),
         socket_dir: Some(settings.exec_root.join("s").to_string_lossy().into_owned()),
-        extensions: vec![Extension { value: MessageField::some(options.clone()), ..Extension::default() }],
+        extensions: vec![Extension {
+            value: MessageField::some(options.clone()),
+            ..Extension::default()
+        }],
         ..BootstrapParams::default()
     };
     let parameters = parameters
@@ -343,7 +352,8 @@ impl Shim {
 
     /// The shim ends, if it has no container any more.
     pub(crate) async fn shut_down(&self) {
-        let request = api::ShutdownRequest { id: self.id.clone(), ..api::ShutdownRequest::default() };
+        let request =
+            api::ShutdownRequest { id: self.id.clone(), ..api::ShutdownRequest::default() };
         // It may be gone before it has answered.
         let _ = self.client.shutdown(limited(), &request).await;
     }

@@ -195,6 +195,12 @@ pub fn new_session() -> Result<()> {
     check("setsid", unsafe { libc::setsid() }.into()).map(drop)
 }
 
+/// setpgid(2): makes the caller the leader of a new process group.
+pub fn lead_group() -> Result<()> {
+    // SAFETY: setpgid takes integers.
+    check("setpgid", unsafe { libc::setpgid(0, 0) }.into()).map(drop)
+}
+
 /// umask(2): the mask that was in force.
 pub fn set_umask(mask: u32) -> u32 {
     // SAFETY: umask takes an integer and cannot fail.

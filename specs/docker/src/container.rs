@@ -307,9 +307,10 @@ impl Config {
     ) -> Self {
         let some = |list: Vec<String>| (!list.is_empty()).then_some(list);
         let short: String = container.id.chars().take(12).collect();
-        let anonymous = given.mounts.iter().filter(|mount| {
-            mount.r#type() == v1::mount::Type::Volume && mount.source.is_empty()
-        });
+        let anonymous = given
+            .mounts
+            .iter()
+            .filter(|mount| mount.r#type() == v1::mount::Type::Volume && mount.source.is_empty());
         let volumes = set(anonymous.map(|mount| mount.target.clone()));
         Self {
             hostname: if of.hostname.is_empty() { short } else { of.hostname },
@@ -404,7 +405,11 @@ mod tests {
             ("/HostConfig/NetworkMode", "\"none\""),
             ("/ExecIDs", "null"),
         ] {
-            assert_eq!(json.pointer(pointer).map(ToString::to_string).as_deref(), Some(value), "{pointer}");
+            assert_eq!(
+                json.pointer(pointer).map(ToString::to_string).as_deref(),
+                Some(value),
+                "{pointer}"
+            );
         }
         assert!(json.pointer("/State/Health").is_none() && json.pointer("/SizeRw").is_none());
     }

@@ -131,8 +131,11 @@ impl HostConfig {
         let words = |words: &Option<v1::Words>| words.as_ref().map(|words| words.words.clone());
         let of = effective.resources.clone().unwrap_or_default();
         let log = effective.log.clone().unwrap_or_default();
-        let requests: Vec<_> =
-            given.cdi_devices.iter().map(|id| json!({"Driver": "cdi", "DeviceIDs": [id]})).collect();
+        let requests: Vec<_> = given
+            .cdi_devices
+            .iter()
+            .map(|id| json!({"Driver": "cdi", "DeviceIDs": [id]}))
+            .collect();
         let limits = |list: &[v1::DeviceLimit]| -> Vec<Value> {
             list.iter().map(|limit| json!({"Path": limit.path, "Rate": limit.value})).collect()
         };

@@ -73,7 +73,8 @@ mod tests {
             (Status::Dead, "", "Dead"),
         ] {
             let health = HealthState { status: health.into(), ..HealthState::default() };
-            let state = ContainerState { health: Some(health), status: status.into(), ..state.clone() };
+            let state =
+                ContainerState { health: Some(health), status: status.into(), ..state.clone() };
             assert_eq!(sentence(&state, now), text);
         }
     }

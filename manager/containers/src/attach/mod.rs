@@ -65,8 +65,9 @@ impl Waiting {
 /// The terminal's size as the shim takes it.
 pub(crate) fn size(size: &v1::TerminalSize) -> Result<(u16, u16)> {
     let number = |number: u32| {
-        u16::try_from(number)
-            .map_err(|_| Error::invalid(format!("a terminal of {number} rows or columns is too large")))
+        u16::try_from(number).map_err(|_| {
+            Error::invalid(format!("a terminal of {number} rows or columns is too large"))
+        })
     };
     Ok((number(size.columns)?, number(size.rows)?))
 }

@@ -4,7 +4,10 @@ pub(crate) mod driver;
 mod entries;
 mod files;
 
-use std::{path::{Path, PathBuf}, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use hull_manager_core::{Error, Result, error::IoContext as _};
 use hull_runtime_sys::event;
@@ -83,13 +86,12 @@ impl Containers {
     /// `No such container: …`; a log that is not kept.
     pub async fn logs(&self, request: v1::LogsRequest) -> Result<Answers<v1::LogEntry>> {
         let handle = self.find(&request.container)?;
-        let path = self.0.log_file(&handle).ok_or_else(|| {
-            Error::conflict("configured logging driver does not support reading")
-        })?;
+        let path = self
+            .0
+            .log_file(&handle)
+            .ok_or_else(|| Error::conflict("configured logging driver does not support reading"))?;
         if !request.stdout && !request.stderr {
-            return Err(Error::invalid(
-                "Bad parameters: you must choose at least one stream",
-            ));
+            return Err(Error::invalid("Bad parameters: you must choose at least one stream"));
         }
         let wanted = Wanted {
             stdout: request.stdout,
