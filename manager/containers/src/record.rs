@@ -179,8 +179,7 @@ mod tests {
         records.insert(&first).unwrap();
         assert!(records.insert(&record("a2", "one")).is_err());
         first.container.name = "two".into();
-        first.facts.ended =
-            Some(Ended { exit_code: 3, oom_killed: true, at: SystemTime::now() });
+        first.facts.ended = Some(Ended { exit_code: 3, oom_killed: true, at: SystemTime::now() });
         records.update(&first).unwrap();
         first.facts.stopped_by_user = true;
         records.update_facts("a1", &first.facts).unwrap();
@@ -198,7 +197,9 @@ mod tests {
         let records = Records::open(&store).unwrap();
         records.insert(&record("a1", "one")).unwrap();
         records.insert(&record("a2", "two")).unwrap();
-        store.write(|t| Ok(t.execute("UPDATE containers SET facts = 'x' WHERE id = 'a1'", [])?)).unwrap();
+        store
+            .write(|t| Ok(t.execute("UPDATE containers SET facts = 'x' WHERE id = 'a1'", [])?))
+            .unwrap();
         let all = records.all().unwrap();
         assert_eq!(all.iter().filter(|(_, row)| row.is_ok()).count(), 1);
         let error = all.into_iter().find_map(|(_, row)| row.err()).unwrap();
