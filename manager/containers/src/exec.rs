@@ -429,11 +429,9 @@ async fn type_in(
                 }
             }
             Some(Message::CloseStdin(_)) => break,
-            Some(Message::Resize(size)) => {
-                if attach::size(&size).is_ok() {
-                    // It may have ended.
-                    let _ = shim.resize(&exec, size.columns, size.rows).await;
-                }
+            Some(Message::Resize(size)) if attach::size(&size).is_ok() => {
+                // It may have ended.
+                let _ = shim.resize(&exec, size.columns, size.rows).await;
             }
             _ => {}
         }
