@@ -80,7 +80,9 @@ impl Manager {
         let tls = args.tls || args.tlsverify;
         let channel = match host(&text, tls)? {
             Host::Unix(path) => unix(path)?,
-            Host::Tcp(address) => tcp(&address, tls.then(|| tls_config(args, &config_dir)).transpose()?)?,
+            Host::Tcp(address) => {
+                tcp(&address, tls.then(|| tls_config(args, &config_dir)).transpose()?)?
+            }
         };
         Ok(Self { channel, config_dir, host: text })
     }
@@ -88,7 +90,11 @@ impl Manager {
     /// One that is there already.
     #[cfg(test)]
     pub(crate) fn at(socket: PathBuf) -> Result<Self> {
-        Ok(Self { host: socket.display().to_string(), channel: unix(socket)?, config_dir: PathBuf::new() })
+        Ok(Self {
+            host: socket.display().to_string(),
+            channel: unix(socket)?,
+            config_dir: PathBuf::new(),
+        })
     }
 
     client!(containers, ContainersClient);
@@ -133,9 +139,8 @@ fn tls_config(args: &GlobalArgs, config_dir: &Path) -> Result<ClientTlsConfig> {
     };
     let ca = read(&args.tlscacert, "ca.pem")?;
     let mut config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca));
-    let has_key = args.tlscert.is_some()
-        || args.tlskey.is_some()
-        || config_dir.join("cert.pem").exists();
+    let has_key =
+        args.tlscert.is_some() || args.tlskey.is_some() || config_dir.join("cert.pem").exists();
     if has_key {
         let (cert, key) = (read(&args.tlscert, "cert.pem")?, read(&args.tlskey, "key.pem")?);
         config = config.identity(Identity::from_pem(cert, key));

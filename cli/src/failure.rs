@@ -1,6 +1,6 @@
 //! How commands fail: one sentence, and an exit code.
 
-use std::fmt;
+use std::{fmt, io};
 
 use tonic::Status;
 
@@ -39,6 +39,18 @@ impl Refused {
     pub(crate) fn is(&self, code: tonic::Code) -> bool {
         self.0.code() == code
     }
+
+    /// Whether nobody answered at all.
+    fn is_unreachable(&self) -> bool {
+        let mut cause = std::error::Error::source(&self.0);
+        while let Some(error) = cause {
+            if error.is::<tonic::transport::Error>() || error.is::<io::Error>() {
+                return self.is(tonic::Code::Unavailable);
+            }
+            cause = error.source();
+        }
+        false
+    }
 }
 
 impl fmt::Display for Refused {
@@ -57,6 +69,30 @@ pub(crate) fn refused(status: Status) -> anyhow::Error {
     Refused(status).into()
 }
 
+/// The same failure; that nobody answers is told with the address.
+pub(crate) fn reached(error: anyhow::Error, host: &str) -> anyhow::Error {
+    if !error.downcast_ref::<Refused>().is_some_and(Refused::is_unreachable) {
+        return error;
+    }
+    let cause = error.downcast_ref::<Refused>().map(|refused| root_cause(&refused.0));
+    Failure {
+        code: 1,
+        message: format!(
+            "Cannot connect to the hull manager at {host}. Is hulld running? ({})",
+            cause.unwrap_or_default()
+        ),
+    }
+    .into()
+}
+
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
 /// Whether the manager said that there is no such thing.
 pub(crate) fn is_not_found(error: &anyhow::Error) -> bool {
     error.downcast_ref::<Refused>().is_some_and(|refused| refused.is(tonic::Code::NotFound))
@@ -65,7 +101,8 @@ pub(crate) fn is_not_found(error: &anyhow::Error) -> bool {
 /// The same failure with the code that `run`, `create` and `exec` have for it: by its text, as
 /// docker does.
 pub(crate) fn of_start(error: anyhow::Error) -> anyhow::Error {
-    if error.downcast_ref::<Failure>().is_some() || is_broken_pipe(&error) {
+    let unreachable = error.downcast_ref::<Refused>().is_some_and(Refused::is_unreachable);
+    if error.downcast_ref::<Failure>().is_some() || is_broken_pipe(&error) || unreachable {
         return error;
     }
     let message = format!("{error:#}");
@@ -92,8 +129,8 @@ fn start_code(message: &str) -> u8 {
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause
-            .downcast_ref::<std::io::Error>()
-            .is_some_and(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+            .downcast_ref::<io::Error>()
+            .is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
     })
 }
 

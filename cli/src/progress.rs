@@ -55,7 +55,9 @@ impl Progress {
                 }
             }
             Form::Bars(all, bars) => {
-                let bar = bars.entry(step.id.clone()).or_insert_with(|| all.add(ProgressBar::no_length()));
+                let bar = bars
+                    .entry(step.id.clone())
+                    .or_insert_with(|| all.add(ProgressBar::no_length()));
                 draw(bar, step);
             }
         }
@@ -150,7 +152,10 @@ mod tests {
             (step("abc", Phase::Downloading, ""), Some("abc: Downloading")),
             (step("abc", Phase::Complete, ""), Some("abc: Pull complete")),
             (step("", Phase::Unspecified, "Digest: sha256:1"), Some("Digest: sha256:1")),
-            (step("abc", Phase::Retrying, "connection reset"), Some("abc: Retrying: connection reset")),
+            (
+                step("abc", Phase::Retrying, "connection reset"),
+                Some("abc: Retrying: connection reset"),
+            ),
             (step("abc", Phase::Unspecified, ""), None),
         ] {
             assert_eq!(line(&step).as_deref(), words);

@@ -142,9 +142,9 @@ mod tests {
     #[test]
     fn a_source_comes_in_bounded_chunks() {
         let content = vec![7; CHUNK_BYTES + 5];
-        let (mut chunks, _) =
-            upload(std::io::Cursor::new(content), Some(Vec::new()), |chunk| chunk);
-        let sizes: Vec<_> = std::iter::from_fn(|| chunks.blocking_recv()).map(|chunk| chunk.len()).collect();
+        let (mut chunks, _) = upload(io::Cursor::new(content), Some(Vec::new()), |chunk| chunk);
+        let sizes: Vec<_> =
+            std::iter::from_fn(|| chunks.blocking_recv()).map(|chunk| chunk.len()).collect();
         assert_eq!(sizes, [0, CHUNK_BYTES, 5]);
     }
 }

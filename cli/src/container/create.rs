@@ -92,7 +92,10 @@ async fn ask(
     let mut client = manager.containers();
     let response = match client.create(request.clone()).await {
         Err(status) if policy == Policy::Missing && no_image(&status) => {
-            report::line(&format!("Unable to find image '{}' locally", hull_specs_docker::image::familiar(&image)));
+            report::line(&format!(
+                "Unable to find image '{}' locally",
+                hull_specs_docker::image::familiar(&image)
+            ));
             pull::for_container(manager, &image, &platform, args.quiet).await?;
             client.create(request).await
         }
@@ -119,8 +122,7 @@ fn reserve(path: &Path) -> Result<(&Path, std::fs::File)> {
             "container ID file found, make sure the other container isn't running or delete {}",
             path.display()
         )),
-        Err(error) => Err(error).with_context(|| {
-            format!("failed to create the container ID file {}", path.display())
-        }),
+        Err(error) => Err(error)
+            .with_context(|| format!("failed to create the container ID file {}", path.display())),
     }
 }

@@ -65,9 +65,9 @@ pub(crate) async fn documents(
 ) -> Result<u8> {
     let template = match format {
         None | Some("" | "json") => None,
-        Some(format) => Some(Template::parse(format).map_err(|why| {
-            anyhow!("template parsing error: {why}")
-        })?),
+        Some(format) => {
+            Some(Template::parse(format).map_err(|why| anyhow!("template parsing error: {why}"))?)
+        }
     };
     let mut found = Vec::new();
     let mut failures = Vec::new();
@@ -154,7 +154,8 @@ mod tests {
 
     #[test]
     fn documents_are_printed_as_docker_prints_them() {
-        let value: Value = serde_json::from_str(r#"{"Name":"/one","Args":["a"],"Empty":[]}"#).unwrap();
+        let value: Value =
+            serde_json::from_str(r#"{"Name":"/one","Args":["a"],"Empty":[]}"#).unwrap();
         let found = [value];
         let plain = text(&found, None, None).unwrap();
         assert_eq!(
@@ -162,7 +163,10 @@ mod tests {
             "[\n    {\n        \"Name\": \"/one\",\n        \"Args\": [\n            \"a\"\n        ],\n        \"Empty\": []\n    }\n]\n"
         );
         assert_eq!(text(&[], None, None).unwrap(), "[]\n");
-        assert_eq!(text(&found, None, Some("json")).unwrap(), "[{\"Name\":\"/one\",\"Args\":[\"a\"],\"Empty\":[]}]\n");
+        assert_eq!(
+            text(&found, None, Some("json")).unwrap(),
+            "[{\"Name\":\"/one\",\"Args\":[\"a\"],\"Empty\":[]}]\n"
+        );
         let template = Template::parse("{{.Name}} {{len .Args}}").unwrap();
         assert_eq!(text(&found, Some(&template), Some("x")).unwrap(), "/one 1\n");
         let wrong = Template::parse("{{.Nosuch}}").unwrap();

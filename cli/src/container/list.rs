@@ -85,7 +85,8 @@ pub(crate) fn row(of: &Container, whole: bool, now: SystemTime) -> Value {
     ]);
     // What `.Label "key"` looks in: not a field that `json` prints.
     if let Value::Object(fields) = &mut row {
-        let labels = labels.iter().map(|(key, value)| ((*key).clone(), Value::Text((*value).clone())));
+        let labels =
+            labels.iter().map(|(key, value)| ((*key).clone(), Value::Text((*value).clone())));
         fields.push(("Label".to_owned(), Value::Hidden(labels.collect())));
     }
     row

@@ -9,9 +9,7 @@ use anyhow::{Result, anyhow};
 use hull_specs_api::v1::{LogEntry, LogsRequest, log_entry::Stream};
 use hull_specs_docker::time;
 
-use crate::{
-    args::container::LogsArgs, connect::Manager, failure::refused, options::timestamp,
-};
+use crate::{args::container::LogsArgs, connect::Manager, failure::refused, options::timestamp};
 
 /// Prints what a container wrote, each stream on ours.
 pub(crate) async fn logs(manager: &Manager, args: &LogsArgs) -> Result<u8> {
@@ -30,8 +28,8 @@ pub(crate) async fn logs(manager: &Manager, args: &LogsArgs) -> Result<u8> {
         tail: tail(&args.tail),
         since: at(&args.since, "since")?,
         until: at(&args.until, "until")?,
-        // Also asked for the times: then each entry is one line.
         details: args.details,
+        timestamps: args.timestamps,
     };
     let mut entries = manager.containers().logs(request).await.map_err(refused)?.into_inner();
     let mut out = BufWriter::new(io::stdout().lock());

@@ -115,9 +115,13 @@ fn reasons(answer: &WhyResponse) -> String {
 fn facts(answer: &WhyResponse) -> Vec<String> {
     let mut facts = answer.facts.clone();
     let seconds = answer.run_time.and_then(|time| u64::try_from(time.seconds).ok());
-    facts.extend(seconds.map(|seconds| format!("it ran for {}", units::span(seconds).to_lowercase())));
     facts.extend(
-        answer.peak_memory_bytes.map(|bytes| format!("at most it used {} of memory", units::binary(bytes))),
+        seconds.map(|seconds| format!("it ran for {}", units::span(seconds).to_lowercase())),
+    );
+    facts.extend(
+        answer
+            .peak_memory_bytes
+            .map(|bytes| format!("at most it used {} of memory", units::binary(bytes))),
     );
     facts
 }
@@ -135,10 +139,7 @@ mod tests {
             titles: words("PID COMMAND"),
             processes: vec![Words { words: words("767 sleep") }],
         };
-        assert_eq!(
-            processes(&answer),
-            "PID                 COMMAND\n767                 sleep\n"
-        );
+        assert_eq!(processes(&answer), "PID                 COMMAND\n767                 sleep\n");
     }
 
     #[test]

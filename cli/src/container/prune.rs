@@ -21,7 +21,10 @@ pub(crate) async fn prune(manager: &Manager, args: PruneArgs) -> Result<u8> {
 }
 
 /// Prunes: what is told, and the bytes that became free.
-pub(crate) async fn report(manager: &Manager, filter: &[(String, String)]) -> Result<(String, u64)> {
+pub(crate) async fn report(
+    manager: &Manager,
+    filter: &[(String, String)],
+) -> Result<(String, u64)> {
     let request = PruneContainersRequest { filters: keyvalue::filters(filter) };
     let answer = manager.containers().prune(request).await.map_err(refused)?.into_inner();
     Ok((list("Deleted Containers:", &answer.removed), answer.reclaimed_bytes))

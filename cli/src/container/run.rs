@@ -136,10 +136,8 @@ impl Attached {
     ) -> Result<u8> {
         let signals = self.part.proxy.then(signals::forwarded).transpose()?;
         let mut client = manager.containers();
-        let request = WaitContainerRequest {
-            container: id.to_owned(),
-            condition: self.condition.into(),
-        };
+        let request =
+            WaitContainerRequest { container: id.to_owned(), condition: self.condition.into() };
         // Asked before the start, or a short life could be missed.
         let exit = tokio::spawn(async move { client.wait(request).await });
         tokio::task::yield_now().await;

@@ -3,9 +3,7 @@
 use anyhow::{Result, bail};
 use hull_specs_api::v1::{Resources, UpdateContainerRequest};
 
-use crate::{
-    args::container::UpdateArgs, connect::Manager, each::each, failure::refused, report,
-};
+use crate::{args::container::UpdateArgs, connect::Manager, each::each, failure::refused, report};
 
 /// Changes resources and the restart policy of containers.
 pub(crate) async fn update(manager: &Manager, args: UpdateArgs) -> Result<u8> {

@@ -39,8 +39,7 @@ pub(crate) async fn list(manager: &Manager, args: &ListArgs) -> Result<u8> {
     let list = List::new(format, columns, HEADINGS, stdout().is_terminal())?;
     let mut filters = args.filter.clone();
     filters.extend(args.reference.clone().map(|name| ("reference".to_owned(), name)));
-    let request =
-        ListImagesRequest { all: args.all, filters: keyvalue::filters(&filters) };
+    let request = ListImagesRequest { all: args.all, filters: keyvalue::filters(&filters) };
     let answer = manager.images().list(request).await.map_err(refused)?.into_inner();
     let digests = args.digests || list.uses("Digest");
     let now = SystemTime::now();
@@ -141,6 +140,12 @@ mod tests {
             ..of
         };
         let table = render(WITH_DIGESTS, &rows(&of, false, true, now));
-        assert!(table.lines().nth(1).unwrap().starts_with(&format!("busybox      <none>    {digest}   0826b1a22be6")));
+        assert!(
+            table
+                .lines()
+                .nth(1)
+                .unwrap()
+                .starts_with(&format!("busybox      <none>    {digest}   0826b1a22be6"))
+        );
     }
 }

@@ -34,10 +34,8 @@ pub(crate) async fn login(manager: &Manager, args: &LoginArgs) -> Result<u8> {
     let registry = registry(args.server.as_deref());
     let (username, password) = told(args)?;
     let mut given = Credentials { username, password, ..Credentials::default() };
-    let request = CheckCredentialsRequest {
-        registry: registry.clone(),
-        credentials: Some(given.clone()),
-    };
+    let request =
+        CheckCredentialsRequest { registry: registry.clone(), credentials: Some(given.clone()) };
     let answer = manager.images().check_credentials(request).await.map_err(refused)?;
     let token = answer.into_inner().identity_token;
     if !token.is_empty() {
@@ -78,9 +76,14 @@ fn told(args: &LoginArgs) -> Result<(String, String)> {
     }
     if args.password_stdin {
         let username = args.username.clone().filter(|name| !name.is_empty());
-        let username = username.ok_or_else(|| anyhow!("Must provide --username with --password-stdin"))?;
+        let username =
+            username.ok_or_else(|| anyhow!("Must provide --username with --password-stdin"))?;
         let mut password = String::new();
-        io::stdin().lock().take(MAX_PASSWORD_BYTES).read_to_string(&mut password).context("read the password")?;
+        io::stdin()
+            .lock()
+            .take(MAX_PASSWORD_BYTES)
+            .read_to_string(&mut password)
+            .context("read the password")?;
         return Ok((username, password.trim_end_matches(['\r', '\n']).to_owned()));
     }
     if args.password.is_some() {

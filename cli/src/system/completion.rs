@@ -33,7 +33,11 @@ fn page(of: &clap::Command, name: &str, directory: &Path) -> Result<()> {
     let path = directory.join(format!("{name}.1"));
     let mut text = Vec::new();
     let titled = of.clone().name(name.to_owned()).display_name(name.to_owned());
-    clap_mangen::Man::new(titled).title(name.to_owned()).section("1").source("hull").render(&mut text)?;
+    clap_mangen::Man::new(titled)
+        .title(name.to_owned())
+        .section("1")
+        .source("hull")
+        .render(&mut text)?;
     let mut file = fs::File::create(&path).with_context(|| format!("open {}", path.display()))?;
     file.write_all(&text).with_context(|| format!("write {}", path.display()))?;
     let shown = of.get_subcommands().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help");

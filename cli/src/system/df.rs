@@ -15,7 +15,8 @@ use hull_specs_docker::units;
 use crate::{
     args::system::DfArgs,
     connect::Manager,
-    container, failure::refused,
+    container,
+    failure::refused,
     format::{List, Value},
     image,
     terminal::output::print,
@@ -116,7 +117,8 @@ async fn verbose(manager: &Manager, of: &DiskUsageResponse) -> Result<String> {
         .collect();
     let headings = &[("Name", "VOLUME NAME"), ("InUse", "IN USE")];
     text += "\nLocal Volumes space usage:\n\n";
-    text += &List::new(None, "{{.Name}}\t{{.InUse}}\t{{.Size}}", headings, terminal)?.render(&rows)?;
+    text +=
+        &List::new(None, "{{.Name}}\t{{.InUse}}\t{{.Size}}", headings, terminal)?.render(&rows)?;
     text += &format!("\nContent (compressed blobs): {}\n", units::decimal(of.content_bytes));
     Ok(text)
 }
@@ -130,7 +132,12 @@ mod tests {
     #[test]
     fn the_table_is_dockers() {
         let of = DiskUsageResponse {
-            images: Some(Images { count: 1, active: 1, size_bytes: 1_982_319, reclaimable_bytes: 0 }),
+            images: Some(Images {
+                count: 1,
+                active: 1,
+                size_bytes: 1_982_319,
+                reclaimable_bytes: 0,
+            }),
             volumes: vec![
                 Item { size_bytes: 30, in_use: true, ..Item::default() },
                 Item { size_bytes: 10, ..Item::default() },

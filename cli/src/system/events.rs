@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Result, anyhow};
-use hull_specs_api::v1::EventsRequest;
+use hull_specs_api::v1::{self, EventsRequest};
 use hull_specs_docker::event;
 
 use crate::{
@@ -22,14 +22,18 @@ use crate::{
 pub(crate) async fn events(manager: &Manager, args: &EventsArgs) -> Result<u8> {
     let now = SystemTime::now();
     let at = |text: &Option<String>| {
-        text.as_deref().map(|text| timestamp::parse(text, now)).transpose().map_err(|why| anyhow!(why))
+        text.as_deref()
+            .map(|text| timestamp::parse(text, now))
+            .transpose()
+            .map_err(|why| anyhow!(why))
     };
     let terminal = stdout().is_terminal();
     let list = match args.format.as_deref() {
         None | Some("") => None,
-        // A row as Docker's document has it, not only text.
         Some(format) => Some(List::new(Some(format), "", &[], terminal)?),
     };
+    // JSON is the document alone.
+    let names_of_go = !args.format.as_deref().unwrap_or_default().contains("json");
     let request = EventsRequest {
         since: at(&args.since)?,
         until: at(&args.until)?,
@@ -38,7 +42,7 @@ pub(crate) async fn events(manager: &Manager, args: &EventsArgs) -> Result<u8> {
     let mut events = manager.system().events(request).await.map_err(refused)?.into_inner();
     while let Some(event) = events.message().await.map_err(refused)? {
         let line = match &list {
-            Some(list) => list.render(&[row(&event)?])?,
+            Some(list) => list.render(&[row(&event, names_of_go)?])?,
             None => {
                 let line = event::line(&event);
                 format!("{}\n", if terminal { text::escape(&line) } else { line })
@@ -49,17 +53,48 @@ pub(crate) async fn events(manager: &Manager, args: &EventsArgs) -> Result<u8> {
     Ok(0)
 }
 
-/// Docker's document; templates know some fields by Go's names too.
-fn row(of: &hull_specs_api::v1::Event) -> Result<Value> {
-    let document = event::Event::from(of);
-    let mut row = Value::of(&document)?;
-    if let Value::Object(fields) = &mut row {
-        let text = |value: &Option<String>| Value::Hidden(vec![(String::new(), Value::Text(value.clone().unwrap_or_default()))]);
-        let _ = text;
-        for (name, json) in [("Status", "status"), ("From", "from"), ("Scope", "scope"), ("Time", "time"), ("TimeNano", "timeNano")] {
+/// Docker's document; templates know some of its fields by Go's names too.
+fn row(of: &v1::Event, names_of_go: bool) -> Result<Value> {
+    let mut row = Value::of(&event::Event::from(of))?;
+    if let (Value::Object(fields), true) = (&mut row, names_of_go) {
+        let names = [
+            ("Status", "status"),
+            ("ID", "id"),
+            ("From", "from"),
+            ("Scope", "scope"),
+            ("Time", "time"),
+            ("TimeNano", "timeNano"),
+        ];
+        for (name, json) in names {
             let value = fields.iter().find(|(key, _)| key == json).map(|(_, value)| value.clone());
-            fields.push((name.to_owned(), Value::Alias(Box::new(value.unwrap_or(Value::Text(String::new()))))));
+            fields.push((name.to_owned(), value.unwrap_or_else(|| Value::Text(String::new()))));
         }
     }
     Ok(row)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn templates_name_fields_as_go_does() {
+        let of = v1::Event {
+            r#type: "container".into(),
+            action: "die".into(),
+            actor: "6ad3".into(),
+            attributes: [("exitCode".to_owned(), "3".to_owned())].into(),
+            ..v1::Event::default()
+        };
+        let list = List::new(
+            Some("{{.Type}} {{.Action}} {{.Status}} {{.ID}} {{.Actor.Attributes.exitCode}}"),
+            "",
+            &[],
+            false,
+        );
+        assert_eq!(
+            list.unwrap().render(&[row(&of, true).unwrap()]).unwrap(),
+            "container die die 6ad3 3\n"
+        );
+    }
 }

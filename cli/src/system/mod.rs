@@ -46,5 +46,7 @@ async fn both(manager: &Manager, command: Both) -> Result<u8> {
 
 /// `hull network …`: there is nothing to manage yet.
 pub(crate) fn network() -> Result<u8> {
-    bail!("hull has no networks to manage yet: containers take --network none, host or container:NAME")
+    bail!(
+        "hull has no networks to manage yet: containers take --network none, host or container:NAME"
+    )
 }

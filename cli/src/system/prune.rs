@@ -42,8 +42,12 @@ fn warning(args: &PruneArgs) -> String {
         "  - all dangling images\n"
     };
     if !args.filter.is_empty() {
-        let list: Vec<_> = args.filter.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        text += &format!("\n  Items to be pruned will be filtered with:\n  - {}\n", list.join("\n  - "));
+        let list: Vec<_> =
+            args.filter.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        text += &format!(
+            "\n  Items to be pruned will be filtered with:\n  - {}\n",
+            list.join("\n  - ")
+        );
     }
     text + "\nAre you sure you want to continue? [y/N] "
 }

@@ -33,11 +33,10 @@ pub(crate) fn templated(format: &str, document: &serde_json::Value) -> Result<St
     if format == "json" {
         return Ok(format!("{}\n", value.json()));
     }
-    let template = Template::parse(format).map_err(|why| anyhow!("template parsing error: {why}"))?;
+    let template =
+        Template::parse(format).map_err(|why| anyhow!("template parsing error: {why}"))?;
     let line = template.render(&value, &|text| text);
-    Ok(format!("{}\n", line.map_err(|why| {
-        anyhow!("template: :1: executing \"\" {why}")
-    })?))
+    Ok(format!("{}\n", line.map_err(|why| { anyhow!("template: :1: executing \"\" {why}") })?))
 }
 
 fn commit() -> &'static str {
@@ -94,7 +93,10 @@ mod tests {
     fn fields_have_dockers_names() {
         let server = VersionResponse { version: "9".into(), ..VersionResponse::default() };
         let document = document(Some(&server));
-        assert_eq!(templated("{{.Server.Version}} {{.Client.Os}}", &document).unwrap(), "9 linux\n");
+        assert_eq!(
+            templated("{{.Server.Version}} {{.Client.Os}}", &document).unwrap(),
+            "9 linux\n"
+        );
         assert!(table(Some(&server)).contains("\nServer:\n Version:           9\n"));
         assert!(templated("{{.X}}", &document).is_err());
     }

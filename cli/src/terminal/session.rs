@@ -93,9 +93,11 @@ impl<M: From<Input> + Send + 'static> Session<M> {
             tokio::spawn(resize(self.requests.clone()));
         }
         let (detach, mut detached) = oneshot::channel();
-        let typing = part.stdin.then(|| tokio::spawn(typed(self.requests.clone(), part.clone(), detach)));
+        let typing =
+            part.stdin.then(|| tokio::spawn(typed(self.requests.clone(), part.clone(), detach)));
         // Without raw mode the default action of a signal leaves nothing behind.
-        let mut deadly = if raw.is_some() && !part.proxy { Some(signals::forwarded()?) } else { None };
+        let mut deadly =
+            if raw.is_some() && !part.proxy { Some(signals::forwarded()?) } else { None };
         // The server sees the end of our stream when all senders are gone.
         drop(self.requests);
         let end = loop {
@@ -141,7 +143,11 @@ async fn next(signals: &mut Option<mpsc::Receiver<i32>>) -> Option<i32> {
 }
 
 /// Carries what is typed; says when the keys to detach were.
-async fn typed<M: From<Input>>(requests: mpsc::Sender<M>, mut part: Part, detach: oneshot::Sender<()>) {
+async fn typed<M: From<Input>>(
+    requests: mpsc::Sender<M>,
+    mut part: Part,
+    detach: oneshot::Sender<()>,
+) {
     let mut chunks = stdin::chunks();
     while let Some(bytes) = chunks.recv().await {
         // Docker has the keys on terminals only.
@@ -150,7 +156,8 @@ async fn typed<M: From<Input>>(requests: mpsc::Sender<M>, mut part: Part, detach
         } else {
             super::detach::Typed { bytes, detach: false }
         };
-        if !typed.bytes.is_empty() && requests.send(Input::Bytes(typed.bytes).into()).await.is_err() {
+        if !typed.bytes.is_empty() && requests.send(Input::Bytes(typed.bytes).into()).await.is_err()
+        {
             return;
         }
         if typed.detach {

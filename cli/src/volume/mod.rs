@@ -52,7 +52,9 @@ pub(crate) async fn command(manager: &Manager, command: Command) -> Result<u8> {
 async fn create(manager: &Manager, args: CreateArgs) -> Result<u8> {
     let name = match (args.name, args.volume) {
         (Some(_), Some(_)) => {
-            bail!("conflicting options: cannot specify a volume-name through both --name and as a positional arg");
+            bail!(
+                "conflicting options: cannot specify a volume-name through both --name and as a positional arg"
+            );
         }
         (name, volume) => name.or(volume).unwrap_or_default(),
     };
@@ -143,6 +145,9 @@ mod tests {
             r#"{"Availability":"N/A","Driver":"local","Group":"N/A","Labels":"","Links":"N/A","Mountpoint":"/m","Name":"vol1","Scope":"local","Size":"N/A","Status":"N/A"}"#
         );
         let list = List::new(None, COLUMNS, HEADINGS, true).unwrap();
-        assert_eq!(list.render(&[row(&volume)]).unwrap(), "DRIVER    VOLUME NAME\nlocal     vol1\n");
+        assert_eq!(
+            list.render(&[row(&volume)]).unwrap(),
+            "DRIVER    VOLUME NAME\nlocal     vol1\n"
+        );
     }
 }

@@ -189,6 +189,12 @@ pub fn effective_gid() -> u32 {
     unsafe { libc::getegid() }
 }
 
+/// setpgid(2): a process group of its own, in the caller's session.
+pub fn new_group() -> Result<()> {
+    // SAFETY: setpgid takes two integers.
+    check("setpgid", unsafe { libc::setpgid(0, 0) }.into()).map(drop)
+}
+
 /// setsid(2).
 pub fn new_session() -> Result<()> {
     // SAFETY: setsid takes nothing.

@@ -74,6 +74,16 @@ pub fn make_raw(tty: impl AsFd) -> Result<Attributes> {
     Ok(Attributes(old))
 }
 
+/// Stops showing what is typed, for a password, and returns the mode the terminal was in.
+pub fn hide_input(tty: impl AsFd) -> Result<Attributes> {
+    let old = termios::tcgetattr(&tty).map_err(|e| Error::new("tcgetattr", e as i32))?;
+    let mut hidden = old.clone();
+    hidden.local_flags.remove(termios::LocalFlags::ECHO);
+    termios::tcsetattr(&tty, SetArg::TCSAFLUSH, &hidden)
+        .map_err(|e| Error::new("tcsetattr", e as i32))?;
+    Ok(Attributes(old))
+}
+
 /// Clears ONLCR, so that what the container writes passes unchanged: the terminal that
 /// shows it does the translation.
 pub fn pass_newlines(tty: impl AsFd) -> Result<()> {
