@@ -84,10 +84,6 @@ impl Execs {
         self.with(|all| all.retain(|_, exec| exec.container != container));
     }
 
-    fn remove(&self, id: &str) {
-        self.with(|all| all.remove(id));
-    }
-
     fn add(&self, exec: Exec) -> Result<()> {
         self.with(|all| {
             let own = all.values().filter(|other| other.container == exec.container);
@@ -433,11 +429,9 @@ async fn type_in(
                 }
             }
             Some(Message::CloseStdin(_)) => break,
-            Some(Message::Resize(size)) => {
-                if attach::size(&size).is_ok() {
-                    // It may have ended.
-                    let _ = shim.resize(&exec, size.columns, size.rows).await;
-                }
+            Some(Message::Resize(size)) if attach::size(&size).is_ok() => {
+                // It may have ended.
+                let _ = shim.resize(&exec, size.columns, size.rows).await;
             }
             _ => {}
         }

@@ -45,7 +45,7 @@ fn clean(text: &str) -> Result<PathBuf> {
     if text.is_empty() || text.contains('\0') {
         return Err(Error::invalid("the path is empty, or has a zero byte"));
     }
-    Ok(path::clean(&Path::new("/").join(text)))
+    Ok(Path::new("/").join(path::clean(Path::new(text))))
 }
 
 impl Inner {

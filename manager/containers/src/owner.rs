@@ -460,6 +460,8 @@ impl Owner {
             return Err(error);
         }
         self.event("destroy", &[]);
+        // Who waits for a start is told that there is none.
+        drop(self.handle.attaching.take());
         self.handle.state.send_modify(|state| state.gone = true);
         Ok(())
     }

@@ -72,8 +72,8 @@ impl Records {
         Ok(Self { store: store.clone() })
     }
 
-    /// All rows; what can't be read is said, with its id.
-    pub(crate) fn all(&self) -> Result<Vec<Result<Record>>> {
+    /// All rows by id; of one that can't be read, why.
+    pub(crate) fn all(&self) -> Result<Vec<(String, Result<Record>)>> {
         self.store.read(|connection| {
             let mut statement =
                 connection.prepare("SELECT id, container, effective, facts FROM containers")?;
@@ -88,9 +88,10 @@ impl Records {
             let mut records = Vec::new();
             for row in rows {
                 let (id, container, effective, facts) = row?;
-                records.push(decode(&container, &effective, &facts).map_err(|cause| {
+                let record = decode(&container, &effective, &facts).map_err(|cause| {
                     Error::corrupt(format!("the row of container {id}")).because(cause)
-                }));
+                });
+                records.push((id, record));
             }
             Ok(records)
         })
@@ -184,7 +185,8 @@ mod tests {
         records.update_facts("a1", &first.facts).unwrap();
         records.insert(&record("a2", "one")).unwrap();
         records.remove("a2").unwrap();
-        let all: Vec<Record> = records.all().unwrap().into_iter().map(|row| row.unwrap()).collect();
+        let all: Vec<Record> =
+            records.all().unwrap().into_iter().map(|(_, row)| row.unwrap()).collect();
         assert_eq!(all, [first]);
     }
 
@@ -199,8 +201,8 @@ mod tests {
             .write(|t| Ok(t.execute("UPDATE containers SET facts = 'x' WHERE id = 'a1'", [])?))
             .unwrap();
         let all = records.all().unwrap();
-        assert_eq!(all.iter().filter(|row| row.is_ok()).count(), 1);
-        let error = all.into_iter().find_map(Result::err).unwrap();
+        assert_eq!(all.iter().filter(|(_, row)| row.is_ok()).count(), 1);
+        let error = all.into_iter().find_map(|(_, row)| row.err()).unwrap();
         assert!(error.to_string().contains("container a1"), "{error}");
     }
 }

@@ -223,16 +223,16 @@ impl Containers {
         let inner = &self.0;
         let mut known = BTreeSet::new();
         let mut owners = Vec::new();
-        for row in inner.records.all()? {
+        for (id, row) in inner.records.all()? {
+            // Also one whose row is damaged: its parts are not orphans, somebody may repair it.
+            known.insert(id);
             let record = match row {
                 Ok(record) => record,
                 Err(error) => {
-                    // Its parts are not orphans: somebody may repair the row.
                     tracing::error!(%error, "a container is passed over");
-                    return Err(error);
+                    continue;
                 }
             };
-            known.insert(record.id().to_owned());
             let status = stored_status(&record.facts);
             let (id, name) = (record.id().to_owned(), record.name().to_owned());
             let (handle, orders) = Handle::new(record, status);
@@ -241,14 +241,14 @@ impl Containers {
             registry.insert(&id, Arc::clone(&handle));
             owners.push(Owner::new(inner, &handle, orders));
         }
-        let (sweeper, rows) = (Arc::clone(inner), known);
+        let (sweeper, rows) = (Arc::clone(inner), known.clone());
         let swept = tokio::task::spawn_blocking(move || sweeper.remove_orphans(&rows));
         match swept.await.map_err(|cause| Error::internal("recover").because(cause))? {
             Ok(orphans) if orphans.is_empty() => {}
             Ok(orphans) => tracing::info!(?orphans, "creations that were cut off are undone"),
             Err(error) => tracing::error!(%error, "creations that were cut off are not undone"),
         }
-        volumes::forget_others(inner)?;
+        volumes::forget_others(inner, &known)?;
         let recovering: Vec<_> = owners
             .into_iter()
             .map(|mut owner| {

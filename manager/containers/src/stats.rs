@@ -193,8 +193,11 @@ impl Containers {
         let first = watcher.look().await?;
         let (answers, answered) = mpsc::channel(1);
         tokio::spawn(async move {
-            if (stream || one_shot) && answers.send(Ok(first)).await.is_err() || one_shot {
-                return;
+            if stream || one_shot {
+                let gone = answers.send(Ok(first)).await.is_err();
+                if gone || one_shot {
+                    return;
+                }
             }
             loop {
                 tokio::select! {

@@ -1,6 +1,7 @@
 //! A container's mounts: volumes that it takes, and where each source is on the host.
 
 use std::{
+    collections::BTreeSet,
     fs,
     os::{
         fd::{AsFd, OwnedFd},
@@ -177,13 +178,13 @@ fn text(path: impl AsRef<Path>) -> String {
 }
 
 /// Containers that are not there use no volumes.
-pub(crate) fn forget_others(inner: &Inner) -> Result<()> {
+pub(crate) fn forget_others(inner: &Inner, known: &BTreeSet<String>) -> Result<()> {
     let all = inner.parts.volumes.list(&v1::ListVolumesRequest::default())?;
     let mut users: Vec<String> =
         all.volumes.into_iter().flat_map(|volume| volume.containers).collect();
     users.sort();
     users.dedup();
-    users.retain(|id| inner.find(id).is_err());
+    users.retain(|id| !known.contains(id));
     for id in users {
         inner.parts.volumes.release(&id, true)?;
     }

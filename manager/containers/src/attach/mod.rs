@@ -103,15 +103,19 @@ impl Containers {
             handle.attaching.connect(&socket).await?;
         }
         let (answers, answered) = mpsc::channel(ANSWERS);
-        if open.logs {
-            self.0.log_before(&handle, &open, &answers).await?;
-        }
         let attached = attach_response::Message::Attached(v1::Attached { tty: options.tty });
         // The receiver is ours yet.
         let _ = answers.send(Ok(v1::AttachResponse { message: Some(attached) })).await;
         self.0.event(&record, "attach", &[]);
         let inner = Arc::clone(&self.0);
         tokio::spawn(async move {
+            if open.logs
+                && let Err(error) = inner.log_before(&handle, &open, &answers).await
+            {
+                // Whoever asked may have gone.
+                let _ = answers.send(Err(error)).await;
+                return;
+            }
             let closed = answers.clone();
             let connection = tokio::select! {
                 connection = connection => connection,

@@ -154,6 +154,7 @@ mod tests {
         let listener = tokio::net::UnixListener::bind(&path).unwrap();
         let other = async {
             let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read_exact(&mut [0; 6]).await.unwrap();
             stream.write_all(&[0, 0, 0, 0, 0, 1, 2]).await.unwrap();
         };
         let (opened, ()) = tokio::join!(Connection::open(&path), other);

@@ -73,9 +73,9 @@ impl Inner {
             // The client may have left; then the relay finds that out.
             history.read(&mut entries, &mut put).map(drop)
         };
-        // Nobody reads the answers before the caller has them: history is sent by a task.
-        tokio::task::spawn_blocking(read);
-        Ok(())
+        tokio::task::spawn_blocking(read)
+            .await
+            .map_err(|cause| Error::internal("the log").because(cause))?
     }
 }
 
