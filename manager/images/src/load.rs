@@ -56,7 +56,7 @@ pub(crate) async fn load(
     let chunks = stream::once(async { Ok(first) })
         .chain(requests)
         .map(|request| request.map(|request| Bytes::from(request.chunk)))
-        .boxed_local();
+        .boxed();
     let files = receive(images, chunks, report.clone()).await?;
     let (files, incoming) = images
         .blocking(move |images| {

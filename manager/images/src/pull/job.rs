@@ -58,7 +58,7 @@ pub(crate) async fn join<F: Future<Output = Result<()>>>(
                 Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => break,
             },
-            _ = outcome.wait_for(Option::is_some) => break,
+            () = ended(&mut outcome) => break,
         }
     }
     while let Ok(report) = reports.try_recv() {
@@ -70,6 +70,11 @@ pub(crate) async fn join<F: Future<Output = Result<()>>>(
         Some(Err((kind, message))) => Err(Error::new(kind, message)),
         None => Err(Error::internal("the pull ended early")),
     }
+}
+
+async fn ended(outcome: &mut watch::Receiver<Outcome>) {
+    // Either it has an outcome, or it never will.
+    drop(outcome.wait_for(Option::is_some).await);
 }
 
 fn attach(
