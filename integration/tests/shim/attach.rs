@@ -3,9 +3,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use hull_integration::shim::{Attached, Host, Io, Told};
-use hull_integration::{reference_lacks, tests};
+use hull_integration::{reference_lacks, tests, wait_until};
 use serde_json::Value;
 
 tests![
@@ -13,6 +14,7 @@ tests![
     what_clients_type_reaches_the_program,
     a_client_resizes_the_terminal,
     a_slow_client_is_dropped_and_counted,
+    a_client_that_holds_loses_nothing_however_slow,
     nonsense_ends_one_client_alone,
     input_from_clients_needs_a_socket,
     the_socket_is_roots_and_goes_with_the_container,
@@ -110,6 +112,34 @@ fn a_slow_client_is_dropped_and_counted() {
         serde_json::from_slice(&fs::read(record).expect("it has ended")).expect("JSON");
     assert_eq!(record["droppedClients"], 1);
     task.finish();
+}
+
+fn a_client_that_holds_loses_nothing_however_slow() {
+    reference_lacks!("it has no attach socket");
+    let host = Host::new();
+    // More than the shim keeps for a client, and the kernel for a socket.
+    let script = "read x; head -c 4000000 /dev/zero | tr '\\0' x; echo end >&2; exit 7";
+    let task = host.shell("one", script).io(streams(&host, false)).start();
+    let mut slow = Attached::connect(socket(&host));
+    slow.send(19, 0, b"");
+    slow.write("go\n");
+    // It is at work, and cannot end: nobody reads.
+    let log = host.site().path("one.log");
+    let limit = Duration::from_secs(20);
+    wait_until("output in the log", limit, || fs::metadata(&log).is_ok_and(|data| data.len() > 65536));
+    assert!(!Path::new(&format!("{}/exit.json", host.launch("one").bundle)).exists());
+    let mut output = 0;
+    let mut errors = Vec::new();
+    loop {
+        match slow.take() {
+            Told::Output(1, bytes) => output += bytes.len(),
+            Told::Output(_, bytes) => errors.extend(bytes),
+            Told::Hello(_) | Told::End(_) => {}
+            Told::Closed => break,
+        }
+    }
+    assert_eq!((output, errors.as_slice()), (4_000_000, &b"end\n"[..]));
+    assert_eq!(task.finish().status, 7);
 }
 
 fn nonsense_ends_one_client_alone() {

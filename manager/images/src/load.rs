@@ -107,7 +107,7 @@ fn report(answers: &Sender<v1::LoadResponse>) -> Report {
 /// Reads the archive as it comes.
 async fn receive(
     images: &Images,
-    chunks: impl Stream<Item = Result<Bytes>> + Unpin,
+    chunks: impl Stream<Item = Result<Bytes>> + Send + Unpin,
     report: Report,
 ) -> Result<Files> {
     let (chunks, passing) = outer::pass(chunks);

@@ -275,7 +275,7 @@ pub(crate) struct Chunks {
 
 /// Passes a stream on to a thread that reads it.
 pub(crate) fn pass(
-    mut chunks: impl Stream<Item = Result<Bytes>> + Unpin,
+    mut chunks: impl Stream<Item = Result<Bytes>> + Send + Unpin,
 ) -> (Chunks, impl Future<Output = ()>) {
     let (sender, incoming) = mpsc::channel(CHUNKS);
     let passing = async move {

@@ -72,7 +72,7 @@ pub(crate) async fn push(
         let message = format!("The push refers to repository [{}]", reference.name());
         report(progress("", Phase::Resolving, 0, 0, &message));
         let outgoing = images.blocking(move |images| prepare(images, id)).await?;
-        let repository = images.registry.repository(&reference, &credentials)?;
+        let repository = images.registry().repository(&reference, &credentials)?;
         let pushed = send(images, &repository, &reference, &outgoing, &report).await?;
         images.journal.record("image", "push", &name, &[("name", &reference.familiar_name())]);
         let event = Some(v1::push_response::Event::Pushed(pushed));

@@ -37,13 +37,24 @@ pub fn inotify() -> Result<OwnedFd> {
 /// # Errors
 /// `ENOENT`, `ENOSPC` when the user has too many watches.
 pub fn watch_modifications(inotify: impl AsFd, path: &Path) -> Result<i32> {
+    watch(inotify, path, libc::IN_MODIFY)
+}
+
+fn watch(inotify: impl AsFd, path: &Path, mask: u32) -> Result<i32> {
     let call = "inotify_add_watch";
     let text = CString::new(path.as_os_str().as_bytes())
         .map_err(|_| Error::new(call, libc::EINVAL).on(path.display()))?;
     // SAFETY: `text` is a NUL-terminated string that outlives the call.
-    let watch = unsafe {
-        libc::inotify_add_watch(inotify.as_fd().as_raw_fd(), text.as_ptr(), libc::IN_MODIFY)
-    };
+    let watch =
+        unsafe { libc::inotify_add_watch(inotify.as_fd().as_raw_fd(), text.as_ptr(), mask) };
     check(call, watch.into()).map_err(|error| error.on(path.display()))?;
     Ok(watch)
+}
+
+/// Watches the directory at `path` for files of it that are modified, made, or renamed into it.
+///
+/// # Errors
+/// `ENOENT`, `ENOSPC` when the user has too many watches.
+pub fn watch_directory(inotify: impl AsFd, path: &Path) -> Result<i32> {
+    watch(inotify, path, libc::IN_MODIFY | libc::IN_CREATE | libc::IN_MOVED_TO | libc::IN_ONLYDIR)
 }

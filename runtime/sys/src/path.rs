@@ -336,6 +336,17 @@ pub fn unlink(dir: impl AsFd, name: &CStr) -> Result<()> {
     check("unlinkat", result.into()).map(drop).map_err(|e| e.on(name.to_string_lossy()))
 }
 
+/// renameat2(2) from one directory to another, never over what is there.
+pub fn move_new(dir: impl AsFd, name: &CStr, new_dir: impl AsFd, new_name: &CStr) -> Result<()> {
+    let (from, to) = (dir.as_fd().as_raw_fd(), new_dir.as_fd().as_raw_fd());
+    let flags = libc::RENAME_NOREPLACE;
+    // SAFETY: both names are NUL-terminated and outlive the call. Raw, because musl lacks it.
+    let result = unsafe {
+        libc::syscall(libc::SYS_renameat2, from, name.as_ptr(), to, new_name.as_ptr(), flags)
+    };
+    check("renameat2", result).map(drop).map_err(|e| e.on(new_name.to_string_lossy()))
+}
+
 /// Changes the owner of the file itself, also of an `O_PATH` descriptor or a link.
 pub fn chown(fd: impl AsFd, uid: u32, gid: u32) -> Result<()> {
     let fd = fd.as_fd().as_raw_fd();

@@ -74,6 +74,16 @@ pub fn make_raw(tty: impl AsFd) -> Result<Attributes> {
     Ok(Attributes(old))
 }
 
+/// Stops showing what is typed, for a password, and returns the mode the terminal was in.
+pub fn hide_input(tty: impl AsFd) -> Result<Attributes> {
+    let old = termios::tcgetattr(&tty).map_err(|e| Error::new("tcgetattr", e as i32))?;
+    let mut hidden = old.clone();
+    hidden.local_flags.remove(termios::LocalFlags::ECHO);
+    termios::tcsetattr(&tty, SetArg::TCSAFLUSH, &hidden)
+        .map_err(|e| Error::new("tcsetattr", e as i32))?;
+    Ok(Attributes(old))
+}
+
 /// Clears ONLCR, so that what the container writes passes unchanged: the terminal that
 /// shows it does the translation.
 pub fn pass_newlines(tty: impl AsFd) -> Result<()> {
@@ -92,4 +102,14 @@ pub fn restore(tty: impl AsFd, attributes: &Attributes) -> Result<()> {
 #[must_use]
 pub fn peer_path(number: u32) -> CString {
     CString::new(format!("/dev/pts/{number}")).expect("a number holds no NUL")
+}
+
+/// tcsetpgrp(3): the process group that gets the keyboard's signals.
+///
+/// # Errors
+/// `ENOTTY` where there is no terminal, or not the caller's.
+pub fn set_foreground(terminal: impl AsFd, group: i32) -> Result<()> {
+    // SAFETY: tcsetpgrp takes integers.
+    let result = unsafe { libc::tcsetpgrp(terminal.as_fd().as_raw_fd(), group) };
+    check("tcsetpgrp", result.into()).map(drop)
 }

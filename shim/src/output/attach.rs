@@ -1,9 +1,11 @@
 //! The socket by which clients are attached to a container: they get its output as it comes,
 //! type to it, and set its terminal's size. [`protocol`] says what is on the wire.
 //!
-//! The container never waits for a client: what a client has not read yet is kept up to a
-//! limit, and a client beyond that is disconnected and counted. The other way round a client
-//! does wait: nothing more is read from it until the container has taken what it typed.
+//! The container does not wait for a client unless the client asks for it (`hold`): what it has
+//! not read yet is kept up to a limit, and a client beyond that is disconnected and counted. Of
+//! one that has asked no output is lost: nothing more is read from the container until there is
+//! room. The other way round a client always waits: nothing more is read from it until the
+//! container has taken what it typed.
 
 mod protocol;
 
@@ -65,6 +67,8 @@ struct Clients {
     dropped: Cell<u64>,
     /// The streams that have ended.
     ended: [Cell<bool>; 2],
+    /// Raised, and replaced, when there may be room again for those that hold.
+    room: RefCell<Signal>,
     closed: Signal,
 }
 
@@ -113,6 +117,14 @@ impl Attach {
             for payload in bytes.chunks(PAYLOAD_BYTES) {
                 self.clients.push(Event::Output(stream, payload));
             }
+        }
+    }
+
+    /// Waits until there is room for more output for every client that holds.
+    pub(crate) async fn room(&self) {
+        while self.clients.list.borrow().iter().any(|client| client.queue.borrow().is_full()) {
+            let room = self.clients.room.borrow().clone();
+            room.wait().await;
         }
     }
 
@@ -190,6 +202,7 @@ impl Clients {
     fn remove(&self, client: &Rc<Client>) {
         client.gone.raise();
         self.list.borrow_mut().retain(|other| !Rc::ptr_eq(other, client));
+        self.room.take().raise();
     }
 }
 
@@ -228,7 +241,7 @@ async fn accept(
         let (sender, all) = (Rc::clone(&client), Rc::clone(&clients));
         reactor::spawn(async move {
             let gone = sender.gone.clone();
-            let _ = reactor::unless(&gone, sender.send()).await;
+            let _ = reactor::unless(&gone, sender.send(&all.room)).await;
             all.remove(&sender);
         });
         let (console, all, typing) = (Rc::clone(&console), Rc::clone(&clients), Rc::clone(&typing));
@@ -254,13 +267,17 @@ impl Client {
     }
 
     /// Sends what is queued, until the end.
-    async fn send(&self) -> Result<()> {
+    async fn send(&self, room: &RefCell<Signal>) -> Result<()> {
         loop {
             let next = self.queue.borrow().next();
             match next {
                 Next::Send(frame) => {
                     self.source.write_all(&frame).await?;
+                    let was_full = self.queue.borrow().is_full();
                     self.queue.borrow_mut().sent();
+                    if was_full {
+                        room.take().raise();
+                    }
                 }
                 Next::Wait => {
                     let queued = self.queued.borrow().clone();
@@ -298,6 +315,10 @@ impl Client {
                         Ok(())
                     }
                     Request::Resize { columns, rows } => console.resize(columns, rows),
+                    Request::Hold => {
+                        self.queue.borrow_mut().hold();
+                        Ok(())
+                    }
                 };
             }
         }

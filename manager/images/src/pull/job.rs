@@ -58,7 +58,7 @@ pub(crate) async fn join<F: Future<Output = Result<()>>>(
                 Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => break,
             },
-            () = ended(&mut outcome) => break,
+            () = settled(&mut outcome) => break,
         }
     }
     while let Ok(report) = reports.try_recv() {
@@ -72,9 +72,9 @@ pub(crate) async fn join<F: Future<Output = Result<()>>>(
     }
 }
 
-async fn ended(outcome: &mut watch::Receiver<Outcome>) {
-    // Either it has an outcome, or it never will.
-    drop(outcome.wait_for(Option::is_some).await);
+/// Waits for the outcome. What is borrowed of it does not go to another thread.
+async fn settled(outcome: &mut watch::Receiver<Outcome>) {
+    while outcome.borrow_and_update().is_none() && outcome.changed().await.is_ok() {}
 }
 
 fn attach(

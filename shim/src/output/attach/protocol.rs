@@ -11,10 +11,11 @@
 //! | 16 | to the shim | stdin | 0 | bytes |
 //! | 17 | to the shim | close stdin | 0 | none |
 //! | 18 | to the shim | resize | 0 | columns, rows: 2 bytes each, the most significant first |
+//! | 19 | to the shim | hold | 0 | none: from now on the container waits for this client |
 //!
 //! A container with a terminal has all its output on stdout. The output is live: what was
 //! before the attachment is in the log. The shim closes the connection after the last `end`, of
-//! a client that is too slow, and of one that does not keep to this.
+//! a client that is too slow and has not sent `hold`, and of one that does not keep to this.
 
 use std::{collections::VecDeque, rc::Rc};
 
@@ -38,6 +39,11 @@ const END: u8 = 2;
 const STDIN: u8 = 16;
 const CLOSE_STDIN: u8 = 17;
 const RESIZE: u8 = 18;
+const HOLD: u8 = 19;
+
+/// With so much waiting for a client that has sent `hold`, no more is read from the container.
+/// What is being carried then comes on top: one read of each stream.
+const HOLD_BYTES: usize = 64 * 1024;
 
 /// What the shim tells a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +76,7 @@ pub(super) enum Request {
     Stdin(Vec<u8>),
     CloseStdin,
     Resize { columns: u16, rows: u16 },
+    Hold,
 }
 
 /// Takes a client's bytes apart. Holds what has come of one frame, and no more than that.
@@ -95,6 +102,7 @@ impl Decoder {
             requests.push(match kind {
                 STDIN => Request::Stdin(payload.to_vec()),
                 CLOSE_STDIN => Request::CloseStdin,
+                HOLD => Request::Hold,
                 _ => {
                     let number = |at: usize| u16::from_be_bytes([payload[at], payload[at + 1]]);
                     Request::Resize { columns: number(0), rows: number(2) }
@@ -117,8 +125,8 @@ fn check(kind: u8, stream: u8, length: usize) -> Result<()> {
     ensure!(stream == 0, "a frame for stream {stream}");
     ensure!(length <= PAYLOAD_BYTES, "a frame of {length} bytes");
     match (kind, length) {
-        (STDIN, _) | (CLOSE_STDIN, 0) | (RESIZE, 4) => Ok(()),
-        (CLOSE_STDIN | RESIZE, _) => bail!("a frame of type {kind} with {length} bytes"),
+        (STDIN, _) | (CLOSE_STDIN | HOLD, 0) | (RESIZE, 4) => Ok(()),
+        (CLOSE_STDIN | HOLD | RESIZE, _) => bail!("a frame of type {kind} with {length} bytes"),
         _ => bail!("a frame of type {kind}"),
     }
 }
@@ -129,6 +137,7 @@ pub(super) struct Queue {
     frames: VecDeque<Rc<[u8]>>,
     bytes: usize,
     ends: bool,
+    holds: bool,
 }
 
 /// A client does not read as fast as the container writes.
@@ -148,12 +157,27 @@ pub(super) enum Next {
 impl Queue {
     /// Adds a frame. One that is in the middle of being sent counts as waiting.
     pub(super) fn push(&mut self, frame: &Rc<[u8]>) -> Result<(), TooSlow> {
-        if self.bytes + frame.len() > QUEUE_BYTES {
+        if self.bytes + frame.len() > QUEUE_BYTES && !self.holds {
             return Err(TooSlow);
         }
         self.bytes += frame.len();
         self.frames.push_back(Rc::clone(frame));
         Ok(())
+    }
+
+    /// From now on there is room for every frame: no more are made while it [`Self::is_full`].
+    pub(super) fn hold(&mut self) {
+        self.holds = true;
+    }
+
+    #[cfg(test)]
+    pub(super) fn holds(&self) -> bool {
+        self.holds
+    }
+
+    /// Whether the container is to wait.
+    pub(super) fn is_full(&self) -> bool {
+        self.holds && self.bytes > HOLD_BYTES
     }
 
     /// Nothing more will be pushed.
@@ -201,6 +225,7 @@ mod tests {
             &[18, 0, 0, 0, 0, 4, 1, 2, 0, 80],
             &[16, 0, 0, 0, 0, 0],
             &[17, 0, 0, 0, 0, 0],
+            &[19, 0, 0, 0, 0, 0],
         ]
         .concat();
         let expected = [
@@ -208,6 +233,7 @@ mod tests {
             Request::Resize { columns: 258, rows: 80 },
             Request::Stdin(Vec::new()),
             Request::CloseStdin,
+            Request::Hold,
         ];
         for size in 1..=bytes.len() {
             let mut decoder = Decoder::default();
@@ -228,6 +254,8 @@ mod tests {
             ([255, 0, 0, 0, 0, 0], "a frame of type 255"),
             ([17, 0, 0, 0, 0, 1], "a frame of type 17 with 1 bytes"),
             ([18, 0, 0, 0, 0, 3], "a frame of type 18 with 3 bytes"),
+            ([19, 0, 0, 0, 0, 1], "a frame of type 19 with 1 bytes"),
+            ([20, 0, 0, 0, 0, 0], "a frame of type 20"),
         ] {
             let error = Decoder::default().feed(&header).unwrap_err();
             assert_eq!(error.to_string(), expected);
@@ -279,5 +307,24 @@ mod tests {
         queue.sent();
         assert_eq!(queue.next(), Next::Close);
         assert_eq!(queue.bytes, 0);
+    }
+
+    #[test]
+    fn a_queue_of_a_client_that_holds_is_full_and_takes_more() {
+        let mut queue = Queue::default();
+        let frame: Rc<[u8]> = vec![7; HOLD_BYTES].into();
+        queue.push(&frame).unwrap();
+        queue.push(&frame).unwrap();
+        assert!(!queue.is_full(), "nobody waits for it");
+        queue.hold();
+        assert!(queue.is_full());
+        for _ in 0..QUEUE_BYTES / HOLD_BYTES {
+            queue.push(&frame).unwrap();
+        }
+        while queue.bytes > HOLD_BYTES {
+            assert!(queue.is_full());
+            queue.sent();
+        }
+        assert!(!queue.is_full());
     }
 }

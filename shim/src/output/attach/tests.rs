@@ -217,3 +217,50 @@ fn the_socket_is_for_its_owner_and_replaces_only_a_socket() {
         drop(attach);
     });
 }
+
+#[test]
+fn a_client_that_holds_is_waited_for_and_loses_nothing() {
+    serve(async |attach, _, path| {
+        let mut client = connect(&path);
+        client.write_all(&[19, 0, 0, 0, 0, 0]).unwrap();
+        until(|| attach.clients.list.borrow().iter().any(|c| c.queue.borrow().holds())).await;
+        let (mut sent, mut waits) = (Vec::new(), 0);
+        let mut reader = None;
+        for number in 0..256_u32 {
+            let chunk: Vec<u8> =
+                (0..4000).flat_map(|n| (number * 4000 + n).to_be_bytes()).collect();
+            attach.output(Stream::Stdout, &chunk);
+            sent.extend_from_slice(&chunk);
+            let now = std::pin::pin!(reactor::within(Duration::from_millis(20), attach.room()));
+            if now.await.is_none() {
+                waits += 1;
+                // Only now does it read: until then the container would have waited.
+                let stream = client.try_clone().unwrap();
+                reader.get_or_insert_with(|| collect(stream));
+                attach.room().await;
+            }
+        }
+        assert!(waits > 0, "nobody waited");
+        attach.end(Stream::Stdout);
+        attach.end(Stream::Stderr);
+        let reader = reader.expect("it was waited for");
+        assert!(output(&reader.join_in(&attach).await, 1) == sent);
+        assert_eq!(attach.dropped_clients(), 0);
+    });
+}
+
+#[test]
+fn a_client_that_holds_and_leaves_is_not_waited_for() {
+    serve(async |attach, _, path| {
+        let mut client = connect(&path);
+        client.write_all(&[19, 0, 0, 0, 0, 0]).unwrap();
+        until(|| attach.clients.list.borrow().iter().any(|c| c.queue.borrow().holds())).await;
+        let chunk = vec![b'x'; PAYLOAD_BYTES];
+        while reactor::within(Duration::from_millis(20), attach.room()).await.is_some() {
+            attach.output(Stream::Stdout, &chunk);
+        }
+        drop(client);
+        attach.room().await;
+        assert_eq!(attach.clients(), 0);
+    });
+}

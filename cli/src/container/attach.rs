@@ -1,0 +1,57 @@
+//! `hull attach`.
+
+use anyhow::{Result, bail};
+use hull_specs_api::v1::{
+    InspectContainerRequest, Status, WaitContainerRequest, wait_container_request::Condition,
+};
+
+use super::run::{self, Streams};
+use crate::{
+    args::container::AttachArgs,
+    connect::Manager,
+    failure::refused,
+    terminal::{
+        detach::Keys,
+        session::{End, Part, check_tty},
+        signals,
+    },
+};
+
+/// Attaches until the container ends, whose exit code is ours, or the person leaves.
+pub(crate) async fn attach(manager: &Manager, args: &AttachArgs) -> Result<u8> {
+    let keys = Keys::parse(args.detach_keys.as_deref())?;
+    let mut client = manager.containers();
+    let request = InspectContainerRequest { container: args.container.clone(), size: false };
+    let answer = client.inspect(request).await.map_err(refused)?.into_inner();
+    let container = answer.container.unwrap_or_default();
+    match container.state.clone().unwrap_or_default().status() {
+        Status::Running => {}
+        Status::Paused => bail!("You cannot attach to a paused container, unpause it first"),
+        Status::Restarting => {
+            bail!("You cannot attach to a restarting container, wait until it is running");
+        }
+        _ => bail!("You cannot attach to a stopped container, start it first"),
+    }
+    let options = container.options.unwrap_or_default();
+    let stdin = !args.no_stdin && options.open_stdin;
+    check_tty(stdin, options.tty)?;
+    let streams = Streams { stdin, stdout: true, stderr: true };
+    let proxy = args.sig_proxy && !options.tty;
+    let signals = proxy.then(signals::forwarded).transpose()?;
+    let session = run::open(manager, &container.id, &streams).await?;
+    if let Some(signals) = signals {
+        run::forward(manager, &container.id, signals);
+    }
+    let request = WaitContainerRequest {
+        container: container.id.clone(),
+        condition: Condition::NotRunning.into(),
+    };
+    let exit = tokio::spawn(async move { client.wait(request).await });
+    match session.run(Part { stdin, tty: options.tty, keys, proxy }).await? {
+        End::Detached => Ok(0),
+        End::Ended(code) => match exit.await? {
+            Ok(response) => Ok(run::exit_code(response.into_inner().exit_code)),
+            Err(status) => Ok(run::exit_code(code.ok_or_else(|| refused(status))?)),
+        },
+    }
+}

@@ -1,0 +1,155 @@
+//! How commands fail: one sentence, and an exit code.
+
+use std::{fmt, io};
+
+use tonic::Status;
+
+/// The daemon's or our own failure, as docker has it for `run`.
+pub(crate) const FAILED: u8 = 125;
+const NOT_EXECUTABLE: u8 = 126;
+const NOT_FOUND: u8 = 127;
+
+/// A failure with an exit code of its own. An empty sentence was said already.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) code: u8,
+    pub(crate) message: String,
+}
+
+impl Failure {
+    /// Everything that could be said was said.
+    pub(crate) fn quiet(code: u8) -> anyhow::Error {
+        Self { code, message: String::new() }.into()
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// The manager's words.
+#[derive(Debug)]
+pub(crate) struct Refused(pub(crate) Status);
+
+impl Refused {
+    pub(crate) fn is(&self, code: tonic::Code) -> bool {
+        self.0.code() == code
+    }
+
+    /// Whether nobody answered at all.
+    fn is_unreachable(&self) -> bool {
+        let mut cause = std::error::Error::source(&self.0);
+        while let Some(error) = cause {
+            if error.is::<tonic::transport::Error>() || error.is::<io::Error>() {
+                return self.is(tonic::Code::Unavailable);
+            }
+            cause = error.source();
+        }
+        false
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0.code(), self.0.message()) {
+            (code, "") => write!(f, "{code}"),
+            (_, message) => f.write_str(message),
+        }
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// `status` as an error of ours.
+pub(crate) fn refused(status: Status) -> anyhow::Error {
+    Refused(status).into()
+}
+
+/// The same failure; that nobody answers is told with the address.
+pub(crate) fn reached(error: anyhow::Error, host: &str) -> anyhow::Error {
+    if !error.downcast_ref::<Refused>().is_some_and(Refused::is_unreachable) {
+        return error;
+    }
+    let cause = error.downcast_ref::<Refused>().map(|refused| root_cause(&refused.0));
+    Failure {
+        code: 1,
+        message: format!(
+            "Cannot connect to the hull manager at {host}. Is hulld running? ({})",
+            cause.unwrap_or_default()
+        ),
+    }
+    .into()
+}
+
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+/// Whether the manager said that there is no such thing.
+pub(crate) fn is_not_found(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Refused>().is_some_and(|refused| refused.is(tonic::Code::NotFound))
+}
+
+/// The same failure with the code that `run`, `create` and `exec` have for it: by its text, as
+/// docker does.
+pub(crate) fn of_start(error: anyhow::Error) -> anyhow::Error {
+    let unreachable = error.downcast_ref::<Refused>().is_some_and(Refused::is_unreachable);
+    if error.downcast_ref::<Failure>().is_some() || is_broken_pipe(&error) || unreachable {
+        return error;
+    }
+    let message = format!("{error:#}");
+    let code = start_code(&message);
+    Failure { code, message }.into()
+}
+
+fn start_code(message: &str) -> u8 {
+    let has = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
+    // What the CLI itself could not open is not the container's program.
+    if !has(&["exec"]) && !has(&["executable file not found"]) {
+        return FAILED;
+    }
+    if has(&["executable file not found", "no such file or directory"]) {
+        NOT_FOUND
+    } else if has(&["permission denied", "is a directory", "exec format error"]) {
+        NOT_EXECUTABLE
+    } else {
+        FAILED
+    }
+}
+
+/// Whether whom we write to has gone: not worth a word.
+pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_follow_from_the_text_as_dockers_do() {
+        for (message, code) in [
+            ("exec: \"x\": executable file not found in $PATH", 127),
+            ("exec /x: no such file or directory", 127),
+            ("exec: \"/etc\": permission denied", 126),
+            ("exec: \"/etc\": is a directory", 126),
+            ("exec /x: exec format error", 126),
+            ("No such image: x:latest", 125),
+            ("open /x: no such file or directory", 125),
+        ] {
+            assert_eq!(start_code(message), code, "{message}");
+        }
+    }
+}

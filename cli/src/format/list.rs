@@ -1,0 +1,118 @@
+//! Lists: a table of some columns, a template for each row, or JSON lines.
+
+use anyhow::{Result, anyhow};
+
+use super::{Template, Value, tabwriter, template::unescape, text};
+
+/// A list that was asked for: how its rows are written.
+pub(crate) struct List<'a> {
+    template: Template,
+    /// A table has a heading; of a row nothing is asked but its text.
+    table: bool,
+    /// The names of fields, with their headings.
+    headings: &'a [(&'static str, &'static str)],
+    escape: bool,
+}
+
+impl<'a> List<'a> {
+    /// Understands `--format`; `columns` are the table's without one.
+    pub(crate) fn new(
+        format: Option<&str>,
+        columns: &str,
+        headings: &'a [(&'static str, &'static str)],
+        escape: bool,
+    ) -> Result<Self> {
+        let format = format.unwrap_or("table").trim();
+        let (table, source) = match format {
+            "" | "table" => (true, columns.to_owned()),
+            "json" => (false, "{{json .}}".to_owned()),
+            other => match other.strip_prefix("table ") {
+                Some(columns) => (true, unescape(columns.trim())),
+                None => (false, unescape_outside(other)),
+            },
+        };
+        let template =
+            Template::parse(&source).map_err(|why| anyhow!("failed to parse template: {why}"))?;
+        Ok(Self { template, table, headings, escape })
+    }
+
+    /// Whether a field is printed.
+    pub(crate) fn uses(&self, field: &str) -> bool {
+        self.template.uses(field)
+    }
+
+    /// The whole list.
+    pub(crate) fn render(&self, rows: &[Value]) -> Result<String> {
+        let show = |value: String| if self.escape { text::escape(&value) } else { value };
+        // A cell must not end the line or the cell.
+        let cell = |value: String| show(value).replace(['\n', '\t'], " ");
+        let mut lines = String::new();
+        if self.table {
+            lines.push_str(&self.template.map_fields(&|name, argument| {
+                argument.map(ToOwned::to_owned).unwrap_or_else(|| {
+                    let known = self.headings.iter().find(|(field, _)| *field == name);
+                    known.map_or_else(|| name.to_uppercase(), |(_, heading)| (*heading).to_owned())
+                })
+            }));
+            lines.push('\n');
+        }
+        let shown: &dyn Fn(String) -> String = if self.table { &cell } else { &show };
+        for row in rows {
+            let line = self.template.render(row, shown);
+            lines.push_str(&line.map_err(|why| {
+                anyhow!("failed to execute template: template: :1: executing \"\" {why}")
+            })?);
+            lines.push('\n');
+        }
+        Ok(if self.table { tabwriter::align(&lines, 10, 3) } else { lines })
+    }
+}
+
+/// `\t` and `\n` of a shell's single quotes, as docker takes them.
+fn unescape_outside(format: &str) -> String {
+    format.replace("\\t", "\t").replace("\\n", "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADINGS: &[(&str, &str)] = &[("ID", "CONTAINER ID"), ("Names", "NAMES")];
+
+    fn rows() -> Vec<Value> {
+        vec![
+            Value::row([("Names", "one".to_owned()), ("ID", "7e39672e9ba2".to_owned())]),
+            Value::row([("Names", "t\u{1b}o".to_owned()), ("ID", "72800b4a83a5".to_owned())]),
+        ]
+    }
+
+    #[test]
+    fn formats() {
+        let columns = "{{.ID}}\t{{.Names}}";
+        for (format, text) in [
+            (None, "CONTAINER ID   NAMES\n7e39672e9ba2   one\n72800b4a83a5   t\\x1bo\n"),
+            (
+                Some("table {{.Names}}\\t{{.ID}}"),
+                "NAMES     CONTAINER ID\none       7e39672e9ba2\nt\\x1bo    72800b4a83a5\n",
+            ),
+            (Some("table {{.Names | upper}}"), "NAMES\nONE\nT\\x1bO\n"),
+            (Some("{{.ID}}"), "7e39672e9ba2\n72800b4a83a5\n"),
+            (
+                Some("json"),
+                "{\"ID\":\"7e39672e9ba2\",\"Names\":\"one\"}\n{\"ID\":\"72800b4a83a5\",\"Names\":\"t\\u001bo\"}\n",
+            ),
+        ] {
+            let list = List::new(format, columns, HEADINGS, true).unwrap();
+            assert_eq!(list.render(&rows()).unwrap(), text);
+        }
+        assert!(List::new(Some("{{.ID"), "", HEADINGS, true).is_err());
+        let wrong = List::new(Some("{{.X}}"), "", HEADINGS, true).unwrap();
+        assert!(wrong.render(&rows()).is_err());
+    }
+
+    #[test]
+    fn a_table_without_rows_has_its_heading() {
+        let list = List::new(None, "{{.ID}}\t{{.Names}}", HEADINGS, false).unwrap();
+        assert_eq!(list.render(&[]).unwrap(), "CONTAINER ID   NAMES\n");
+    }
+}

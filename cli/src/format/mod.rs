@@ -1,0 +1,13 @@
+//! Output: values, Go's templates over them, tables. What containers and images named is escaped
+//! on a terminal (R26).
+
+pub(crate) mod function;
+pub(crate) mod list;
+pub(crate) mod tabwriter;
+pub(crate) mod template;
+pub(crate) mod text;
+pub(crate) mod value;
+
+pub(crate) use list::List;
+pub(crate) use template::Template;
+pub(crate) use value::Value;

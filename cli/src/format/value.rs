@@ -1,0 +1,184 @@
+//! What templates see: JSON values whose objects keep the order of their fields, so that
+//! `{{json .}}` prints what Docker's structures print.
+
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{MapAccess, SeqAccess, Visitor},
+};
+
+/// A value.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Value {
+    /// Go's nil.
+    Nil,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Text(String),
+    List(Vec<Value>),
+    Object(Vec<(String, Value)>),
+    /// An object that templates can look in, and JSON does not show.
+    Hidden(Vec<(String, Value)>),
+}
+
+impl Value {
+    /// What serializes to this.
+    pub(crate) fn of(document: &impl Serialize) -> serde_json::Result<Self> {
+        serde_json::from_str(&serde_json::to_string(document)?)
+    }
+
+    /// An object of text fields, sorted by name as `docker … --format json` prints them.
+    pub(crate) fn row(fields: impl IntoIterator<Item = (&'static str, String)>) -> Self {
+        let mut fields: Vec<_> =
+            fields.into_iter().map(|(name, value)| (name.to_owned(), Self::Text(value))).collect();
+        fields.sort_by(|(a, _), (b, _)| a.cmp(b));
+        Self::Object(fields)
+    }
+
+    /// A field of an object.
+    pub(crate) fn field(&self, name: &str) -> Option<&Self> {
+        match self {
+            Self::Object(fields) | Self::Hidden(fields) => {
+                fields.iter().find(|(key, _)| key == name).map(|(_, value)| value)
+            }
+            _ => None,
+        }
+    }
+
+    /// Go's truth: what is not zero or empty.
+    pub(crate) fn truth(&self) -> bool {
+        match self {
+            Self::Nil => false,
+            Self::Bool(value) => *value,
+            Self::Int(value) => *value != 0,
+            Self::Float(value) => *value != 0.0,
+            Self::Text(value) => !value.is_empty(),
+            Self::List(items) => !items.is_empty(),
+            Self::Object(fields) | Self::Hidden(fields) => !fields.is_empty(),
+        }
+    }
+
+    /// As JSON on one line, with the escapes that Go's encoder makes for HTML.
+    pub(crate) fn json(&self) -> String {
+        let text = serde_json::to_string(self).unwrap_or_default();
+        text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+    }
+}
+
+/// Go's `%v`.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nil => f.write_str("<nil>"),
+            Self::Bool(value) => value.fmt(f),
+            Self::Int(value) => value.fmt(f),
+            Self::Float(value) => value.fmt(f),
+            Self::Text(value) => f.write_str(value),
+            Self::List(items) => {
+                f.write_str("[")?;
+                for (index, item) in items.iter().enumerate() {
+                    write!(f, "{}{item}", if index > 0 { " " } else { "" })?;
+                }
+                f.write_str("]")
+            }
+            Self::Object(fields) | Self::Hidden(fields) => {
+                f.write_str("map[")?;
+                let mut fields: Vec<_> = fields.iter().collect();
+                fields.sort_by(|(a, _), (b, _)| a.cmp(b));
+                for (index, (key, value)) in fields.iter().enumerate() {
+                    write!(f, "{}{key}:{value}", if index > 0 { " " } else { "" })?;
+                }
+                f.write_str("]")
+            }
+        }
+    }
+}
+
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Nil => serializer.serialize_unit(),
+            Self::Bool(value) => serializer.serialize_bool(*value),
+            Self::Int(value) => serializer.serialize_i64(*value),
+            Self::Float(value) => serializer.serialize_f64(*value),
+            Self::Text(value) => serializer.serialize_str(value),
+            Self::List(items) => serializer.collect_seq(items),
+            Self::Object(fields) | Self::Hidden(fields) => serializer.collect_map(
+                fields
+                    .iter()
+                    .filter(|(_, value)| !matches!(value, Self::Hidden(_)))
+                    .map(|(key, value)| (key, value)),
+            ),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = Value;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("JSON")
+            }
+
+            fn visit_unit<E>(self) -> Result<Value, E> {
+                Ok(Value::Nil)
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+                Ok(Value::Bool(value))
+            }
+
+            fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+                Ok(Value::Int(value))
+            }
+
+            fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+                Ok(i64::try_from(value).map_or_else(|_| Value::Text(value.to_string()), Value::Int))
+            }
+
+            fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+                Ok(Value::Float(value))
+            }
+
+            fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+                Ok(Value::Text(value.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+                let mut list = Vec::new();
+                while let Some(item) = items.next_element()? {
+                    list.push(item);
+                }
+                Ok(Value::List(list))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = entries.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(Value::Object(fields))
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_keeps_its_order_and_prints_as_go_prints() {
+        let json = r#"{"b":[1,2.5,"x"],"a":null,"c":{"z":true,"y":"\u003cn\u003e"}}"#;
+        let value: Value = serde_json::from_str(json).unwrap();
+        assert_eq!(value.json(), json);
+        assert_eq!(value.to_string(), "map[a:<nil> b:[1 2.5 x] c:map[y:<n> z:true]]");
+        assert!(!value.field("a").unwrap().truth() && value.field("b").unwrap().truth());
+    }
+}

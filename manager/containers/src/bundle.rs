@@ -1,0 +1,137 @@
+//! A container's directories: the bundle, in the exec root, and its own files, in the data root.
+
+use std::{
+    fs,
+    io::ErrorKind,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
+
+use hull_manager_core::{Error, Result, error::IoContext as _, files::private_directory};
+use hull_runtime_sys::mount;
+
+use crate::{Inner, exit_record};
+
+/// The longest exec root, in bytes: a shim's socket in it is named by 64 digits, and a socket's
+/// path has 107.
+pub(crate) const MAX_EXEC_ROOT: usize = 107 - "/s/".len() - 64;
+
+/// Where the shim mounts the root file system.
+pub(crate) const ROOTFS: &str = "rootfs";
+
+/// Where the memory is mounted that a container shares with others.
+pub(crate) const SHM: &str = "shm";
+
+impl Inner {
+    pub(crate) fn bundle(&self, id: &str) -> PathBuf {
+        self.settings.exec_root.join("containers").join(id)
+    }
+
+    /// The container's own files, which outlive a reboot.
+    pub(crate) fn directory(&self, id: &str) -> PathBuf {
+        self.settings.data_root.join("containers").join(id)
+    }
+
+    /// Where clients are attached.
+    pub(crate) fn attach_socket(&self, id: &str) -> PathBuf {
+        self.settings.exec_root.join("s").join(format!("{}.attach", id.get(..32).unwrap_or(id)))
+    }
+
+    /// Takes the exit record out of the bundle, which is about to go.
+    pub(crate) fn keep_exit_record(&self, id: &str) -> Result<()> {
+        let to = self.directory(id).join(exit_record::FILE);
+        match fs::copy(self.bundle(id).join(exit_record::FILE), &to) {
+            // Nobody wrote one.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            copied => copied.map(drop).about(to.display()),
+        }
+    }
+
+    /// The directories of all containers.
+    pub(crate) fn make_directories(&self) -> Result<()> {
+        let (data, exec) = (&self.settings.data_root, &self.settings.exec_root);
+        private_directory(&data.join("containers"), 0o700)?;
+        for name in ["containers", "s", "runtime"] {
+            private_directory(&exec.join(name), 0o700)?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes an empty bundle.
+pub(crate) fn make(bundle: &Path) -> Result<()> {
+    fs::DirBuilder::new().mode(0o700).create(bundle).about(bundle.display())
+}
+
+/// Removes a bundle; that there is none is well. What is mounted there is not touched: it is
+/// unmounted, and only an empty directory is removed in its place.
+pub(crate) fn remove(bundle: &Path) -> Result<()> {
+    for name in [ROOTFS, SHM] {
+        let path = bundle.join(name);
+        match fs::remove_dir(&path) {
+            Err(error) if error.kind() == ErrorKind::ResourceBusy => {
+                mount::unmount(&path, true).map_err(anyhow::Error::new)?;
+                fs::remove_dir(&path).about(path.display())?;
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            removed => removed.about(path.display())?,
+        }
+    }
+    remove_tree(bundle)
+}
+
+/// Mounts memory that containers share.
+pub(crate) fn mount_shm(path: &Path, bytes: u64) -> Result<()> {
+    let mount = || -> anyhow::Result<()> {
+        fs::DirBuilder::new().mode(0o700).create(path)?;
+        let tmpfs = mount::Context::open("tmpfs")?;
+        for (key, value) in [("source", "shm"), ("mode", "1777"), ("size", &bytes.to_string())] {
+            tmpfs.set(key, value)?;
+        }
+        tmpfs.create()?;
+        let attributes =
+            mount::Attributes::NO_SUID | mount::Attributes::NO_DEV | mount::Attributes::NO_EXEC;
+        mount::attach(tmpfs.mount(attributes)?, fs::File::open(path)?)?;
+        Ok(())
+    };
+    mount().map_err(|cause| Error::internal("cannot mount shared memory").because(cause))
+}
+
+/// Removes a directory of ours with all that is in it; that there is none is well.
+pub(crate) fn remove_tree(directory: &Path) -> Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed.about(directory.display()),
+    }
+}
+
+/// The names in a directory; none if it is not there.
+pub(crate) fn names(directory: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.about(directory.display())?,
+    };
+    Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bundle_is_removed_but_not_what_is_in_its_rootfs() {
+        let place = tempfile::tempdir().unwrap();
+        let bundle = place.path().join("b");
+        make(&bundle).unwrap();
+        fs::write(bundle.join("config.json"), "{}").unwrap();
+        let rootfs = bundle.join(ROOTFS);
+        fs::create_dir(&rootfs).unwrap();
+        fs::write(rootfs.join("precious"), "").unwrap();
+        assert!(remove(&bundle).is_err());
+        assert!(rootfs.join("precious").exists());
+        fs::remove_file(rootfs.join("precious")).unwrap();
+        remove(&bundle).unwrap();
+        assert!(!bundle.exists());
+        remove(&bundle).unwrap();
+    }
+}

@@ -1,0 +1,187 @@
+//! A container's file system, seen from outside: never by name, always beneath descriptors (R1).
+
+use std::{
+    ffi::OsStr,
+    fs,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::{Path, PathBuf},
+    time::{Duration, UNIX_EPOCH},
+};
+
+use hull_manager_core::{Error, Result, error::IoContext as _};
+use hull_runtime_sys::path::{self, Links};
+use hull_specs_api::v1;
+
+use crate::{Containers, Inner, bundle::ROOTFS, handle::Handle};
+
+/// Where a path of a container is: beneath which directory, and where there.
+pub(crate) struct Place {
+    pub(crate) root: OwnedFd,
+    /// Relative to `root`; empty for itself.
+    pub(crate) below: PathBuf,
+    /// It is on a volume or a bind that the container may not write to.
+    pub(crate) read_only: bool,
+}
+
+/// Which mount a path is on, and where there: the one with the longest destination.
+fn mount_of<'a>(
+    mounts: &'a [v1::MountPoint],
+    path: &Path,
+) -> Option<(&'a v1::MountPoint, PathBuf)> {
+    let on = |mount: &'a v1::MountPoint| {
+        // A tmpfs is only in the container.
+        let below =
+            path.strip_prefix(&mount.destination).ok().filter(|_| !mount.source.is_empty())?;
+        Some((mount, below.to_owned()))
+    };
+    mounts.iter().filter_map(on).max_by_key(|(mount, _)| mount.destination.len())
+}
+
+/// A path in a container as one from its root: no `..`, no doubled slash.
+fn clean(text: &str) -> Result<PathBuf> {
+    if text.is_empty() || text.contains('\0') {
+        return Err(Error::invalid("the path is empty, or has a zero byte"));
+    }
+    Ok(Path::new("/").join(path::clean(Path::new(text))))
+}
+
+impl Inner {
+    /// The root of a container's file system: what the shim has mounted, or a mount of its own.
+    pub(crate) fn root(&self, id: &str) -> Result<OwnedFd> {
+        let rootfs = self.bundle(id).join(ROOTFS);
+        let flags = libc::O_PATH | libc::O_DIRECTORY;
+        if let Ok(root) = path::open_without_links(&rootfs, flags)
+            && path::is_mount_root(&root).unwrap_or(false)
+        {
+            return Ok(root);
+        }
+        self.parts.snapshots.mount_detached(id, false)
+    }
+
+    /// Where a path is.
+    pub(crate) fn place(&self, handle: &Handle, text: &str) -> Result<Place> {
+        let record = handle.record();
+        let whole = clean(text)?;
+        if let Some((mount, below)) = mount_of(&record.container.mounts, &whole) {
+            let source = fs::File::open(&mount.source).about(&mount.source)?;
+            if source.metadata().about(&mount.source)?.is_dir() {
+                return Ok(Place { root: source.into(), below, read_only: !mount.read_write });
+            }
+        }
+        let below = whole.strip_prefix("/").unwrap_or(&whole).to_owned();
+        let read_only = record.effective.read_only;
+        Ok(Place { root: self.root(&handle.id)?, below, read_only })
+    }
+}
+
+fn missing(container: &str, path: &str) -> Error {
+    Error::not_found(format!("Could not find the file {path} in container {container}"))
+}
+
+/// What is at a path, its last link not followed.
+pub(crate) fn stat(place: &Place, container: &str, text: &str) -> Result<v1::PathStat> {
+    let internal = |error: hull_runtime_sys::Error| Error::from(anyhow::Error::new(error));
+    let below = match place.below.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => &place.below,
+    };
+    let flags = libc::O_PATH | libc::O_NOFOLLOW;
+    let file = path::open_in_root(place.root.as_fd(), below, flags, 0, Links::Follow).map_err(
+        |error| match error.errno() {
+            libc::ENOENT | libc::ENOTDIR => missing(container, text),
+            _ => internal(error),
+        },
+    )?;
+    let stat = path::stat(&file).map_err(internal)?;
+    let link_target = if path::is_link(&stat) {
+        path::readlink(&file, c"").map_err(internal)?.to_string_lossy().into_owned()
+    } else {
+        String::new()
+    };
+    let name = Path::new(text).file_name().unwrap_or_else(|| OsStr::from_bytes(b"/"));
+    let modified = UNIX_EPOCH
+        + Duration::new(
+            u64::try_from(stat.st_mtime).unwrap_or(0),
+            u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+        );
+    Ok(v1::PathStat {
+        name: name.to_string_lossy().into_owned(),
+        size_bytes: u64::try_from(stat.st_size).unwrap_or(0),
+        mode: stat.st_mode,
+        modified: Some(modified.into()),
+        link_target,
+    })
+}
+
+impl Containers {
+    /// As in containers.proto.
+    ///
+    /// # Errors
+    /// `Could not find the file …`.
+    pub async fn stat_path(&self, request: v1::StatPathRequest) -> Result<v1::PathStat> {
+        let handle = self.find(&request.container)?;
+        let inner = std::sync::Arc::clone(&self.0);
+        let work = move || {
+            let place = inner.place(&handle, &request.path)?;
+            stat(&place, &request.container, &request.path)
+        };
+        tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|cause| Error::internal("stat").because(cause))?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_innermost_mount_has_the_path() {
+        let mount = |source: &str, destination: &str| v1::MountPoint {
+            source: source.into(),
+            destination: destination.into(),
+            ..Default::default()
+        };
+        let mounts = [mount("/a", "/data"), mount("/b", "/data/in"), mount("", "/tmp")];
+        for (text, expected) in [
+            ("/etc/x", None),
+            ("/data", Some(("/a", ""))),
+            ("data/../data/x", Some(("/a", "x"))),
+            ("/data/in/y/z", Some(("/b", "y/z"))),
+            ("/datax", None),
+            ("/tmp/x", None),
+            ("/../../etc", None),
+        ] {
+            let path = clean(text).unwrap();
+            let found = mount_of(&mounts, &path);
+            let found =
+                found.as_ref().map(|(m, below)| (m.source.as_str(), below.to_str().unwrap()));
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn links_lead_nowhere_outside() {
+        let place = tempfile::tempdir().unwrap();
+        let root = place.path().join("root");
+        fs::create_dir_all(root.join("etc")).unwrap();
+        fs::write(place.path().join("secret"), "outside").unwrap();
+        fs::write(root.join("etc/inside"), "12345").unwrap();
+        std::os::unix::fs::symlink("../..", root.join("up")).unwrap();
+        std::os::unix::fs::symlink("/etc/inside", root.join("link")).unwrap();
+        let at = |below: &str| {
+            let root = fs::File::open(&root).unwrap().into();
+            let place = Place { root, below: below.into(), read_only: false };
+            stat(&place, "c", below)
+        };
+        assert_eq!(at("etc/inside").unwrap().size_bytes, 5);
+        let link = at("link").unwrap();
+        assert_eq!((link.link_target.as_str(), link.name.as_str()), ("/etc/inside", "link"));
+        assert!(at("up/secret").unwrap_err().message().contains("Could not find the file"));
+        assert_eq!(at("up/etc/inside").unwrap().size_bytes, 5);
+        assert_eq!(at("").unwrap().mode & libc::S_IFMT, libc::S_IFDIR);
+    }
+}

@@ -1,0 +1,378 @@
+//! `ps`: containers by filter, the newest first.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use hull_manager_core::{Error, Result, filter::Filters};
+use hull_specs_api::v1::{self, Status};
+use hull_specs_oci::time::parse_rfc3339;
+
+use crate::{Containers, Inner, handle::Handle};
+
+const KEYS: [&str; 16] = [
+    "ancestor",
+    "before",
+    "since",
+    "exited",
+    "health",
+    "id",
+    "is-task",
+    "label",
+    "label!",
+    "name",
+    "status",
+    "volume",
+    "network",
+    "publish",
+    "expose",
+    "isolation",
+];
+
+/// A point in time as filters have it: so long ago (`10m`, `1h30m`), RFC 3339, or seconds of Unix.
+pub(crate) fn moment(text: &str) -> Result<SystemTime> {
+    let invalid = || Error::invalid(format!("invalid filter 'until={text}'"));
+    if let Some(time) = parse_rfc3339(text) {
+        return Ok(time);
+    }
+    if let Ok(seconds) = text.parse::<f64>() {
+        let since = Duration::try_from_secs_f64(seconds).map_err(|_| invalid())?;
+        return UNIX_EPOCH.checked_add(since).ok_or_else(invalid);
+    }
+    let ago = duration(text).ok_or_else(invalid)?;
+    SystemTime::now().checked_sub(ago).ok_or_else(invalid)
+}
+
+/// Go's way to write a duration.
+fn duration(text: &str) -> Option<Duration> {
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, after) = rest.split_at(end);
+        let unit_end = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
+        let (unit, next) = after.split_at(unit_end);
+        let factor = match unit {
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 1e-3,
+            _ => return None,
+        };
+        let part = Duration::try_from_secs_f64(number.parse::<f64>().ok()? * factor).ok()?;
+        total = total.checked_add(part)?;
+        rest = next;
+    }
+    (!text.is_empty()).then_some(total)
+}
+
+pub(crate) fn status_word(status: Status) -> &'static str {
+    match status {
+        Status::Created => "created",
+        Status::Running => "running",
+        Status::Paused => "paused",
+        Status::Restarting => "restarting",
+        Status::Removing => "removing",
+        Status::Exited => "exited",
+        Status::Dead | Status::Unspecified => "dead",
+    }
+}
+
+/// Whether a filter's value is in a name: docker takes a regular expression; anchors are what
+/// people use of it.
+fn matches(wanted: &str, name: &str) -> bool {
+    let (start, text) = match wanted.strip_prefix('^') {
+        Some(text) => (true, text),
+        None => (false, wanted),
+    };
+    let (end, text) = match text.strip_suffix('$') {
+        Some(text) => (true, text),
+        None => (false, text),
+    };
+    // Names once began with it.
+    let text = text.strip_prefix('/').unwrap_or(text);
+    match (start, end) {
+        (true, true) => name == text,
+        (true, false) => name.starts_with(text),
+        (false, true) => name.ends_with(text),
+        (false, false) => name.contains(text),
+    }
+}
+
+/// What the filters mean for this list.
+struct Selection {
+    filters: Filters,
+    all: bool,
+    exited: Vec<i32>,
+    before: Option<SystemTime>,
+    since: Option<SystemTime>,
+    /// Ids of images, and the layers below which a container's must lie.
+    ancestors: Vec<(String, Vec<String>)>,
+}
+
+/// What a container is, for a filter.
+struct Candidate<'a> {
+    container: &'a v1::Container,
+    effective: &'a v1::ContainerOptions,
+    created: SystemTime,
+    ran: bool,
+}
+
+impl Selection {
+    fn takes(&self, candidate: &Candidate<'_>, layers: impl FnOnce(&str) -> Vec<String>) -> bool {
+        let Candidate { container, effective, created, ran } = *candidate;
+        let filters = &self.filters;
+        let state = container.state.clone().unwrap_or_default();
+        let status = state.status();
+        let live = matches!(status, Status::Running | Status::Paused | Status::Restarting);
+        if !self.all && !live {
+            return false;
+        }
+        let health = state.health.map_or("none".to_owned(), |health| health.status);
+        let is_exited =
+            || !live && status != Status::Created && ran && self.exited.contains(&state.exit_code);
+        let has_mount = |wanted: &String| {
+            container
+                .mounts
+                .iter()
+                .any(|mount| mount.name == *wanted || mount.destination == *wanted)
+        };
+        let is_exposed = |wanted: &String| {
+            let with_protocol = format!("{}/tcp", wanted);
+            container.ports.iter().any(|port| port == wanted || *port == with_protocol)
+        };
+        filters.any("id", |wanted| container.id.starts_with(wanted.as_str()))
+            && filters.any("name", |wanted| matches(wanted, &container.name))
+            && filters.any("status", |wanted| wanted == status_word(status))
+            && (!filters.has("exited") || is_exited())
+            && filters.any("health", |wanted| *wanted == health)
+            && filters.any("volume", has_mount)
+            && filters.any("network", |wanted| *wanted == effective.network_mode)
+            && filters.any("expose", is_exposed)
+            // No container publishes a port: there are no networks to publish it on.
+            && !filters.has("publish")
+            && filters.any("is-task", |wanted| wanted == "false")
+            && filters.labels(|key| container.labels.get(key))
+            && self.before.is_none_or(|before| created < before)
+            && self.since.is_none_or(|since| created > since)
+            && (!filters.has("ancestor") || self.descends(container, layers))
+    }
+
+    fn descends(
+        &self,
+        container: &v1::Container,
+        layers: impl FnOnce(&str) -> Vec<String>,
+    ) -> bool {
+        if self.ancestors.iter().any(|(id, _)| *id == container.image_id) {
+            return true;
+        }
+        let own = layers(&container.image_id);
+        self.ancestors.iter().any(|(_, layers)| !layers.is_empty() && own.starts_with(layers))
+    }
+}
+
+impl Inner {
+    fn layers(&self, image: &str) -> Vec<String> {
+        let layers =
+            self.parts.images.resolve(image, "").map(|image| {
+                image.config.rootfs.diff_ids.iter().map(ToString::to_string).collect()
+            });
+        layers.unwrap_or_default()
+    }
+
+    fn select(&self, request: &v1::ListContainersRequest) -> Result<Selection> {
+        let filters = Filters::parse(&request.filters, &KEYS)?;
+        for (key, words) in [
+            (
+                "status",
+                &["created", "restarting", "running", "removing", "paused", "exited", "dead"][..],
+            ),
+            ("health", &["starting", "healthy", "unhealthy", "none"]),
+        ] {
+            if let Some(bad) =
+                filters.values(key).iter().find(|value| !words.contains(&value.as_str()))
+            {
+                return Err(Error::invalid(format!("invalid filter '{key}={bad}'")));
+            }
+        }
+        filters.flag("is-task", false)?;
+        if filters.has("isolation") {
+            return Err(Error::invalid("invalid filter 'isolation': there is none on Linux"));
+        }
+        let number = |text: &String| {
+            text.parse().map_err(|_| Error::invalid(format!("invalid filter 'exited={text}'")))
+        };
+        let exited = filters.values("exited").iter().map(number).collect::<Result<_>>()?;
+        let of = |key: &str| {
+            let other = filters.values(key).first().map(|text| self.find(text));
+            other.transpose().map(|other| other.map(|other| other.created()))
+        };
+        let (before, since) = (of("before")?, of("since")?);
+        let ancestors = filters
+            .values("ancestor")
+            .iter()
+            // One that is not there has no descendants.
+            .filter_map(|name| self.parts.images.resolve(name, "").ok())
+            .map(|image| {
+                let layers = image.config.rootfs.diff_ids.iter().map(ToString::to_string).collect();
+                (image.id.to_string(), layers)
+            })
+            .collect();
+        let all = request.all || request.limit > 0 || filters.has("status");
+        Ok(Selection { filters, all, exited, before, since, ancestors })
+    }
+
+    /// A container as it is shown.
+    pub(crate) fn shown(&self, handle: &Handle) -> v1::Container {
+        let record = handle.record();
+        let mut container = record.container.clone();
+        container.state = Some(handle.container_state());
+        container
+    }
+}
+
+impl Containers {
+    /// As in containers.proto.
+    ///
+    /// # Errors
+    /// For a filter that is none.
+    pub async fn list(
+        &self,
+        request: v1::ListContainersRequest,
+    ) -> Result<v1::ListContainersResponse> {
+        let selection = self.0.select(&request)?;
+        let mut found: Vec<(SystemTime, Arc<Handle>)> =
+            self.0.all().into_iter().map(|handle| (handle.created(), handle)).collect();
+        found.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.id.cmp(&b.1.id)));
+        let limit = match request.limit {
+            0 => usize::MAX,
+            limit => usize::try_from(limit).unwrap_or(usize::MAX),
+        };
+        let mut containers = Vec::new();
+        for (created, handle) in found {
+            if containers.len() == limit {
+                break;
+            }
+            let record = handle.record();
+            let mut container = self.0.shown(&handle);
+            let candidate = Candidate {
+                container: &container,
+                effective: &record.effective,
+                created,
+                ran: record.facts.started.is_some(),
+            };
+            if !selection.takes(&candidate, |image| self.0.layers(image)) {
+                continue;
+            }
+            if request.size {
+                self.0.measure(&mut container).await?;
+            }
+            containers.push(container);
+        }
+        Ok(v1::ListContainersResponse { containers })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn container(id: &str, status: Status, exit_code: i32) -> v1::Container {
+        v1::Container {
+            id: id.into(),
+            name: format!("name-{id}"),
+            image_id: "sha256:1".into(),
+            labels: [("a".to_owned(), "1".to_owned())].into(),
+            ports: vec!["80/tcp".into()],
+            mounts: vec![v1::MountPoint {
+                name: "vol".into(),
+                destination: "/data".into(),
+                ..Default::default()
+            }],
+            state: Some(v1::ContainerState {
+                status: status.into(),
+                exit_code,
+                ..Default::default()
+            }),
+            ..Default::default()
+        }
+    }
+
+    fn takes(pairs: &[(&str, &str)], all: bool, container: &v1::Container) -> bool {
+        let filters: Vec<_> = pairs
+            .iter()
+            .map(|(key, value)| v1::Filter { key: (*key).into(), values: vec![(*value).into()] })
+            .collect();
+        let filters = Filters::parse(&filters, &KEYS).unwrap();
+        let exited = filters.values("exited").iter().map(|text| text.parse().unwrap()).collect();
+        let at = |key: &str| {
+            filters
+                .values(key)
+                .first()
+                .map(|text| UNIX_EPOCH + Duration::from_secs(text.parse().unwrap()))
+        };
+        let (before, since) = (at("before"), at("since"));
+        let ancestors =
+            filters.values("ancestor").iter().map(|id| (id.clone(), vec!["l1".into()])).collect();
+        let selection = Selection { filters, all, exited, before, since, ancestors };
+        let effective = v1::ContainerOptions { network_mode: "none".into(), ..Default::default() };
+        let created = UNIX_EPOCH + Duration::from_secs(100);
+        let candidate = Candidate { container, effective: &effective, created, ran: true };
+        selection.takes(&candidate, |_| vec!["l1".into(), "l2".into()])
+    }
+
+    #[test]
+    fn filters_choose_as_dockers() {
+        let running = container("abc", Status::Running, 0);
+        let exited = container("def", Status::Exited, 3);
+        for (pairs, takes_running, takes_exited) in [
+            (&[][..], true, true),
+            (&[("id", "ab")], true, false),
+            (&[("name", "name")], true, true),
+            (&[("name", "^name-a")], true, false),
+            (&[("name", "^/name-abc$")], true, false),
+            (&[("name", "f$")], false, true),
+            (&[("status", "exited")], false, true),
+            (&[("status", "exited"), ("status", "running")], true, true),
+            (&[("exited", "3")], false, true),
+            (&[("exited", "0")], false, false),
+            (&[("health", "none")], true, true),
+            (&[("health", "healthy")], false, false),
+            (&[("label", "a=1")], true, true),
+            (&[("label", "a=2")], false, false),
+            (&[("volume", "vol")], true, true),
+            (&[("volume", "/data")], true, true),
+            (&[("volume", "/dat")], false, false),
+            (&[("network", "none")], true, true),
+            (&[("network", "host")], false, false),
+            (&[("expose", "80")], true, true),
+            (&[("expose", "80/udp")], false, false),
+            (&[("publish", "80")], false, false),
+            (&[("is-task", "false")], true, true),
+            (&[("is-task", "true")], false, false),
+            (&[("before", "100")], false, false),
+            (&[("before", "101"), ("since", "99")], true, true),
+            (&[("since", "100")], false, false),
+            (&[("ancestor", "sha256:1")], true, true),
+            (&[("ancestor", "sha256:2")], true, true),
+        ] {
+            assert_eq!(takes(pairs, true, &running), takes_running, "{pairs:?} running");
+            assert_eq!(takes(pairs, true, &exited), takes_exited, "{pairs:?} exited");
+        }
+        assert!(takes(&[], false, &running) && !takes(&[], false, &exited));
+    }
+
+    #[test]
+    fn moments_are_ago_or_dates() {
+        assert_eq!(duration("1h30m"), Some(Duration::from_secs(5400)));
+        assert_eq!(duration("1.5s20ms"), Some(Duration::from_millis(1520)));
+        let ago = SystemTime::now().duration_since(moment("10s").unwrap()).unwrap();
+        assert!((9..=60).contains(&ago.as_secs()), "{ago:?}");
+        assert_eq!(moment("12.5").unwrap(), UNIX_EPOCH + Duration::from_millis(12_500));
+        assert!(moment("2026-11-21T13:00:00Z").is_ok());
+        for bad in ["", "x", "5y", "h", "-5", "1e400"] {
+            assert!(moment(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! What is stored of a container: what was asked, and what only the manager knows. One row each.
+
+use std::time::SystemTime;
+
+use hull_manager_core::{Error, Result, Store};
+use hull_specs_api::v1;
+use prost::Message as _;
+use rusqlite::params;
+use serde::{Deserialize, Serialize};
+
+/// One container.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Record {
+    /// As it is shown, without its state.
+    pub(crate) container: v1::Container,
+    /// The options with all defaults.
+    pub(crate) effective: v1::ContainerOptions,
+    pub(crate) facts: Facts,
+}
+
+/// What happened to it, as far as nobody else knows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Facts {
+    /// The user has stopped it, and not started it since.
+    pub(crate) stopped_by_user: bool,
+    /// By its restart policy, since a user started it.
+    pub(crate) restarts: u32,
+    /// The last start that succeeded.
+    pub(crate) started: Option<SystemTime>,
+    /// How that ended, once known here.
+    pub(crate) ended: Option<Ended>,
+    /// Why the last start failed.
+    pub(crate) error: String,
+    /// It is being removed: what is left of it is to go, too.
+    pub(crate) removing: bool,
+    /// With its anonymous volumes.
+    pub(crate) removing_volumes: bool,
+}
+
+/// An end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Ended {
+    pub(crate) exit_code: i32,
+    pub(crate) oom_killed: bool,
+    pub(crate) at: SystemTime,
+}
+
+impl Record {
+    pub(crate) fn id(&self) -> &str {
+        &self.container.id
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.container.name
+    }
+}
+
+/// The table.
+#[derive(Clone)]
+pub(crate) struct Records {
+    store: Store,
+}
+
+impl Records {
+    pub(crate) fn open(store: &Store) -> Result<Self> {
+        store.tables(
+            "CREATE TABLE IF NOT EXISTS containers (
+                id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE,
+                container BLOB NOT NULL, effective BLOB NOT NULL, facts TEXT NOT NULL) WITHOUT ROWID",
+        )?;
+        Ok(Self { store: store.clone() })
+    }
+
+    /// All rows by id; of one that can't be read, why.
+    pub(crate) fn all(&self) -> Result<Vec<(String, Result<Record>)>> {
+        self.store.read(|connection| {
+            let mut statement =
+                connection.prepare("SELECT id, container, effective, facts FROM containers")?;
+            let rows = statement.query_map([], |row| {
+                Ok((
+                    row.get::<_, String>(0)?,
+                    row.get::<_, Vec<u8>>(1)?,
+                    row.get::<_, Vec<u8>>(2)?,
+                    row.get::<_, String>(3)?,
+                ))
+            })?;
+            let mut records = Vec::new();
+            for row in rows {
+                let (id, container, effective, facts) = row?;
+                let record = decode(&container, &effective, &facts).map_err(|cause| {
+                    Error::corrupt(format!("the row of container {id}")).because(cause)
+                });
+                records.push((id, record));
+            }
+            Ok(records)
+        })
+    }
+
+    pub(crate) fn insert(&self, record: &Record) -> Result<()> {
+        let facts = encode(&record.facts)?;
+        self.store.write(|t| {
+            t.prepare_cached(
+                "INSERT INTO containers (id, name, container, effective, facts) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![
+                record.id(),
+                record.name(),
+                record.container.encode_to_vec(),
+                record.effective.encode_to_vec(),
+                facts
+            ])?;
+            Ok(())
+        })
+    }
+
+    /// The whole row anew.
+    pub(crate) fn update(&self, record: &Record) -> Result<()> {
+        let facts = encode(&record.facts)?;
+        self.store.write(|t| {
+            t.prepare_cached(
+                "UPDATE containers SET name = ?2, container = ?3, effective = ?4, facts = ?5 WHERE id = ?1",
+            )?
+            .execute(params![
+                record.id(),
+                record.name(),
+                record.container.encode_to_vec(),
+                record.effective.encode_to_vec(),
+                facts
+            ])?;
+            Ok(())
+        })
+    }
+
+    pub(crate) fn update_facts(&self, id: &str, facts: &Facts) -> Result<()> {
+        let facts = encode(facts)?;
+        self.store.write(|t| {
+            t.prepare_cached("UPDATE containers SET facts = ?2 WHERE id = ?1")?
+                .execute(params![id, facts])?;
+            Ok(())
+        })
+    }
+
+    pub(crate) fn remove(&self, id: &str) -> Result<()> {
+        self.store.write(|t| {
+            t.prepare_cached("DELETE FROM containers WHERE id = ?1")?.execute([id])?;
+            Ok(())
+        })
+    }
+}
+
+fn encode(facts: &Facts) -> Result<String> {
+    serde_json::to_string(facts).map_err(|cause| Error::internal("facts").because(cause))
+}
+
+fn decode(container: &[u8], effective: &[u8], facts: &str) -> anyhow::Result<Record> {
+    Ok(Record {
+        container: v1::Container::decode(container)?,
+        effective: v1::ContainerOptions::decode(effective)?,
+        facts: serde_json::from_str(facts)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(id: &str, name: &str) -> Record {
+        let container = v1::Container { id: id.into(), name: name.into(), ..Default::default() };
+        Record { container, ..Record::default() }
+    }
+
+    #[test]
+    fn rows_are_found_again_and_names_are_unique() {
+        let place = tempfile::tempdir().unwrap();
+        let store = Store::open(&place.path().join("meta.db")).unwrap();
+        let records = Records::open(&store).unwrap();
+        let mut first = record("a1", "one");
+        records.insert(&first).unwrap();
+        assert!(records.insert(&record("a2", "one")).is_err());
+        first.container.name = "two".into();
+        first.facts.ended = Some(Ended { exit_code: 3, oom_killed: true, at: SystemTime::now() });
+        records.update(&first).unwrap();
+        first.facts.stopped_by_user = true;
+        records.update_facts("a1", &first.facts).unwrap();
+        records.insert(&record("a2", "one")).unwrap();
+        records.remove("a2").unwrap();
+        let all: Vec<Record> =
+            records.all().unwrap().into_iter().map(|(_, row)| row.unwrap()).collect();
+        assert_eq!(all, [first]);
+    }
+
+    #[test]
+    fn a_row_that_cannot_be_read_does_not_hide_the_others() {
+        let place = tempfile::tempdir().unwrap();
+        let store = Store::open(&place.path().join("meta.db")).unwrap();
+        let records = Records::open(&store).unwrap();
+        records.insert(&record("a1", "one")).unwrap();
+        records.insert(&record("a2", "two")).unwrap();
+        store
+            .write(|t| Ok(t.execute("UPDATE containers SET facts = 'x' WHERE id = 'a1'", [])?))
+            .unwrap();
+        let all = records.all().unwrap();
+        assert_eq!(all.iter().filter(|(_, row)| row.is_ok()).count(), 1);
+        let error = all.into_iter().find_map(|(_, row)| row.err()).unwrap();
+        assert!(error.to_string().contains("container a1"), "{error}");
+    }
+}

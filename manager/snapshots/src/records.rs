@@ -1,0 +1,276 @@
+//! The rows: which snapshot is which directory, and what lies on what.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use hull_manager_core::{Error, Result, Store, error::IoContext as _, files};
+use hull_specs_image::Digest;
+use rusqlite::{OptionalExtension as _, Row, Transaction};
+
+use crate::{Finding, Info, Kind};
+
+/// A directory that is on its way out. No number has this name.
+const TRASH: &str = "trash-";
+
+/// The rows of one driver and their directories `ROOT/NUMBER`.
+#[derive(Clone)]
+pub(crate) struct Records {
+    store: Store,
+    driver: &'static str,
+    root: PathBuf,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) number: i64,
+    pub(crate) kind: Kind,
+    pub(crate) parent: Option<i64>,
+}
+
+impl Records {
+    /// The rows in `store`; what a killed manager has left is removed.
+    pub(crate) fn open(store: &Store, driver: &'static str, root: &Path) -> Result<Self> {
+        files::private_directory(root, 0o700)?;
+        store.tables(
+            "CREATE TABLE IF NOT EXISTS snapshots (
+                number INTEGER PRIMARY KEY AUTOINCREMENT, driver TEXT NOT NULL, name TEXT NOT NULL,
+                kind INTEGER NOT NULL, parent INTEGER REFERENCES snapshots (number), UNIQUE (driver, name));
+             CREATE INDEX IF NOT EXISTS snapshots_on ON snapshots (parent)",
+        )?;
+        let records = Self { store: store.clone(), driver, root: root.to_owned() };
+        records.store.write(|t| {
+            t.execute(
+                "DELETE FROM snapshots WHERE driver = ?1 AND kind = ?2",
+                (driver, code(Kind::Staged)),
+            )?;
+            Ok(())
+        })?;
+        for stray in records.strays()? {
+            remove_tree(&stray)?;
+        }
+        Ok(records)
+    }
+
+    pub(crate) fn directory(&self, number: i64) -> PathBuf {
+        self.root.join(number.to_string())
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Result<Option<Record>> {
+        self.store.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT number, kind, parent FROM snapshots WHERE driver = ?1 AND name = ?2",
+            )?;
+            Ok(statement.query_row((self.driver, name), record).optional()?)
+        })
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Result<Record> {
+        self.find(name)?.ok_or_else(|| Error::not_found(format!("no snapshot {name}")))
+    }
+
+    pub(crate) fn layer(&self, chain_id: &Digest) -> Result<Record> {
+        self.get(&chain_id.to_string())
+    }
+
+    /// The numbers from the layer on which `record` lies down to the lowest.
+    pub(crate) fn below(&self, record: &Record) -> Result<Vec<i64>> {
+        self.store.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "WITH RECURSIVE below (number, depth) AS (
+                    SELECT ?1, 0 UNION ALL
+                    SELECT s.parent, depth + 1 FROM snapshots s JOIN below USING (number)
+                    WHERE s.parent IS NOT NULL)
+                 SELECT number FROM below WHERE number IS NOT NULL ORDER BY depth",
+            )?;
+            let numbers = statement.query_map([record.parent], |row| row.get(0))?;
+            Ok(numbers.collect::<rusqlite::Result<_>>()?)
+        })
+    }
+
+    /// A new row. Its directory is made by `make` before anybody can see the row.
+    pub(crate) fn insert(
+        &self,
+        name: &str,
+        kind: Kind,
+        parent: Option<&Digest>,
+        make: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<Record> {
+        self.store.write(|t| {
+            let parent = parent.map(|parent| self.layer_in(t, parent)).transpose()?;
+            let inserted = t
+                .prepare_cached("INSERT OR IGNORE INTO snapshots (driver, name, kind, parent) VALUES (?1, ?2, ?3, ?4)")?
+                .execute((self.driver, name, code(kind), parent))?;
+            if inserted == 0 {
+                return Err(Error::already_exists(format!("there is a snapshot {name} already")));
+            }
+            let number = t.last_insert_rowid();
+            let directory = self.directory(number);
+            // The number of a rolled-back row is given again.
+            if directory.exists() {
+                remove_tree(&directory)?;
+            }
+            make(&directory).inspect_err(|_| drop(remove_tree(&directory)))?;
+            Ok(Record { number, kind, parent })
+        })
+    }
+
+    /// A staged row becomes a layer; false if there is that layer already. `merge` has the last
+    /// word: it brings the directory to the form of a layer.
+    pub(crate) fn commit(
+        &self,
+        key: &str,
+        chain_id: &Digest,
+        parent: Option<&Digest>,
+        merge: impl FnOnce(i64, Option<i64>) -> Result<()>,
+    ) -> Result<bool> {
+        let staged = self.get(key)?;
+        if staged.kind != Kind::Staged {
+            return Err(Error::conflict(format!("snapshot {key} is not staged")));
+        }
+        if self.find(&chain_id.to_string())?.is_some() {
+            return Ok(false);
+        }
+        let below =
+            parent.map(|parent| self.layer(parent)).transpose()?.map(|parent| parent.number);
+        merge(staged.number, below)?;
+        self.store.write(|t| {
+            let parent = parent.map(|parent| self.layer_in(t, parent)).transpose()?;
+            let changed = t.execute(
+                "UPDATE OR IGNORE snapshots SET name = ?2, kind = ?3, parent = ?4 WHERE number = ?1",
+                (staged.number, chain_id.to_string(), code(Kind::Layer), parent),
+            )?;
+            Ok(changed == 1)
+        })
+    }
+
+    fn layer_in(&self, t: &Transaction<'_>, chain_id: &Digest) -> Result<i64> {
+        t.prepare_cached(
+            "SELECT number FROM snapshots WHERE driver = ?1 AND name = ?2 AND kind = ?3",
+        )?
+        .query_row((self.driver, chain_id.to_string(), code(Kind::Layer)), |row| row.get(0))
+        .optional()?
+        .ok_or_else(|| Error::not_found(format!("no layer {chain_id}")))
+    }
+
+    /// Removes a row and then its directory; false if there is no such row.
+    pub(crate) fn remove(&self, name: &str, layer: bool) -> Result<bool> {
+        let Some(record) = self.find(name)? else { return Ok(false) };
+        if layer != (record.kind == Kind::Layer) {
+            return Err(Error::conflict(format!("snapshot {name} is of another kind")));
+        }
+        self.store.write(|t| {
+            let children: i64 = t
+                .prepare_cached("SELECT count(*) FROM snapshots WHERE parent = ?1")?
+                .query_row([record.number], |row| row.get(0))?;
+            if children > 0 {
+                return Err(Error::conflict(format!(
+                    "layer {name} is in use by {children} snapshots"
+                )));
+            }
+            t.prepare_cached("DELETE FROM snapshots WHERE number = ?1")?
+                .execute([record.number])?;
+            Ok(())
+        })?;
+        // Without its row it is nothing but rubbish: if this fails, the next start removes it.
+        let directory = self.directory(record.number);
+        let trash = self.root.join(format!("{TRASH}{}", record.number));
+        match fs::rename(&directory, &trash) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(true),
+            result => result.about(directory.display())?,
+        }
+        remove_tree(&trash)?;
+        Ok(true)
+    }
+
+    pub(crate) fn list(&self) -> Result<Vec<(Info, i64)>> {
+        self.store.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT s.name, s.kind, p.name, s.number FROM snapshots s LEFT JOIN snapshots p ON s.parent = p.number
+                 WHERE s.driver = ?1 ORDER BY s.number",
+            )?;
+            let rows = statement.query_map([self.driver], |row| {
+                let parent: Option<String> = row.get(2)?;
+                let info = Info {
+                    name: row.get(0)?,
+                    kind: kind(row.get(1)?),
+                    parent: parent.and_then(|parent| parent.parse().ok()),
+                };
+                Ok((info, row.get(3)?))
+            })?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
+    }
+
+    /// Directories that no row names.
+    fn strays(&self) -> Result<Vec<PathBuf>> {
+        let known: std::collections::HashSet<PathBuf> =
+            self.list()?.into_iter().map(|(_, number)| self.directory(number)).collect();
+        let mut strays = Vec::new();
+        for entry in fs::read_dir(&self.root).about(self.root.display())? {
+            let path = entry.about(self.root.display())?.path();
+            if !known.contains(&path) {
+                strays.push(path);
+            }
+        }
+        Ok(strays)
+    }
+
+    /// Directories without a row, and rows without a directory.
+    pub(crate) fn check(&self, repair: bool) -> Result<Vec<Finding>> {
+        let mut findings = Vec::new();
+        for stray in self.strays()? {
+            let repaired = repair && remove_tree(&stray).is_ok();
+            findings.push(Finding {
+                subject: format!("snapshot directory {}", stray.display()),
+                problem: "no snapshot has it".into(),
+                repaired: repaired.then(|| "removed".into()),
+            });
+        }
+        for (info, number) in self.list()? {
+            if !self.directory(number).join("fs").is_dir() {
+                findings.push(Finding {
+                    subject: format!("snapshot {}", info.name),
+                    problem: format!("its directory {} is gone", self.directory(number).display()),
+                    repaired: None,
+                });
+            }
+        }
+        Ok(findings)
+    }
+}
+
+fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
+    Ok(Record { number: row.get(0)?, kind: kind(row.get(1)?), parent: row.get(2)? })
+}
+
+fn code(kind: Kind) -> u8 {
+    match kind {
+        Kind::Staged => 0,
+        Kind::Layer => 1,
+        Kind::Active => 2,
+        Kind::View => 3,
+    }
+}
+
+fn kind(code: u8) -> Kind {
+    match code {
+        0 => Kind::Staged,
+        1 => Kind::Layer,
+        3 => Kind::View,
+        _ => Kind::Active,
+    }
+}
+
+/// Removes a directory of ours with all that a container has put there. std's removal goes by
+/// directory descriptors and follows no link; it needs no permission that root lacks.
+fn remove_tree(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+            fs::remove_file(path).about(path.display())
+        }
+        result => result.about(path.display()),
+    }
+}
