@@ -1,6 +1,11 @@
 //! A manager's images in a directory of their own, and images that are made here.
 
-use std::{io::Write as _, path::Path, sync::Arc};
+use std::{
+    io::Write as _,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::stream;
 use hull_manager_archive::{
@@ -64,7 +69,7 @@ impl Manager {
     }
 
     /// Collects what an operation answers.
-    pub(crate) fn answers<T, F: Future<Output = Result<()>>>(
+    pub(crate) fn answers<T: Send, F: Future<Output = Result<()>> + Send>(
         &self,
         work: impl FnOnce(mpsc::Sender<T>) -> F,
     ) -> Result<Vec<T>> {
@@ -130,7 +135,8 @@ impl Manager {
     /// blob without a name.
     pub(crate) fn assert_empty(&self) {
         assert_eq!(self.list(&[]).unwrap(), []);
-        assert_eq!(self.snapshots.list().unwrap(), []);
+        // Threads that were unpacking when another layer failed end by themselves.
+        wait_for("no snapshot is left", || self.snapshots.list().unwrap().is_empty());
         self.assert_no_ingest();
         self.content.collect(|| Ok(std::collections::HashSet::new()), |_, _| true).unwrap();
         assert_eq!(self.content.list().unwrap(), []);
@@ -311,4 +317,12 @@ pub(crate) fn archive(images: &[(&Sample, &[&str])]) -> Vec<u8> {
     let files: Vec<(&str, &[u8])> =
         files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
     tar(&files)
+}
+
+pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
 }

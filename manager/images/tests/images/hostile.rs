@@ -10,7 +10,7 @@ use hull_specs_api::v1;
 use hull_specs_image::Digest;
 use tokio::sync::mpsc;
 
-use crate::fixture::{Manager, Sample, compress, entry, tar};
+use crate::fixture::{Manager, Sample, compress, entry, tar, wait_for};
 
 fn with_entry(path: &str, kind: Kind) -> Vec<u8> {
     let mut bytes = Sample::usual("a", Compression::None).archive(&["a"]);
@@ -86,7 +86,7 @@ fn cases() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("empty", Vec::new(), "manifest.json"),
         ("text", b"this is not an archive".repeat(50), "invalid archive"),
         ("truncated", good[..good.len() / 2].to_vec(), "invalid archive"),
-        ("truncated gzip", compress(Compression::Gzip, &good)[..900].to_vec(), "invalid archive"),
+        ("truncated gzip", compress(Compression::Gzip, &good)[..400].to_vec(), "invalid archive"),
         ("traversal", with_entry("../../etc/cron.d/x", file(0)), "invalid archive"),
         (
             "link out",
@@ -179,10 +179,6 @@ pub(crate) fn a_client_that_goes_away_leaves_nothing() {
         let load = manager.images.load(requests, answers);
         let _ = tokio::time::timeout(std::time::Duration::from_millis(200), load).await;
     });
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    while !manager.ingests().is_empty() {
-        assert!(std::time::Instant::now() < deadline);
-        std::thread::yield_now();
-    }
+    wait_for("what was read of it is gone", || manager.ingests().is_empty());
     manager.assert_empty();
 }

@@ -1,9 +1,6 @@
 //! Pull and push, with Debian's docker-registry.
 
-use std::{
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::process::Command;
 
 use hull_manager_archive::compression::Compression;
 use hull_manager_core::{ErrorKind, Result};
@@ -12,7 +9,7 @@ use hull_specs_image::Digest;
 use tokio::sync::mpsc;
 
 use crate::{
-    fixture::{Manager, Sample, noise, tar},
+    fixture::{Manager, Sample, noise, tar, wait_for},
     registry::{Proxy, Registry},
 };
 
@@ -166,14 +163,6 @@ pub(crate) fn a_second_pull_moves_nothing_and_a_shared_layer_is_not_moved() {
     // A layer that was lost is brought again, from what was kept.
     manager.remove(&format!("{}/b", proxy.address), false).unwrap();
     assert_eq!(manager.snapshots.list().unwrap().len(), 1);
-}
-
-fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::park_timeout(Duration::from_millis(5));
-    }
 }
 
 /// A layer of a few MiB that does not compress.
