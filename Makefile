@@ -22,15 +22,21 @@ ifndef TARGET
 TARGET = $(eval TARGET := $$(shell $$(FIND_TARGET)))$(TARGET)
 endif
 STATIC := -C target-feature=+crt-static -C relocation-model=static
-RELEASE = $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release
+BUILT = $(or $(CARGO_TARGET_DIR),target)/$(TARGET)
+RELEASE = $(BUILT)/release
 RUNTIME ?= $(abspath $(RELEASE)/hull-runtime)
 SHIM ?= $(abspath $(RELEASE)/containerd-shim-hull-v2)
+INIT ?= $(abspath $(RELEASE)/hull-init)
+HULLD = $(abspath $(BUILT)/manager/hulld)
+HULL = $(abspath $(BUILT)/manager/hull)
+# SQLite and ring are C: for musl they are compiled by its own wrapper of gcc.
+export CC_x86_64_unknown_linux_musl ?= musl-gcc
 
 # What `--version` calls the commit. Empty outside a git repository.
 COMMIT = $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null)
 
 # Debian packages: to build, for the demo, for `make test`, for the virtual machine.
-BUILD_PACKAGES := gcc libc6-dev
+BUILD_PACKAGES := gcc libc6-dev musl-tools
 DEMO_PACKAGES := $(BUILD_PACKAGES) busybox-static jq mmdebstrap procps
 PACKAGES := $(DEMO_PACKAGES) acl ca-certificates conmon containerd \
 	containernetworking-plugins criu crun docker.io fuse-overlayfs \
@@ -44,17 +50,19 @@ BASH_COMPLETION = $(SHARE)/bash-completion/completions/hull-runtime
 ZSH_COMPLETION = $(SHARE)/zsh/site-functions/_hull-runtime
 FISH_COMPLETION = $(SHARE)/fish/vendor_completions.d/hull-runtime.fish
 MAN = $(SHARE)/man/man8
+UNITS = $(DESTDIR)$(PREFIX)/lib/systemd/system
 
 .PHONY: help
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 16
 
 .PHONY: demo
-demo: demo-deps build ## Run containers step by step, with each step explained (as root)
-	@HULL_RUNTIME=$(RUNTIME) bash integration/demo.sh
+demo: demo-deps build ## Start a manager, run containers, explain each step (as root)
+	@HULL_HULLD=$(HULLD) HULL_CLI=$(HULL) HULL_INIT=$(INIT) HULL_SHIM_PROGRAM=$(SHIM) \
+		HULL_RUNTIME=$(RUNTIME) bash integration/demo.sh
 
 .PHONY: test
-test: deps check unit build check-install integration shim strangers ## Everything that must pass before a change lands (as root)
+test: deps check unit build check-install integration shim manager strangers ## Everything that must pass before a change lands (as root)
 
 .PHONY: check
 check: ## Formatting, lints, documentation, the repository's own rules
@@ -85,6 +93,12 @@ faults: build ## The shim killed at each of its system calls, and refused each w
 strangers: build ## podman, containerd and dockerd on the release binary, or RUNTIME=runc (as root)
 	HULL_RUNTIME=$(RUNTIME) $(CARGO) test --locked -p hull-integration --test strangers -- $(ARGS)
 
+.PHONY: manager
+manager: build ## hulld and hull, by what people type; ENGINE=docker proves the tests (as root)
+	HULL_ENGINE=$(ENGINE) HULL_HULLD=$(HULLD) HULL_CLI=$(HULL) HULL_INIT=$(INIT) \
+		HULL_SHIM_PROGRAM=$(SHIM) HULL_RUNTIME=$(RUNTIME) \
+		$(CARGO) test --locked -p hull-integration --test manager -- $(ARGS)
+
 .PHONY: conformance
 conformance: build ## The OCI's validation programs, RUNTIME_TOOLS=dir has them built (as root)
 	@[ -d "$(RUNTIME_TOOLS)/validation" ] || { echo "RUNTIME_TOOLS must name a checkout of runtime-tools, built" >&2; exit 1; }
@@ -113,16 +127,28 @@ bench-shim: build ## Measure the shim against containerd's, conmon and dockerd (
 	$(CARGO) run --locked --quiet -p hull-integration --bin bench-shim -- \
 		--shim $(SHIM) --runtime $(RUNTIME) $(ARGS)
 
+.PHONY: bench-manager
+bench-manager: build ## Measure hulld against dockerd and podman (as root; ARGS=--quick)
+	HULL_HULLD=$(HULLD) HULL_CLI=$(HULL) HULL_INIT=$(INIT) HULL_SHIM_PROGRAM=$(SHIM) HULL_RUNTIME=$(RUNTIME) \
+		$(CARGO) run --locked --quiet -p hull-integration --bin bench-manager -- $(ARGS)
+
 .PHONY: build
 build: ## Build the release binaries
 	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust 1.95 or later" >&2; exit 1; }
 	HULL_COMMIT="$(COMMIT)" RUSTFLAGS="$(STATIC)" \
-		$(CARGO) build --release --locked --target $(TARGET) -p hull-runtime -p hull-shim
+		$(CARGO) build --release --locked --target $(TARGET) -p hull-runtime -p hull-shim -p hull-init
+	HULL_COMMIT="$(COMMIT)" RUSTFLAGS="$(STATIC)" \
+		$(CARGO) build --profile manager --locked --target $(TARGET) -p hulld -p hull
 
 .PHONY: install
 install: build ## Install binaries, completions and manual pages below PREFIX (/usr/local)
 	install -D -m 755 $(RUNTIME) $(BIN)/hull-runtime
 	install -D -m 755 $(SHIM) $(BIN)/containerd-shim-hull-v2
+	install -D -m 755 $(INIT) $(BIN)/hull-init
+	install -D -m 755 $(HULLD) $(BIN)/hulld
+	install -D -m 755 $(HULL) $(BIN)/hull
+	install -d $(UNITS)
+	sed 's|@BIN@|$(PREFIX)/bin|' manager/daemon/hulld.service > $(UNITS)/hulld.service
 	install -d $(dir $(BASH_COMPLETION)) $(dir $(ZSH_COMPLETION)) $(dir $(FISH_COMPLETION)) $(MAN)
 	$(RUNTIME) completion bash > $(BASH_COMPLETION)
 	$(RUNTIME) completion zsh > $(ZSH_COMPLETION)
@@ -131,6 +157,7 @@ install: build ## Install binaries, completions and manual pages below PREFIX (/
 
 .PHONY: uninstall
 uninstall: ## Remove what install installed
+	rm -f $(BIN)/hull-init $(BIN)/hulld $(BIN)/hull $(UNITS)/hulld.service
 	rm -f $(BIN)/hull-runtime $(BIN)/containerd-shim-hull-v2 $(BASH_COMPLETION) $(ZSH_COMPLETION) $(FISH_COMPLETION)
 	rm -f $(MAN)/hull-runtime.8 $(MAN)/hull-runtime-*.8
 

@@ -1,22 +1,41 @@
 #!/bin/bash
-# `make demo`: runs a busybox and a Debian container step by step and says what each step
-# shows. Every result is checked; the first that is not as announced ends the demo with an
-# error. All it makes is in one temporary directory and two cgroups, and is removed at the end.
+# `make demo`: starts a manager of its own, gets images, runs containers in several ways, looks
+# at them, stops them, and says what each step shows. Every result is checked; the first that is
+# not as announced ends the demo with an error. All it makes is in one temporary directory and
+# one cgroup, and is removed at the end.
 set -euo pipefail
 
-runtime=${HULL_RUNTIME:?make demo sets it}
+hulld=${HULL_HULLD:?make demo sets it}
+cli=${HULL_CLI:?make demo sets it}
 [ "$(id -u)" -eq 0 ] || { echo "the demo makes containers and has to run as root" >&2; exit 1; }
 
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/hull-demo.XXXXXX")
-state=$work/state
 name=hull-demo-$$
+daemon=
 debian_maker=
 started=$SECONDS
+mkdir "$work/client"
+
+daemon_start() {
+    echo '{}' > "$work/daemon.json"
+    "$hulld" --config-file "$work/daemon.json" --data-root "$work/data" --exec-root "$work/exec" \
+        --socket "$work/hull.sock" --cgroup-parent "/$name" --add-runtime "hull=$HULL_RUNTIME" \
+        --shim-path "$HULL_SHIM_PROGRAM" --init-path "$HULL_INIT" >> "$work/hulld.log" 2>&1 &
+    daemon=$!
+    for _ in $(seq 100); do "$cli" -H "unix://$work/hull.sock" version > /dev/null 2>&1 && return; sleep 0.05; done
+    fail "hulld does not answer: $(tail -n 5 "$work/hulld.log")"
+}
 
 cleanup() {
     if [ -n "$debian_maker" ]; then kill "$debian_maker" 2>/dev/null && wait "$debian_maker" || true; fi
-    for id in busybox debian; do
-        "$runtime" --root "$state" delete --force "$id" >/dev/null 2>&1 || true
+    if [ -n "$daemon" ]; then
+        "$cli" -H "unix://$work/hull.sock" ps -aq 2>/dev/null | while read -r id; do
+            "$cli" -H "unix://$work/hull.sock" rm -f -v "$id" > /dev/null 2>&1 || true
+        done
+        kill "$daemon" 2>/dev/null && wait "$daemon" || true
+    fi
+    for place in /sys/fs/cgroup/*/"$name" /sys/fs/cgroup/"$name"; do
+        [ ! -d "$place" ] || rmdir "$place" 2>/dev/null || true
     done
     rm -rf --one-file-system "$work"
 }
@@ -29,177 +48,142 @@ title() { step=$((step + 1)); printf '\n\033[1m%d. %s\033[0m\n' "$step" "$1"; }
 say() { printf '   => %s\n' "$1"; }
 fail() { printf '\nNOT AS ANNOUNCED: %s\n' "$1" >&2; exit 1; }
 
-# Shows and runs a command of the runtime: its output goes to $work/out, its status to $code.
+# Shows and runs a command of hull: its output goes to $work/out, its status to $code.
 hull() {
     local word shown=
     for word in "$@"; do
         if [[ $word == *[[:space:]]* ]]; then shown+=" '$word'"; else shown+=" $word"; fi
     done
-    printf '   $ hull-runtime%s\n' "$shown"
+    printf '   $ hull%s\n' "$shown"
     code=0
-    "$runtime" --root "$state" "$@" > "$work/out" 2>&1 < /dev/null || code=$?
+    "$cli" --config "$work/client" -H "unix://$work/hull.sock" "$@" > "$work/out" 2>&1 < "${input:-/dev/null}" || code=$?
     fold -s -w 110 "$work/out" | awk -v max="${lines:-12}" 'NR <= max { print "     " $0 }'
 }
 works() { hull "$@"; [ "$code" -eq 0 ] || fail "'$1' ended with status $code"; }
 holds() { grep -qE -- "$1" "$work/out" || fail "the output does not hold: $1"; }
-is() {
-    local status
-    status=$("$runtime" --root "$state" state busybox | jq -r .status)
-    [ "$status" = "$1" ] || fail "the container is $status, not $1"
-}
-said() { wc -l < "$work/container.out"; }
+is() { hull_quiet inspect --format '{{.State.Status}}' "$1"; [ "$(cat "$work/quiet")" = "$2" ] || fail "$1 is $(cat "$work/quiet"), not $2"; }
+hull_quiet() { "$cli" --config "$work/client" -H "unix://$work/hull.sock" "$@" > "$work/quiet" 2>&1; }
 
-# --- root file systems --------------------------------------------------------------------
-title "Two root file systems: busybox, and Debian from its archive"
-mkdir -p "$work/busybox/rootfs/bin" "$work/debian/rootfs"
-cp "$(command -v busybox)" "$work/busybox/rootfs/bin/busybox"
-chroot "$work/busybox/rootfs" /bin/busybox --install -s /bin
-say "busybox: $(find "$work/busybox/rootfs/bin" | wc -l) programs, one file"
+title "The manager: hulld, with a data directory and a socket of its own"
+mkdir -p "$work/debian"
 mmdebstrap --quiet --variant=minbase --aptopt='Acquire::Languages "none"' \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
-    bookworm "$work/debian/rootfs" > "$work/mmdebstrap.log" 2>&1 &
+    bookworm "$work/debian.tar" > "$work/mmdebstrap.log" 2>&1 &
 debian_maker=$!
-say "Debian: mmdebstrap is at work on it meanwhile"
+daemon_start
+works version
+say "it answers; meanwhile mmdebstrap makes a Debian for later"
 
-title "A bundle: a directory with a config.json"
-works spec --bundle "$work/busybox"
-cat > "$work/busybox/rootfs/bin/count" <<'PROGRAM'
-#!/bin/sh
-# Counts until it is asked to stop.
-echo "hello from $(hostname), process $$"
-trap "echo asked to stop; exit 0" TERM
-n=0
-while :; do n=$((n + 1)); echo "$n"; sleep 0.1; done
-PROGRAM
-chmod 755 "$work/busybox/rootfs/bin/count"
-configure() {
-    jq --arg name "$name" "$1" "$2/config.json" > "$work/new"
-    mv "$work/new" "$2/config.json"
-}
-configure '.process.terminal = false | .process.args = ["count"] | .hostname = "demo"
-    | .linux.cgroupsPath = "/" + $name + "-busybox"' "$work/busybox"
-say "runc's starting point, changed: no terminal, a program that counts, a host name"
+title "An image, from a directory with busybox in it"
+mkdir -p "$work/root/bin" "$work/root/etc" "$work/root/tmp"
+cp "$(command -v busybox)" "$work/root/bin/busybox"
+chroot "$work/root" /bin/busybox --install -s /bin
+echo 'root:x:0:0:root:/:/bin/sh' > "$work/root/etc/passwd"
+tar -C "$work/root" -cf "$work/root.tar" .
+works import --change 'CMD ["sh"]' "$work/root.tar" busybox
+works images
+holds '^busybox +latest'
+say "one layer; its id is the digest of its configuration, as everywhere"
 
-title "What would happen, before anything does"
-lines=30 works explain --bundle "$work/busybox"
-holds 'count'
-say "the namespaces, mounts, capabilities, limits and filter that create would make"
-
-# --- one container's life -----------------------------------------------------------------
-title "create: everything is made, and the program waits"
-# The container keeps the descriptors that it is created with, so they are files here.
-printf '   $ hull-runtime create --bundle BUNDLE --pid-file FILE busybox\n'
-"$runtime" --root "$state" create --bundle "$work/busybox" --pid-file "$work/pid" busybox \
-    > "$work/container.out" 2>&1 < /dev/null || fail "create: $(cat "$work/container.out")"
-is created
-[ ! -s "$work/container.out" ] || fail "the program ran before start"
-works state busybox
-say "its process is $(cat "$work/pid"); the program has not run: it has printed nothing"
-
-title "start: now it runs"
-works start busybox
-is running
-for _ in $(seq 50); do [ "$(said)" -ge 3 ] && break; sleep 0.1; done
-head -n 3 "$work/container.out" | sed 's/^/     /'
-grep -q '^hello from demo, process 1$' "$work/container.out" || fail "the program did not say hello"
-say "it has the host name of the bundle, and is process 1 of its pid namespace"
-
-title "exec: another process in the same container"
-works exec busybox ps
-holds ' 1 .*/bin/count'
-hull exec busybox sh -c 'exit 7'
+title "run: a command in a new container"
+works run --rm busybox echo "hello from a container"
+holds '^hello from a container$'
+hull run --rm busybox sh -c 'exit 7'
 [ "$code" -eq 7 ] || fail "the exit status is $code, not 7"
-say "it sees the container's processes only; its exit status comes back: 7"
+say "it was made, ran, and was removed; its exit status came back: 7"
 
-title "ps: the container's processes, seen from the host"
-works ps busybox
-holds "$(cat "$work/pid")"
+title "run, with something to read"
+echo "typed by nobody" > "$work/input"
+input=$work/input works run --rm -i busybox tr a-z A-Z
+holds '^TYPED BY NOBODY$'
 
-title "pause and resume: every process stands still, then goes on"
-works pause busybox
-is paused
-before=$(said); sleep 0.7; after=$(said)
-[ "$before" -eq "$after" ] || fail "a paused program went on counting"
-say "paused: the count was $before, and 0.7 s later it is $after"
-works resume busybox
-is running
-for _ in $(seq 50); do [ "$(said)" -gt "$after" ] && break; sleep 0.1; done
-[ "$(said)" -gt "$after" ] || fail "a resumed program does not count"
-say "resumed: it counts again"
+title "run -d: it stays"
+works run -d --name counter --hostname box --memory 64m busybox sh -c \
+    'trap "echo asked to stop; exit 0" TERM; n=0; while :; do n=$((n+1)); echo "$n on $(hostname)"; sleep 0.1; done'
+sleep 0.5
+works ps
+holds 'counter'
+works logs --tail 2 counter
+holds 'on box$'
+say "it counts, and its output is kept"
 
-title "events --stats: what it uses"
-lines=0 works events --stats busybox
-jq -e '.type == "stats" and .data.pids.current >= 1 and .data.memory.usage.usage > 0' \
-    "$work/out" > /dev/null || fail "the statistics are not complete"
-say "$(jq -r '"\(.data.pids.current) processes, \(.data.memory.usage.usage / 1024 | floor) KiB of memory, " +
-    "\(.data.cpu.usage.total / 1000000 | floor) ms of processor time"' "$work/out")"
+title "Looking at it: exec, top, stats, inspect"
+works exec counter sh -c 'echo I am in $(hostname); ps'
+holds 'I am in box'
+works top counter
+works stats --no-stream counter
+holds '64MiB'
+works inspect --format '{{.State.Status}}, {{.HostConfig.Memory}} bytes at most' counter
+holds '^running, 67108864 bytes'
 
-title "update: another limit while it runs"
-works update --pids-limit 25 busybox
-hull exec busybox sh -c 'cat /sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/pids.max 2>/dev/null'
-holds '^25$'
-say "at most 25 processes now, as the kernel says in the container's own cgroup"
+title "The manager is killed; the container does not notice"
+kill -KILL "$daemon"; wait "$daemon" 2>/dev/null || true
+daemon_start
+works ps
+holds 'Up .*counter'
+say "a new manager found it by looking"
 
-title "list, kill, delete"
-works list
-works kill busybox TERM
-for _ in $(seq 50); do
-    "$runtime" --root "$state" state busybox | grep -q '"stopped"' && break
-    sleep 0.1
-done
-is stopped
-[ "$(tail -n 1 "$work/container.out")" = "asked to stop" ] || fail "the program did not end by itself"
-say "it was asked to stop, said so, and has ended"
-works delete busybox
-hull state busybox
-[ "$code" -ne 0 ] || fail "a deleted container has a state"
-holds 'container does not exist'
-say "gone"
+title "A file in, a change out"
+echo "from outside" > "$work/file"
+works cp "$work/file" counter:/etc/motd
+works exec counter cat /etc/motd
+holds '^from outside$'
+works diff counter
+holds '^A /etc/motd'
+works commit -m "with a message of the day" counter busybox:motd
+works run --rm busybox:motd cat /etc/motd
+holds '^from outside$'
+say "what it changed is an image now"
 
-# --- Debian ---------------------------------------------------------------------------------
-title "run: Debian in one command"
+title "stop: asked first, killed only if it does not listen"
+works stop counter
+is counter exited
+works logs --tail 1 counter
+holds '^asked to stop$'
+hull why counter
+[ "$code" -eq 0 ] || fail "why ended with status $code"
+
+title "A volume, shared by two containers that come one after the other"
+works volume create data
+works run --rm -v data:/data busybox sh -c 'echo kept > /data/file'
+works run --rm -v data:/data busybox cat /data/file
+holds '^kept$'
+
+title "save and load: the same image, through an archive"
+works save -o "$work/saved.tar" busybox:motd
+works rmi busybox:motd
+works load -i "$work/saved.tar"
+holds 'Loaded image: busybox:motd'
+
+title "Debian"
 wait "$debian_maker" || fail "mmdebstrap: $(tail -n 3 "$work/mmdebstrap.log")"
 debian_maker=
-"$runtime" spec --bundle "$work/debian"
-debian() {
-    configure ".process.terminal = false | .process.args = $1 | .root.readonly = false
-        | .linux.cgroupsPath = \"/\" + \$name + \"-debian\"" "$work/debian"
-    printf '   config.json: "args": %s\n' "$1"
-    hull run --bundle "$work/debian" debian
-}
-debian '["cat", "/etc/os-release"]'
-[ "$code" -eq 0 ] || fail "run ended with status $code"
+works import "$work/debian.tar" debian:12
+works run --rm debian:12 cat /etc/os-release
 holds 'Debian GNU/Linux 12'
-debian '["apt", "--version"]'
-[ "$code" -eq 0 ] || fail "run ended with status $code"
-holds '^apt [0-9]'
-say "Debian's own programs, in a container that is made, run and removed by one command"
 
 title "What a mistake looks like"
-debian '["/usr/bin/no-such-program"]'
-[ "$code" -ne 0 ] || fail "a missing program was run"
-holds 'no such file or directory'
-printf '#!/usr/bin/no-such-shell\n' > "$work/debian/rootfs/script"
-chmod 755 "$work/debian/rootfs/script"
-debian '["/script"]'
-[ "$code" -ne 0 ] || fail "a script without its interpreter was run"
-holds 'no-such-shell'
-say "one sentence, which names the cause; and nothing is left of either container"
+hull run --rm debian:12 /usr/bin/no-such-program
+[ "$code" -eq 127 ] || fail "a missing program gave status $code"
+hull rmi nothing
+[ "$code" -eq 1 ] || fail "a missing image gave status $code"
+holds 'No such image: nothing'
+say "one sentence, and a status that scripts know"
 
-title "features: what this runtime can do, for programs to read"
-lines=0 works features
-say "specification $(jq -r .ociVersionMax "$work/out"), $(jq '.mountOptions | length' "$work/out") mount options, \
-$(jq '.linux.namespaces | length' "$work/out") kinds of namespace, $(jq '.linux.capabilities | length' "$work/out") capabilities, \
-$(jq '.linux.seccomp.actions | length' "$work/out") seccomp actions"
-
-# --- nothing left -----------------------------------------------------------------------------
-title "What is left"
-left=$(find "$state" -mindepth 1 -maxdepth 1)
-[ -z "$left" ] || fail "state is left: $left"
-left=$(find /sys/fs/cgroup -name "$name*" -type d 2>/dev/null || true)
-[ -z "$left" ] || fail "cgroups are left: $left"
+title "Cleaning up, and what is left"
+works rm counter
+works volume rm data
+works rmi busybox busybox:motd debian:12
+works system df
+hull_quiet ps -aq
+[ ! -s "$work/quiet" ] || fail "containers are left: $(cat "$work/quiet")"
+kill "$daemon"; wait "$daemon" || fail "hulld ended with an error: $(tail -n 3 "$work/hulld.log")"
+daemon=
 left=$(grep -F "$work" /proc/self/mountinfo || true)
 [ -z "$left" ] || fail "mounts are left: $left"
-# A cgroup cannot be removed while a process is in it.
-say "no container, no mount, no cgroup and so no process; the temporary directory goes now"
+left=$(find /sys/fs/cgroup -path "*$name/*" -type d 2>/dev/null || true)
+[ -z "$left" ] || fail "cgroups are left: $left"
+left=$(pgrep -f "$work" | grep -vx $$ || true)
+[ -z "$left" ] || fail "processes are left: $left"
+say "no container, no mount, no cgroup, no process; the temporary directory goes now"
 printf '\nAll %d steps did what they said, in %d s.\n' "$step" $((SECONDS - started))

@@ -30,7 +30,7 @@ use hull_runtime_sys::{
 use protobuf::{Message, well_known_types::any::Any};
 use sha2::{Digest, Sha256};
 
-use crate::{args::Args, options::RuntimeOptions, serve, task::Config};
+use crate::{args::Args, bundle_file, options::RuntimeOptions, serve, task::Config};
 
 /// Where sockets are unless containerd says otherwise.
 const SOCKETS: &str = "/run/containerd/s";
@@ -161,7 +161,7 @@ pub(crate) fn start(args: &Args) -> Result<()> {
         // The shim has ended.
         Ok(false) => Ok(()),
         Ok(true) => {
-            fs::write(ADDRESS_FILE, &address).context("cannot write the address file")?;
+            bundle_file::put(Path::new(ADDRESS_FILE), address.as_bytes())?;
             let mut stdout = std::io::stdout();
             stdout.write_all(&question.answer(&address)?).context("cannot answer on stdout")?;
             Ok(stdout.flush()?)
@@ -202,9 +202,11 @@ fn make(args: &Args, question: &Question, path: &Path, listener: UnixListener) -
     }
 }
 
-/// Its own session, and none of containerd's descriptors: containerd waits for their end.
+/// Its own process group, and none of containerd's descriptors: containerd waits for their end.
+/// Not its own session: the kernel can schedule each session as one (autogroup), so that on a busy
+/// machine each call would wait for a turn that a caller of the same session need not wait for.
 fn detach() -> Result<()> {
-    process::new_session()?;
+    process::new_group()?;
     let null = File::options().read(true).write(true).open("/dev/null")?;
     for number in 0..3 {
         fd::place(&null, number)?;

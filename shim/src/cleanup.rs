@@ -13,8 +13,11 @@ use protobuf::{Message, MessageField};
 
 use crate::{
     args::Args,
-    bootstrap, events,
-    exit_record::{self, ExitRecord, FileName, Reason, Version},
+    bootstrap,
+    bundle_file::Version,
+    events,
+    exit_record::{self, ExitRecord, FileName, Reason},
+    init_record::InitRecord,
     log,
     oom::Oom,
     options::RuntimeOptions,
@@ -53,8 +56,18 @@ fn end(args: &Args, bundle: &Path) -> Result<Vec<u8>> {
         warn(&error);
         None
     });
-    let pid = read_pid(&bundle.join(PID_FILE)).ok();
+    let init = InitRecord::read(bundle).unwrap_or_else(|error| {
+        warn(&error);
+        None
+    });
+    let pid = init.as_ref().map(|init| init.pid).or_else(|| read_pid(&bundle.join(PID_FILE)).ok());
     if let Err(error) = remove_container(args, bundle) {
+        warn(&error);
+    }
+    // A runtime that is gone, or has forgotten the container, does not end it.
+    if let Some(init) = &init
+        && let Err(error) = init.end()
+    {
         warn(&error);
     }
     if let Err(error) = rootfs::unmount_all(&bundle.join(ROOTFS)) {
@@ -67,7 +80,8 @@ fn end(args: &Args, bundle: &Path) -> Result<Vec<u8>> {
         warn(&error);
     }
     let record = seen.unwrap_or_else(|| {
-        let record = unseen(&args.id, pid.unwrap_or(0));
+        let start_time = init.map_or(0, |init| init.start_time);
+        let record = unseen(&args.id, pid.unwrap_or(0), start_time);
         if let Err(error) = exit_record::write(bundle, &FileName::of(None), &record) {
             warn(&error);
         }
@@ -117,13 +131,13 @@ fn remove_container(args: &Args, bundle: &Path) -> Result<()> {
 }
 
 /// The record of an end that nobody saw.
-fn unseen(id: &str, pid: i32) -> ExitRecord {
+fn unseen(id: &str, pid: i32, start_time: u64) -> ExitRecord {
     ExitRecord {
         version: Version,
         container_id: id.to_owned(),
         exec_id: String::new(),
         pid,
-        start_time: 0,
+        start_time,
         exit_code: None,
         signal: None,
         shell_code: KILLED,
@@ -135,6 +149,7 @@ fn unseen(id: &str, pid: i32) -> ExitRecord {
         peak_memory_bytes: None,
         runtime_error: None,
         dropped_clients: 0,
+        lost_output_bytes: 0,
         last_lines: Vec::new(),
     }
 }
@@ -145,7 +160,7 @@ mod tests {
 
     #[test]
     fn an_end_that_nobody_saw_is_called_so() {
-        let record = unseen("c", 7);
+        let record = unseen("c", 7, 42);
         assert_eq!((record.shell_code, record.reason), (KILLED, Reason::Unknown));
         assert_eq!((record.exit_code, record.signal), (None, None));
     }

@@ -1,27 +1,23 @@
 //! The record of a process's end, on disk before anyone is told of it: why it ended, for the
 //! manager to show, and the exit code, for whoever asks after the shim is gone.
 //!
-//! A record is written under another name, synced, renamed, and its directory synced: whoever
-//! reads finds a whole record or none, also after a power cut. A write that fails leaves the
-//! record that was there, and the caller has the error to try again with.
+//! Whoever reads finds a whole record or none, also after a power cut: see [`bundle_file`].
 
 use std::{
     ffi::CString,
-    os::fd::OwnedFd,
     path::Path,
     time::{Duration, SystemTime},
 };
 
-use anyhow::{Context, Result, ensure};
-use hull_runtime_sys::{
-    fd::{self, AT_FDCWD, openat},
-    path::{c_path, stat, unlink},
-    process::Exit,
-};
+use anyhow::{Context, Result};
+use hull_runtime_sys::process::Exit;
 use hull_specs_oci::ExecId;
 use serde::{Deserialize, Serialize};
 
-use crate::oom::Oom;
+use crate::{
+    bundle_file::{self, Durability, Version, timestamp},
+    oom::Oom,
+};
 
 /// The most that is read. A record that [`write()`] makes is smaller: its texts are cut to the
 /// limits below, and JSON makes at most six bytes of one.
@@ -61,25 +57,6 @@ impl Reason {
     }
 }
 
-/// The format's version; a record of another one is refused rather than guessed at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "u32", into = "u32")]
-pub(crate) struct Version;
-
-impl From<Version> for u32 {
-    fn from(_: Version) -> Self {
-        1
-    }
-}
-
-impl TryFrom<u32> for Version {
-    type Error = String;
-
-    fn try_from(number: u32) -> Result<Self, String> {
-        if number == u32::from(Self) { Ok(Self) } else { Err(format!("unknown version {number}")) }
-    }
-}
-
 /// How a process ended. Times on the wall are RFC 3339 with nanoseconds, in UTC.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -110,24 +87,11 @@ pub(crate) struct ExitRecord {
     pub(crate) runtime_error: Option<String>,
     /// Clients of the attach socket that were disconnected because they were too slow.
     pub(crate) dropped_clients: u64,
+    /// Bytes of output that could not be written to their file until then.
+    #[serde(default)]
+    pub(crate) lost_output_bytes: u64,
     /// The last lines of output, oldest first.
     pub(crate) last_lines: Vec<String>,
-}
-
-mod timestamp {
-    use std::time::SystemTime;
-
-    use hull_specs_oci::time::{parse_rfc3339, rfc3339_nano};
-    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
-
-    pub(super) fn serialize<S: Serializer>(time: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
-        rfc3339_nano(*time).serialize(to)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<SystemTime, D::Error> {
-        let text = String::deserialize(from)?;
-        parse_rfc3339(&text).ok_or_else(|| D::Error::custom("not a time in RFC 3339"))
-    }
 }
 
 mod nanoseconds {
@@ -156,12 +120,6 @@ impl FileName {
         let exec = exec.map(|exec| format!("@{exec}")).unwrap_or_default();
         Self(CString::new(format!("exit{exec}.json")).expect("ids hold no NUL"))
     }
-
-    /// The name under which the record is written: no record's name starts like it.
-    fn temporary(&self) -> CString {
-        let name = [b".".as_slice(), self.0.to_bytes()].concat();
-        CString::new(name).expect("a name holds no NUL")
-    }
 }
 
 /// Writes a record into the directory `dir`, in place of one that is there, such that it is on
@@ -172,24 +130,8 @@ impl FileName {
 /// the last step, the sync of the directory, failed.
 pub(crate) fn write(dir: &Path, name: &FileName, record: &ExitRecord) -> Result<()> {
     let text = serde_json::to_vec(&cut(record)).context("encode the exit record")?;
-    let write = || -> Result<()> {
-        let dir = open_directory(dir)?;
-        let temporary = name.temporary();
-        remove_if_there(&dir, &temporary)?;
-        let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
-        let file = openat(&dir, &temporary, flags, 0o600)?;
-        let written = fd::write_all(&file, &text)
-            .and_then(|()| fd::sync(&file))
-            .and_then(|()| fd::rename(&dir, &temporary, &name.0));
-        if let Err(error) = written {
-            // On a full disk the space is wanted back.
-            let _ = unlink(&dir, &temporary);
-            return Err(error.into());
-        }
-        fd::sync(&dir)?;
-        Ok(())
-    };
-    write().with_context(|| format!("write the exit record in {}", dir.display()))
+    bundle_file::write(dir, &name.0, &text, Durability::Synced)
+        .with_context(|| format!("write the exit record in {}", dir.display()))
 }
 
 /// Reads a record; `None` if there is none.
@@ -198,39 +140,16 @@ pub(crate) fn write(dir: &Path, name: &FileName, record: &ExitRecord) -> Result<
 /// It is not one of ours: of another version, too large, not a regular file.
 pub(crate) fn read(dir: &Path, name: &FileName) -> Result<Option<ExitRecord>> {
     let read = || -> Result<Option<ExitRecord>> {
-        let dir = open_directory(dir)?;
-        // A FIFO in its place must not hold us up.
-        let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK;
-        let file = match openat(&dir, &name.0, flags, 0) {
-            Err(error) if error.errno() == libc::ENOENT => return Ok(None),
-            file => file?,
-        };
-        ensure!(stat(&file)?.st_mode & libc::S_IFMT == libc::S_IFREG, "not a regular file");
-        let text = fd::read_to_end(&file, LIMIT_BYTES)?;
-        Ok(Some(serde_json::from_slice(&text)?))
+        let text = bundle_file::read(dir, &name.0, LIMIT_BYTES)?;
+        Ok(text.map(|text| serde_json::from_slice(&text)).transpose()?)
     };
     read().with_context(|| format!("read the exit record in {}", dir.display()))
 }
 
 /// Removes a record, and what a write that was cut off has left. That there is none is well.
 pub(crate) fn remove(dir: &Path, name: &FileName) -> Result<()> {
-    let remove = || -> Result<()> {
-        let dir = open_directory(dir)?;
-        remove_if_there(&dir, &name.temporary())?;
-        remove_if_there(&dir, &name.0)
-    };
-    remove().with_context(|| format!("remove the exit record in {}", dir.display()))
-}
-
-fn open_directory(dir: &Path) -> Result<OwnedFd> {
-    Ok(openat(AT_FDCWD, &c_path(dir)?, libc::O_RDONLY | libc::O_DIRECTORY, 0)?)
-}
-
-fn remove_if_there(dir: &OwnedFd, name: &CString) -> Result<()> {
-    match unlink(dir, name) {
-        Err(error) if error.errno() == libc::ENOENT => Ok(()),
-        result => Ok(result?),
-    }
+    bundle_file::remove(dir, &name.0)
+        .with_context(|| format!("remove the exit record in {}", dir.display()))
 }
 
 /// The record with its texts within their limits.

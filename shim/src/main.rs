@@ -4,11 +4,13 @@
 
 mod args;
 mod bootstrap;
+mod bundle_file;
 mod cgroup;
 mod cleanup;
 mod events;
 mod exit_record;
 mod info;
+mod init_record;
 mod log;
 mod mountinfo;
 #[cfg(test)]
@@ -16,6 +18,7 @@ mod mutants;
 mod oom;
 mod options;
 mod output;
+mod program;
 mod reactor;
 mod rootfs;
 mod runtime;

@@ -9,12 +9,12 @@ mod overlay;
 
 use std::{
     cmp::Reverse,
-    ffi::OsString,
-    fs,
+    ffi::OsStr,
+    fs::{self, File},
     io::ErrorKind,
     os::fd::{AsFd, BorrowedFd},
     path::{Path, PathBuf},
-    process::Command,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -24,22 +24,30 @@ use hull_runtime_sys::{
     loop_device,
     mount::{self, Attributes, Change},
     path::{self, Missing, c_path},
+    process::Exit,
 };
 
-use crate::mountinfo;
+use crate::{
+    mountinfo,
+    program::{self, Call},
+};
 use options::Options;
 
 /// What mount(2) reads of its options. It does not fail of more: it cuts.
 const DATA_LIMIT_BYTES: usize = 4095;
 
+/// How long a program that mounts may take: a server far away may have to answer. Who asked
+/// for the container has given up by then.
+const HELPER_LIMIT: Duration = Duration::from_secs(60);
+
 /// Mounts that can lie on one another at one place. More are not ours.
 const MAX_STACKED: usize = 256;
 
 /// Makes the mounts, in order. If one fails, those before it are undone.
-pub(crate) fn mount_all(mounts: &[Mount], rootfs: &Path) -> Result<()> {
+pub(crate) async fn mount_all(mounts: &[Mount], rootfs: &Path) -> Result<()> {
     for mount in mounts {
         let Mount { type_, source, target, .. } = mount;
-        if let Err(error) = mount_one(mount, rootfs) {
+        if let Err(error) = mount_one(mount, rootfs).await {
             let error =
                 error.context(format!("mount {type_:?} from {source:?} on the root file system"));
             return Err(match unmount_all(rootfs) {
@@ -94,7 +102,7 @@ fn plan(mount: &Mount) -> Result<Plan> {
     Ok(Plan::FileSystem { options, data })
 }
 
-fn mount_one(mount: &Mount, rootfs: &Path) -> Result<()> {
+async fn mount_one(mount: &Mount, rootfs: &Path) -> Result<()> {
     let plan = plan(mount)?;
     // Opened anew for each mount: the one before may lie on it.
     let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
@@ -104,7 +112,7 @@ fn mount_one(mount: &Mount, rootfs: &Path) -> Result<()> {
         Plan::Bind { recursive, attributes } => {
             bind(&mount.source, target.fd.as_fd(), recursive, attributes)
         }
-        Plan::Helper { program, words } => help(program, words, &rootfs.join(target.path)),
+        Plan::Helper { program, words } => help(program, words, &rootfs.join(target.path)).await,
         Plan::FileSystem { options, data } => {
             file_system(mount, target.fd.as_fd(), &options, &data)
         }
@@ -138,16 +146,18 @@ fn file_system(mount: &Mount, target: BorrowedFd<'_>, options: &Options, data: &
 }
 
 /// Runs a program that mounts, and waits for it.
-fn help(program: &str, words: Vec<String>, target: &Path) -> Result<()> {
-    let mut words = words.into_iter().map(OsString::from);
-    let output = Command::new(program)
-        .args(words.next())
-        .arg(target)
-        .args(words)
-        .output()
-        .with_context(|| format!("run {program}"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{program}: {}: {:?}", output.status, said.trim_end());
+async fn help(program: &str, words: Vec<String>, target: &Path) -> Result<()> {
+    let file = program::find(program, None)
+        .with_context(|| format!("exec: {program:?}: executable file not found in $PATH"))?;
+    let (source, rest) = words.split_first().context("a mount has a source")?;
+    let words = [OsStr::new(program), OsStr::new(source), target.as_os_str()];
+    let args = program::arguments(words.into_iter().chain(rest.iter().map(OsStr::new)))?;
+    let call = Call { program: &file, args, env: program::environment(None) };
+    let ran = call.run(File::open("/dev/null")?.into(), Some(HELPER_LIMIT)).await;
+    let (exit, said) = ran.with_context(|| format!("run {program}"))?;
+    let said = String::from_utf8_lossy(&said);
+    let how = program::how(exit);
+    ensure!(exit == Exit::Code(0), "{program}: {how}: {:?}", said.trim_end());
     Ok(())
 }
 

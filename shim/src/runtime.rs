@@ -1,31 +1,20 @@
-//! The OCI runtime below: any program with runc's command line.
-//!
-//! Each operation is one run of it. It ends with this process (`PDEATHSIG`), so that none goes
-//! on behind the back of a `delete` that cleans up after a killed shim.
+//! The OCI runtime below: any program with runc's command line. Each operation is one run of it.
 
 use std::{
     ffi::{CString, OsStr},
     fs::File,
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::{
-            ffi::{OsStrExt, OsStringExt},
-            fs::FileExt,
-        },
+        fd::{BorrowedFd, OwnedFd},
+        unix::fs::FileExt,
     },
     path::{Path, PathBuf},
-    rc::Rc,
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use hull_runtime_sys::{
-    fd, path,
-    process::Exit,
-    spawn::{self, Program},
-};
+use hull_runtime_sys::{fd, process::Exit};
 use serde::Deserialize;
 
-use crate::reactor::{self, Expected, Source};
+use crate::program::{self, Call};
 
 /// Where the runtime keeps its state, beside a directory for each namespace, unless the
 /// options say otherwise. It is runc's place under containerd: tools look there.
@@ -33,9 +22,6 @@ pub(crate) const DEFAULT_ROOT: &str = "/run/containerd/runc";
 
 /// The runtime when the options name none.
 const DEFAULT_PROGRAM: &str = "hull-runtime";
-
-/// Most that is kept of what a runtime prints, in bytes. `ps` of 100,000 processes fits.
-const MAX_OUTPUT: usize = 1 << 20;
 
 /// Most that is read of a runtime's log for one run, in bytes.
 const MAX_LOG: u64 = 1 << 20;
@@ -69,12 +55,8 @@ impl Runtime {
         let program = if wanted.contains('/') {
             Some(PathBuf::from(wanted))
         } else {
-            let path = std::env::var_os("PATH").unwrap_or_default();
             let own = std::env::current_exe().ok().and_then(|p| p.parent().map(Path::to_owned));
-            std::env::split_paths(&path)
-                .chain(own.filter(|_| name.is_empty()))
-                .map(|directory| directory.join(wanted))
-                .find(|file| file.is_file())
+            program::find(wanted, own.filter(|_| name.is_empty()))
         };
         let program = program
             .with_context(|| format!("exec: \"{wanted}\": executable file not found in $PATH"))?;
@@ -116,19 +98,12 @@ impl Runtime {
             all.push(OsStr::new("--systemd-cgroup"));
         }
         all.extend(words);
-        let strings = all.into_iter().map(|word| CString::new(word.as_bytes()));
-        strings.collect::<Result<_, _>>().context("an argument of the runtime holds a NUL")
+        program::arguments(all)
     }
 
-    fn spawn(&self, log: &Path, words: &[&OsStr], fds: &[BorrowedFd<'_>]) -> Result<i32> {
-        let child = spawn::spawn(Program {
-            path: &path::c_path(&self.program)?,
-            args: self.arguments(log, words)?,
-            env: environment(self.criu_directory.as_deref()),
-            fds,
-            death_signal: Some(libc::SIGKILL),
-        })?;
-        Ok(child.pid)
+    fn call(&self, log: &Path, words: &[&OsStr]) -> Result<Call<'_>> {
+        let env = program::environment(self.criu_directory.as_deref());
+        Ok(Call { program: &self.program, args: self.arguments(log, words)?, env })
     }
 
     /// Runs an operation that starts a process, which gets `streams`.
@@ -142,9 +117,8 @@ impl Runtime {
         words: &[&OsStr],
     ) -> Result<()> {
         let before = length(log);
-        let expected = reactor::expect_children();
-        let pid = self.spawn(log, words, &streams.0)?;
-        judge(wait(&expected, pid).await, log, before, b"")
+        let exit = self.call(log, words)?.run_on(&streams.0).await?;
+        judge(exit, log, before, b"")
     }
 
     /// Runs an operation with `input` as its standard input, and gives what it prints.
@@ -160,74 +134,10 @@ impl Runtime {
             file.write_all_at(input, 0)?;
             file.into()
         };
-        let (reader, writer) = fd::pipe()?;
-        let expected = reactor::expect_children();
-        let pid = self.spawn(log, words, &[stdin.as_fd(), writer.as_fd(), writer.as_fd()])?;
-        drop((stdin, writer));
-        fd::set_nonblocking(&reader, true)?;
-        let reader = Source::new(reader);
-        let mut output = Vec::new();
-        let exit = {
-            let exit = std::pin::pin!(wait(&expected, pid));
-            let reading = std::pin::pin!(read_all(&reader, &mut output));
-            use futures_util::future::{Either, select};
-            match select(exit, reading).await {
-                Either::Left((exit, _)) => exit,
-                Either::Right((result, exit)) => {
-                    result?;
-                    exit.await
-                }
-            }
-        };
-        // What it wrote last can still be in the pipe, which something it left may hold open.
-        let mut buffer = [0; 4096];
-        while let Ok(n @ 1..) = fd::read(&reader, &mut buffer) {
-            keep(&mut output, &buffer[..n])?;
-        }
+        let (exit, output) = self.call(log, words)?.run(stdin, None).await?;
         judge(exit, log, before, &output)?;
         Ok(output)
     }
-}
-
-async fn wait(expected: &Rc<Expected>, pid: i32) -> Exit {
-    reactor::wait_for(expected, pid).await
-}
-
-async fn read_all(reader: &Source, output: &mut Vec<u8>) -> Result<()> {
-    let mut buffer = [0; 4096];
-    loop {
-        match reader.read(&mut buffer).await? {
-            0 => return Ok(()),
-            n => keep(output, &buffer[..n])?,
-        }
-    }
-}
-
-fn keep(output: &mut Vec<u8>, bytes: &[u8]) -> Result<()> {
-    if output.len() + bytes.len() > MAX_OUTPUT {
-        bail!("the runtime printed more than {MAX_OUTPUT} bytes");
-    }
-    output.extend_from_slice(bytes);
-    Ok(())
-}
-
-/// The runtime's environment: the shim's. systemd's socket is not the container's.
-fn environment(criu_directory: Option<&Path>) -> Vec<CString> {
-    std::env::vars_os()
-        .filter(|(name, _)| name != "NOTIFY_SOCKET")
-        .filter_map(|(name, mut value)| {
-            if let Some(directory) = criu_directory.filter(|_| name == "PATH") {
-                let mut path = directory.as_os_str().to_owned();
-                path.push(":");
-                path.push(value);
-                value = path;
-            }
-            let mut text = name.into_vec();
-            text.push(b'=');
-            text.extend(value.into_vec());
-            CString::new(text).ok()
-        })
-        .collect()
 }
 
 fn length(log: &Path) -> u64 {
@@ -244,10 +154,7 @@ fn judge(exit: Exit, log: &Path, before: u64, output: &[u8]) -> Result<()> {
         return Err(anyhow!(message));
     }
     let printed = String::from_utf8_lossy(output);
-    let how = match exit {
-        Exit::Code(code) => format!("exit status {code}"),
-        Exit::Signal(signal) => format!("ended by signal {signal}"),
-    };
+    let how = program::how(exit);
     match printed.trim() {
         "" => bail!("{how}"),
         text => bail!("{text}: {how}"),
@@ -304,7 +211,7 @@ torn {"#;
         assert!(runtime.clone().with_criu("criu").is_err());
         assert!(runtime.clone().with_criu("/opt/criu-4").is_err());
         let runtime = runtime.with_criu("/opt/criu/bin/criu").unwrap();
-        let environment = environment(runtime.criu_directory.as_deref());
+        let environment = program::environment(runtime.criu_directory.as_deref());
         let path = environment.iter().find(|text| text.to_bytes().starts_with(b"PATH="));
         assert!(path.unwrap().to_bytes().starts_with(b"PATH=/opt/criu/bin:"));
     }

@@ -45,6 +45,11 @@ impl Daemon {
         daemon
     }
 
+    /// Its process.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends it at once, as a crash does.
     pub(super) fn crash(&mut self) {
         let _ = self.child.kill();

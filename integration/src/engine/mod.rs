@@ -11,7 +11,9 @@
 pub mod containerd;
 mod daemon;
 pub mod docker;
+mod either;
 mod grpc;
+mod hull;
 mod image;
 mod places;
 mod podman;
@@ -24,7 +26,9 @@ use std::time::Duration;
 
 pub use containerd::{Containerd, Setup};
 pub use docker::Docker;
+pub use either::{Engine, reference};
 pub use grpc::Grpc;
+pub use hull::{Hull, program};
 pub use image::{busybox_archive, debian_archive, oci_layout};
 pub use podman::Podman;
 pub(crate) use residue::mounts_below;

@@ -154,7 +154,7 @@ impl Host {
     /// Starts the shim of a container and connects to it.
     #[track_caller]
     pub fn start_shim(&self, launch: Launch) -> (StartReply, Client) {
-        let log = Stream::collect(format!("{}/log", launch.bundle));
+        let log = Stream::follow(format!("{}/log", launch.bundle));
         let reply = StartReply::of(&launch.start().ok());
         let client = Client::connect(&reply.address, reply.version);
         let request = rpc::ConnectRequest { id: launch.id.clone(), ..Default::default() };
@@ -169,7 +169,7 @@ impl Host {
     /// runs nothing.
     #[track_caller]
     pub(super) fn join_shim(&self, launch: Launch, sandbox: &str) -> Client {
-        let log = Stream::collect(format!("{}/log", launch.bundle));
+        let log = Stream::follow(format!("{}/log", launch.bundle));
         let (reply, pid) = self.with(sandbox, |started| (started.reply.clone(), started.pid));
         let client = Client::connect(&reply.address, Version::V3);
         self.lock().push(Started { launch, reply, pid, log: Some(log) });

@@ -40,12 +40,21 @@ impl Stream {
     pub fn collect(path: impl AsRef<Path>) -> Self {
         let received = Arc::new(Received::default());
         let sink = Arc::clone(&received);
-        Self::read(path.as_ref(), received, move |chunk| lock(&sink.bytes).extend(chunk))
+        Self::read(open(path.as_ref()), received, move |chunk| lock(&sink.bytes).extend(chunk))
+    }
+
+    /// The same, for writers who come and go: it has no end.
+    pub fn follow(path: impl AsRef<Path>) -> Self {
+        let received = Arc::new(Received::default());
+        let sink = Arc::clone(&received);
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).open(path).expect("the pipe exists");
+        Self::read(file, received, move |chunk| lock(&sink.bytes).extend(chunk))
     }
 
     /// Opens a named pipe and gives what comes to a function.
     pub fn each(path: impl AsRef<Path>, sink: impl FnMut(&[u8]) + Send + 'static) -> Self {
-        Self::read(path.as_ref(), Arc::new(Received::default()), sink)
+        Self::read(open(path.as_ref()), Arc::new(Received::default()), sink)
     }
 
     /// Opens a named pipe and never reads.
@@ -54,11 +63,10 @@ impl Stream {
     }
 
     fn read(
-        path: &Path,
+        mut file: File,
         received: Arc<Received>,
         mut sink: impl FnMut(&[u8]) + Send + 'static,
     ) -> Self {
-        let mut file = open(path);
         let state = Arc::clone(&received);
         let thread = thread::spawn(move || {
             let mut chunk = vec![0; 64 << 10];

@@ -4,8 +4,8 @@
 use std::fs;
 
 use hull_integration::engine::stock;
-use hull_integration::shim::{Fault, Injector};
-use hull_integration::{Invocation, note, tests};
+use hull_integration::shim::{Fault, Injector, SOON};
+use hull_integration::{Invocation, note, tests, wait_for};
 use serde_json::Value;
 
 use super::life::{Life, Step};
@@ -73,12 +73,11 @@ fn an_exit_is_told_whatever_its_record_meets() {
         names.map(str::to_owned).into_iter().chain(whole).chain([bundle]).collect()
     };
     fail_each_call(Step::Exit, paths, |life| {
-        let record = fs::read(format!("{}/exit.json", life.bundle()));
-        // None, or a whole one that is true.
-        if let Ok(text) = record {
-            let record: Value = serde_json::from_slice(&text).expect("a record is whole");
-            assert_eq!(record["shellCode"], 7);
-        }
+        let record = wait_for("the record, at last", SOON, || {
+            fs::read(format!("{}/exit.json", life.bundle())).ok()
+        });
+        let record: Value = serde_json::from_slice(&record).expect("a record is whole");
+        assert_eq!(record["shellCode"], 7);
     });
 }
 

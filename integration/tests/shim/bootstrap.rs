@@ -193,10 +193,15 @@ fn a_shim_is_a_process_group_that_dies_late() {
     let host = Host::new();
     let _task = host.shell("one", SLEEPER).start();
     let pid = host.shim_pid("one");
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives");
-    let (_, fields) = stat.rsplit_once(") ").expect("the name is in parentheses");
-    let group = fields.split(' ').nth(2).and_then(|field| field.parse().ok());
-    assert_eq!(group, Some(pid), "a signal to the caller's group does not reach it: {stat}");
+    let field = |pid: &str, number: usize| -> Option<i32> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives");
+        let (_, fields) = stat.rsplit_once(") ").expect("the name is in parentheses");
+        fields.split(' ').nth(number - 3)?.parse().ok()
+    };
+    let shim = pid.to_string();
+    assert_eq!(field(&shim, 5), Some(pid), "a signal to the caller's group does not reach it");
+    // The kernel can give each session its own share of the processors.
+    assert_eq!(field(&shim, 6), field("self", 6), "it is scheduled with its caller");
     let score = |pid: &str| -> i32 {
         let text = fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).expect("it lives");
         text.trim().parse().expect("it is a number")

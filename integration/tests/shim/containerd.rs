@@ -96,17 +96,18 @@ fn shims_of(containerd: &Containerd, id: &str) -> Vec<i32> {
             let line = fs::read(entry.path().join("cmdline")).ok()?;
             let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
             let has = |word: &str| words.contains(&word.as_bytes());
-            // Ours is a fork of `start`, and leads a session of its own.
-            let other = has("delete") || has("start") && !leads_a_session(pid);
+            // Ours is a fork of `start`, and not containerd's child.
+            let other = has("delete") || has("start") && is_child_of_containerd(pid);
             (has(&socket) && has(id) && has("-namespace") && !other).then_some(pid)
         })
         .collect()
 }
 
-fn leads_a_session(pid: i32) -> bool {
+fn is_child_of_containerd(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let session = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(3));
-    session == Some(&pid.to_string())
+    let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1));
+    let name = fs::read_to_string(format!("/proc/{}/comm", parent.unwrap_or_default()));
+    name.is_ok_and(|name| name.trim_end() == "containerd")
 }
 
 /// Where the shim of a container listens, by what containerd will read after a restart.

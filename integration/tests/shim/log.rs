@@ -18,6 +18,7 @@ tests![
     a_full_file_is_rotated,
     rotated_files_are_compressed,
     a_full_disk_holds_nobody_up_and_is_told,
+    what_a_plain_file_on_a_full_disk_loses_is_counted,
     a_terminals_output_is_logged,
     the_record_tells_an_exit,
     the_record_tells_a_signal,
@@ -224,6 +225,41 @@ fn a_full_disk_holds_nobody_up_and_is_told() {
     let whole: usize = (0..2000).map(|n| format!("line {n}\n").len()).sum::<usize>() + 6;
     let here: usize = out.iter().map(|line| line.len()).sum();
     assert_eq!(here + lost.expect("it says how many"), whole);
+    assert_eq!(seen["lostOutputBytes"], json!(lost));
+}
+
+fn what_a_plain_file_on_a_full_disk_loses_is_counted() {
+    reference_lacks!("it stops to read, and so stops the container");
+    let host = Host::new();
+    let disk = SmallDisk::mount(host.site().make("small"));
+    let ballast = host.site().write("small/ballast", &"x".repeat(40 << 10));
+    let path = host.site().path("small/one.log");
+    let io = Io { stdout: format!("file://{path}"), ..Io::default() };
+    // Larger than disk and pipe are.
+    let script = "head -c 400000 /dev/zero; : > /written
+        while [ ! -e /go ]; do sleep 0.02; done; echo after; exit 5";
+    let task = host.shell("one", script).io(io).start();
+    let written = host.site().path("upper/one/written");
+    wait_until("the container has written everything", SOON, || Path::new(&written).exists());
+    wait_until("the loss is told", SOON, || host.shim_log("one").contains("output is lost: "));
+    fs::remove_file(ballast).expect("it is ours");
+    task.run("go", ": > /go");
+    assert_eq!(task.wait().status, 5);
+    let text = fs::read(&path).expect("it was made");
+    let seen = record(&host, "exit.json");
+    let lost = seen["lostOutputBytes"].as_u64().expect("a number");
+    wait_until("all of the loss is told", SOON, || {
+        let log = host.shim_log("one");
+        let told = log.lines().filter_map(|line| {
+            let (_, text) = line.split_once("msg=\"")?;
+            text.strip_suffix(" bytes of output were lost\"")?.parse::<u64>().ok()
+        });
+        told.sum::<u64>() == lost
+    });
+    task.finish();
+    drop(disk);
+    assert!(text.ends_with(b"after\n") && lost > 0, "{lost}");
+    assert_eq!(text.len() as u64 + lost, 400_000 + 6);
 }
 
 fn a_terminals_output_is_logged() {
@@ -259,6 +295,7 @@ fn the_record_tells_an_exit() {
     assert_eq!((&record["exitCode"], &record["signal"]), (&json!(3), &Value::Null));
     let lines: Vec<_> = (10..30).map(|n| format!("line {n}")).collect();
     assert_eq!(record["lastLines"], json!(lines));
+    assert_eq!(record["lostOutputBytes"], 0);
     let ran = Duration::from_nanos(record["runTimeNs"].as_u64().expect("a number"));
     assert!(ran >= Duration::from_millis(300) && ran <= elapsed, "{ran:?} of {elapsed:?}");
     assert!(record["peakMemoryBytes"].as_u64().is_none_or(|bytes| bytes > 0), "{record}");

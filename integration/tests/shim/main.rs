@@ -17,8 +17,10 @@ mod lifecycle;
 mod log;
 mod options;
 mod pod;
+mod recovery;
 mod sandbox;
 mod scale;
+mod security;
 mod stdio;
 mod terminal;
 
@@ -43,8 +45,10 @@ fn main() -> ExitCode {
             bootstrap::TESTS,
             options::TESTS,
             faults::TESTS,
+            recovery::TESTS,
             fuzz::TESTS,
             scale::TESTS,
+            security::TESTS,
             log::TESTS,
             attach::TESTS,
             containerd::TESTS,

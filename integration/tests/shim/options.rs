@@ -1,5 +1,6 @@
 //! What the user asks of the shim, and what the runtime is told of it.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
@@ -101,6 +102,14 @@ fn a_shim_that_is_to_say_more_works() {
     host.shut_down("one");
 }
 
+/// The numbers of a process's open descriptors.
+pub(crate) fn descriptors(pid: u32) -> Vec<OsString> {
+    let list = fs::read_dir(format!("/proc/{pid}/fd")).expect("it lives").flatten();
+    let mut numbers: Vec<_> = list.map(|entry| entry.file_name()).collect();
+    numbers.sort();
+    numbers
+}
+
 fn no_descriptor_of_the_shim_is_in_the_container() {
     let host = Host::new();
     // Not a shell: it keeps its script open.
@@ -110,10 +119,7 @@ fn no_descriptor_of_the_shim_is_in_the_container() {
     for pid in [task.pid, process.start()] {
         let comm = || fs::read_to_string(format!("/proc/{pid}/comm")).expect("it lives");
         wait_until("the program runs", SOON, || comm() == "sleep\n");
-        let list = fs::read_dir(format!("/proc/{pid}/fd")).expect("it lives").flatten();
-        let mut numbers: Vec<_> = list.map(|entry| entry.file_name()).collect();
-        numbers.sort();
-        assert_eq!(numbers, ["0", "1", "2"]);
+        assert_eq!(descriptors(pid), ["0", "1", "2"]);
     }
 }
 

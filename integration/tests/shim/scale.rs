@@ -73,7 +73,7 @@ fn many_containers_of_one_pod_live_at_once() {
 }
 
 /// Open descriptors and private memory in KiB.
-fn weight(pid: i32) -> (usize, u64) {
+pub(crate) fn weight(pid: i32) -> (usize, u64) {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).expect("it lives").count();
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("it lives");
     // Not the clean pages: they are the program's, and private when no other shim runs.

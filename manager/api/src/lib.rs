@@ -1,2 +1,75 @@
-//! hull.v1 over gRPC: translation only.
+//! hull.v1 over gRPC: translation only. Each method hands its message to the domain and brings
+//! the answer, or the failure, into gRPC's form.
+//!
+//! What a request may cost is limited here (R14): messages, streams of one connection, queues.
+//! A stream that its client leaves ends the work behind it.
 #![forbid(unsafe_code)]
+
+mod containers;
+mod images;
+mod status;
+mod stream;
+mod volumes;
+
+use hull_manager_containers::Containers;
+use hull_manager_images::Images;
+use hull_manager_volumes::Volumes;
+use hull_specs_api::{
+    DESCRIPTORS,
+    v1::{
+        containers_server::ContainersServer,
+        images_server::ImagesServer,
+        system_server::{System, SystemServer},
+        volumes_server::VolumesServer,
+    },
+};
+use tonic::service::Routes;
+
+pub use self::{status::status, stream::Answers};
+
+/// The longest message of a client: 4 MiB, of which content takes at most 1.
+const MAX_MESSAGE_BYTES: usize = 4 << 20;
+
+/// What the services act on.
+pub struct Domain<S> {
+    /// Images.
+    pub images: Images,
+    /// Containers.
+    pub containers: Containers,
+    /// Volumes.
+    pub volumes: Volumes,
+    /// The manager itself; only who made everything can answer for it.
+    pub system: S,
+}
+
+/// All services of hull.v1, with health (`grpc.health.v1`) and reflection (`grpc.reflection.v1`
+/// and `v1alpha`, which older tools speak).
+///
+/// # Errors
+/// If the descriptors, which are ours, can't be read.
+pub async fn routes<S: System>(domain: Domain<S>) -> anyhow::Result<Routes> {
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let images = ImagesServer::new(images::Service(domain.images))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let containers = ContainersServer::new(containers::Service(domain.containers))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let volumes = VolumesServer::new(volumes::Service(domain.volumes))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let system = SystemServer::new(domain.system).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_serving::<ImagesServer<images::Service>>().await;
+    reporter.set_serving::<ContainersServer<containers::Service>>().await;
+    reporter.set_serving::<VolumesServer<volumes::Service>>().await;
+    reporter.set_serving::<SystemServer<S>>().await;
+    Ok(Routes::new(images)
+        .add_service(containers)
+        .add_service(volumes)
+        .add_service(system)
+        .add_service(health)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?))
+}

@@ -186,7 +186,10 @@ fn upper_level(
             }
             upper_level(&child, base, &path, depth + 1, visit)?;
             let was_directory = below.as_ref().is_some_and(path::is_directory);
-            if opaque && was_directory && let Some(base) = base {
+            if opaque
+                && was_directory
+                && let Some(base) = base
+            {
                 hidden(base, &child, &path, visit)?;
             }
         }

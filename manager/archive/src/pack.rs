@@ -157,7 +157,12 @@ impl<W: Write> Packer<W> {
         self.entry_at(parent, name, path).context(shown)
     }
 
-    fn entry_at(&mut self, parent: &OwnedFd, name: &CStr, path: Vec<u8>) -> Result<Option<OwnedFd>> {
+    fn entry_at(
+        &mut self,
+        parent: &OwnedFd,
+        name: &CStr,
+        path: Vec<u8>,
+    ) -> Result<Option<OwnedFd>> {
         let stat = match path::stat_at(parent, name) {
             Err(error) if error.errno() == libc::ENOENT => return Ok(None),
             result => result?,
@@ -182,9 +187,7 @@ impl<W: Write> Packer<W> {
             libc::S_IFLNK => {
                 Kind::SymbolicLink(path::readlink(parent, name)?.into_os_string().into_vec())
             }
-            libc::S_IFCHR => {
-                Kind::Character(libc::major(stat.st_rdev), libc::minor(stat.st_rdev))
-            }
+            libc::S_IFCHR => Kind::Character(libc::major(stat.st_rdev), libc::minor(stat.st_rdev)),
             libc::S_IFBLK => Kind::Block(libc::major(stat.st_rdev), libc::minor(stat.st_rdev)),
             _ => Kind::Fifo,
         };
@@ -253,7 +256,8 @@ impl<W: Write> Packer<W> {
     fn content(&mut self, file: &OwnedFd, size: u64) -> Result<()> {
         let mut left = size;
         while left > 0 {
-            let want = usize::try_from(left).map_or(self.buffer.len(), |n| n.min(self.buffer.len()));
+            let want =
+                usize::try_from(left).map_or(self.buffer.len(), |n| n.min(self.buffer.len()));
             let buffer = &mut self.buffer[..want];
             let length = match fd::read(file.as_fd(), buffer)? {
                 0 => {
@@ -321,4 +325,3 @@ fn attributes(file: &OwnedFd) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
     attributes.sort_unstable();
     Ok(attributes)
 }
-

@@ -99,13 +99,8 @@ mod tests {
         let outside = directory.path().join("outside");
         std::fs::create_dir(&outside).unwrap();
         std::fs::write(outside.join("kept"), b"").unwrap();
-        let root = fd::openat(
-            fd::AT_FDCWD,
-            &path::c_path(directory.path()).unwrap(),
-            FLAGS,
-            0,
-        )
-        .unwrap();
+        let root =
+            fd::openat(fd::AT_FDCWD, &path::c_path(directory.path()).unwrap(), FLAGS, 0).unwrap();
         fd::mkdirat(&root, c"deep", 0o700).unwrap();
         let mut at = fd::openat(&root, c"deep", FLAGS, 0).unwrap();
         for _ in 0..3000 {

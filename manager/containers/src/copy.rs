@@ -9,7 +9,7 @@ use std::{
 };
 
 use hull_manager_archive::{
-    ChangeKind, Options, Owners, Refused, Source, changes,
+    ChangeKind, Options, Owners, Refused, Source, Whiteouts, changes,
     worker::{self, Files, Job, Packing},
 };
 use hull_manager_core::{Error, Result, error::IoContext as _};
@@ -30,8 +30,21 @@ const CHUNK: usize = 64 << 10;
 
 /// What the runtime makes in every container's root to mount on: no change of the container's.
 const MOUNT_POINTS: [&str; 15] = [
-    "/dev", "/dev/console", "/dev/mqueue", "/dev/pts", "/dev/shm", "/etc/hostname", "/etc/hosts",
-    "/etc/mtab", "/etc/resolv.conf", "/proc", "/sys", "/etc", "/dev/fd", "/dev/stdin", "/run",
+    "/dev",
+    "/dev/console",
+    "/dev/mqueue",
+    "/dev/pts",
+    "/dev/shm",
+    "/etc/hostname",
+    "/etc/hosts",
+    "/etc/mtab",
+    "/etc/resolv.conf",
+    "/proc",
+    "/sys",
+    "/etc",
+    "/dev/fd",
+    "/dev/stdin",
+    "/run",
 ];
 
 fn worker_failed(cause: anyhow::Error) -> Error {
@@ -84,7 +97,9 @@ fn visible(found: Vec<v1::Change>, hidden: &[&str]) -> Vec<v1::Change> {
             && hidden.iter().any(|hidden| {
                 change.path == *hidden
                     || change.kind() == Kind::Modified
-                        && hidden.strip_prefix(&change.path).is_some_and(|rest| rest.starts_with('/'))
+                        && hidden
+                            .strip_prefix(&change.path)
+                            .is_some_and(|rest| rest.starts_with('/'))
             })
     };
     let kept: Vec<&v1::Change> = found.iter().filter(|change| !is_hidden(change)).collect();
@@ -110,7 +125,8 @@ impl Inner {
     fn changed(&self, handle: &Handle) -> Result<Vec<v1::Change>> {
         let snapshots = &self.parts.snapshots;
         let found = snapshots.changes(&handle.id)?;
-        let base = self.parent(&handle.id)?.map(|layer| snapshots.mount_layer(&layer)).transpose()?;
+        let base =
+            self.parent(&handle.id)?.map(|layer| snapshots.mount_layer(&layer)).transpose()?;
         let source = Source::Upper(found.upper.as_fd(), base.as_ref().map(|base| base.as_fd()));
         let list = changes(&source).map_err(worker_failed)?;
         let list = list.into_iter().map(|change| v1::Change {
@@ -164,7 +180,8 @@ impl Containers {
             _ => Vec::new(),
         };
         tokio::task::spawn_blocking(move || {
-            let send = |part: Part| answers.blocking_send(Ok(v1::CopyOutResponse { part: Some(part) }));
+            let send =
+                |part: Part| answers.blocking_send(Ok(v1::CopyOutResponse { part: Some(part) }));
             if send(Part::Stat(stat)).is_err() {
                 return;
             }
@@ -198,20 +215,24 @@ impl Containers {
             let handle = copied;
             let place = inner.place(&handle, &open.path)?;
             if place.read_only {
-                let what = if place.below.as_os_str().is_empty() || handle.record().effective.read_only {
-                    "container rootfs is marked read-only"
-                } else {
-                    "mounted volume is marked read-only"
-                };
+                let what =
+                    if place.below.as_os_str().is_empty() || handle.record().effective.read_only {
+                        "container rootfs is marked read-only"
+                    } else {
+                        "mounted volume is marked read-only"
+                    };
                 return Err(Error::conflict(what));
             }
             // A link to a directory is one, too.
             let flags = libc::O_PATH | libc::O_DIRECTORY;
-            let below = if place.below.as_os_str().is_empty() { Path::new(".") } else { &place.below };
+            let below =
+                if place.below.as_os_str().is_empty() { Path::new(".") } else { &place.below };
             let links = hull_runtime_sys::path::Links::Follow;
-            let at = hull_runtime_sys::path::open_in_root(place.root.as_fd(), below, flags, 0, links);
+            let at =
+                hull_runtime_sys::path::open_in_root(place.root.as_fd(), below, flags, 0, links);
             match at {
-                Ok(at) if hull_runtime_sys::path::stat(&at).is_ok_and(|stat| is_directory(&stat)) => {}
+                Ok(at)
+                    if hull_runtime_sys::path::stat(&at).is_ok_and(|stat| is_directory(&stat)) => {}
                 Err(error) if error.errno() == libc::ENOENT => {
                     return Err(Error::not_found(format!(
                         "Could not find the file {} in container {}",
@@ -223,6 +244,7 @@ impl Containers {
             let owners = if open.keep_owners { Owners::Archive } else { Owners::Are(0, 0) };
             let options = Options {
                 owners,
+                whiteouts: Whiteouts::Keep,
                 keep_kinds: open.no_overwrite_dir_non_dir,
                 ..Options::default()
             };
@@ -230,7 +252,8 @@ impl Containers {
             let files = Files { root: place.root.as_fd(), base: None, input: None, output: None };
             let mut worker = worker::spawn(&job, files).map_err(worker_failed)?;
             while let Some(message) = messages.blocking_recv() {
-                let (Some(Part::Chunk(chunk)), Some(input)) = (message.part, &mut worker.input) else {
+                let (Some(Part::Chunk(chunk)), Some(input)) = (message.part, &mut worker.input)
+                else {
                     return Err(Error::invalid("a second open in a copy"));
                 };
                 if input.write_all(&chunk).is_err() {
@@ -333,15 +356,17 @@ impl Containers {
 /// How the container runs, as an image says it.
 fn config(options: &v1::ContainerOptions) -> ContainerConfig {
     let set = |keys: Vec<String>| {
-        keys.into_iter().map(|key| (key, serde_json::Value::Object(serde_json::Map::new()))).collect()
+        keys.into_iter()
+            .map(|key| (key, serde_json::Value::Object(serde_json::Map::new())))
+            .collect()
     };
     let nanoseconds = |time: Option<prost_types::Duration>| {
-        let time = time.and_then(|time| std::time::Duration::try_from(time).ok()).unwrap_or_default();
+        let time =
+            time.and_then(|time| std::time::Duration::try_from(time).ok()).unwrap_or_default();
         i64::try_from(time.as_nanos()).unwrap_or(0)
     };
-    let volumes = options.mounts.iter().filter(|mount| {
-        mount.r#type == i32::from(v1::mount::Type::Volume)
-    });
+    let volumes =
+        options.mounts.iter().filter(|mount| mount.r#type == i32::from(v1::mount::Type::Volume));
     ContainerConfig {
         user: options.user.clone(),
         exposed_ports: set(options.expose.clone()),

@@ -1,12 +1,7 @@
 //! `create`: a row, a snapshot, volumes and a directory. A list of steps; what fails undoes those
 //! before it, and what is cut off is undone at the next start, because the row comes last.
 
-use std::{
-    fs,
-    os::unix::fs::DirBuilderExt as _,
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{fs, os::unix::fs::DirBuilderExt as _, sync::Arc, time::SystemTime};
 
 use hull_manager_core::{Error, Result, error::IoContext as _, name};
 use hull_manager_spec::{self as spec, volumes_from};
@@ -51,7 +46,8 @@ impl Inner {
         }
         let image = self.parts.images.resolve(&options.image, &options.platform)?;
         let spec::Effective { options: mut effective, warnings } =
-            spec::effective(&options, &image.config, &self.settings.defaults).map_err(Error::invalid)?;
+            spec::effective(&options, &image.config, &self.settings.defaults)
+                .map_err(Error::invalid)?;
         self.accept(&mut effective)?;
         let id = name::random_id()?;
         let name = self.name(options.name.trim_start_matches('/'), &id)?;
@@ -136,11 +132,7 @@ impl Inner {
         Ok(name)
     }
 
-    fn make(
-        &self,
-        record: &mut Record,
-        chain_id: Option<&hull_specs_image::Digest>,
-    ) -> Result<()> {
+    fn make(&self, record: &mut Record, chain_id: Option<&hull_specs_image::Digest>) -> Result<()> {
         let id = record.id().to_owned();
         let directory = self.directory(&id);
         fs::DirBuilder::new().mode(0o711).create(&directory).about(directory.display())?;
@@ -161,7 +153,7 @@ impl Inner {
     pub(crate) fn discard_parts(&self, id: &str, anonymous_volumes: bool) -> Result<()> {
         bundle::remove(&self.bundle(id))?;
         self.parts.snapshots.remove(id)?;
-        volumes::release(self, id, anonymous_volumes)?;
+        self.parts.volumes.release(id, anonymous_volumes)?;
         bundle::remove_tree(&self.directory(id))
     }
 }

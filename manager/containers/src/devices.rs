@@ -53,7 +53,13 @@ fn of(data: &fs::Metadata, below: String) -> Option<HostDevice> {
 }
 
 /// `whole`: names in full, without what each container has of its own.
-fn walk(top: &Path, directory: &Path, whole: bool, depth: u32, found: &mut Vec<HostDevice>) -> Result<()> {
+fn walk(
+    top: &Path,
+    directory: &Path,
+    whole: bool,
+    depth: u32,
+    found: &mut Vec<HostDevice>,
+) -> Result<()> {
     for entry in fs::read_dir(directory).about(directory.display())? {
         let entry = entry.about(directory.display())?;
         let path = entry.path();
@@ -61,7 +67,9 @@ fn walk(top: &Path, directory: &Path, whole: bool, depth: u32, found: &mut Vec<H
         let Ok(data) = fs::symlink_metadata(&path) else { continue };
         if data.is_dir() {
             let name = entry.file_name();
-            let own = ["pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts"].iter().any(|own| name == *own);
+            let own = ["pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts"]
+                .iter()
+                .any(|own| name == *own);
             if depth < MAX_DEPTH && !(whole && own) {
                 walk(top, &path, whole, depth + 1, found)?;
             }
@@ -77,7 +85,10 @@ fn walk(top: &Path, directory: &Path, whole: bool, depth: u32, found: &mut Vec<H
 }
 
 /// The host's documents, if a device of one is wanted. Later directories come later.
-pub(crate) fn cdi_documents(directories: &[PathBuf], wanted: &[String]) -> Result<Vec<cdi::Document>> {
+pub(crate) fn cdi_documents(
+    directories: &[PathBuf],
+    wanted: &[String],
+) -> Result<Vec<cdi::Document>> {
     let mut documents = Vec::new();
     if wanted.is_empty() {
         return Ok(documents);
@@ -91,8 +102,9 @@ pub(crate) fn cdi_documents(directories: &[PathBuf], wanted: &[String]) -> Resul
             fs::File::open(&path)
                 .and_then(|file| file.take(cdi::MAX_DOCUMENT_BYTES).read_to_end(&mut text))
                 .about(path.display())?;
-            let document = serde_json::from_slice(&text)
-                .map_err(|cause| Error::invalid(format!("CDI specification {}", path.display())).because(cause))?;
+            let document = serde_json::from_slice(&text).map_err(|cause| {
+                Error::invalid(format!("CDI specification {}", path.display())).because(cause)
+            })?;
             documents.push(document);
         }
     }

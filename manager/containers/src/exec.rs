@@ -72,7 +72,10 @@ impl Execs {
 
     pub(crate) fn of(&self, container: &str) -> Vec<String> {
         self.with(|all| {
-            all.values().filter(|exec| exec.container == container).map(|exec| exec.id.clone()).collect()
+            all.values()
+                .filter(|exec| exec.container == container)
+                .map(|exec| exec.id.clone())
+                .collect()
         })
     }
 
@@ -156,7 +159,6 @@ impl Inner {
     pub(crate) fn exec_process(
         &self,
         id: &str,
-        pid: u32,
         request: &v1::CreateExecRequest,
     ) -> Result<oci::Process> {
         let path = self.bundle(id).join(prepare::CONFIG);
@@ -166,7 +168,7 @@ impl Inner {
         let user = match request.user.as_str() {
             "" => None,
             user => {
-                let root = crate::filesystem::root_of(pid)?;
+                let root = self.root(id)?;
                 Some(prepare::resolve_user(&root, user, &[])?)
             }
         };
@@ -186,7 +188,7 @@ impl Containers {
     ) -> Result<v1::CreateExecResponse> {
         let handle = self.find(&request.container)?;
         handle.shim(Ask::Exec, &request.container)?;
-        let process = self.0.exec_process(&handle.id, handle.now().pid, &request)?;
+        let process = self.0.exec_process(&handle.id, &request)?;
         let process = serde_json::to_vec(&process)
             .map_err(|cause| Error::internal("the process").because(cause))?;
         let id = name::random_id()?;
@@ -287,6 +289,37 @@ impl Containers {
     }
 }
 
+impl Inner {
+    /// Execs of a manager that is no more: nobody can be attached to them, but they must not wait
+    /// for a reader, and their ends are taken.
+    pub(crate) fn forsake_execs(&self, shim: &Shim) {
+        let names = crate::bundle::names(&shim.bundle).unwrap_or_default();
+        for name in names {
+            let Some((id, "out" | "err" | "in")) =
+                name.strip_prefix("exec-").and_then(|name| name.split_once('.'))
+            else {
+                continue;
+            };
+            let (path, id, shim) = (shim.bundle.join(&name), id.to_owned(), shim.clone());
+            tokio::spawn(async move {
+                if name.ends_with(".out") || name.ends_with(".err") {
+                    if let Ok(mut reader) = pipe::OpenOptions::new().open_receiver(&path) {
+                        let mut buffer = vec![0; BLOCK];
+                        while matches!(reader.read(&mut buffer).await, Ok(1..)) {}
+                    }
+                } else {
+                    // Its client is gone.
+                    let _ = shim.close_stdin(&id).await;
+                }
+                let _ = shim.wait(&id).await;
+                // One of its streams does it, the others find it done.
+                let _ = shim.delete(&id).await;
+                let _ = fs::remove_file(&path);
+            });
+        }
+    }
+}
+
 /// docker's exit code of an exec that could not be started.
 fn start_failed(error: &Error) -> i32 {
     let text = error.to_string();
@@ -346,7 +379,8 @@ impl Session {
             Ok(state.ok().and_then(|state| state.exit_code))
         });
         let emptying = tokio::spawn(emptying);
-        let typing = tokio::spawn(type_in(self.streams.stdin.clone(), exec.id.clone(), shim, messages));
+        let typing =
+            tokio::spawn(type_in(self.streams.stdin.clone(), exec.id.clone(), shim, messages));
         let outputs = [(Stream::Stdout, self.stdout), (Stream::Stderr, self.stderr)];
         let carried = outputs.map(|(stream, reader)| carry(stream, reader, funnel.clone(), &exec));
         tokio::select! {
@@ -377,7 +411,12 @@ async fn carry(stream: Stream, reader: Option<pipe::Receiver>, funnel: Funnel, e
 }
 
 /// Carries what the client types.
-async fn type_in(stdin: String, exec: String, shim: Shim, mut messages: Messages<v1::StartExecRequest>) {
+async fn type_in(
+    stdin: String,
+    exec: String,
+    shim: Shim,
+    mut messages: Messages<v1::StartExecRequest>,
+) {
     let mut writer = None;
     if !stdin.is_empty() {
         // The shim has it open.

@@ -46,6 +46,15 @@ impl ExitRecord {
         Duration::from_nanos(self.run_time_ns)
     }
 
+    /// Of an end that came with the host's.
+    pub(crate) fn lost(exit_code: i32) -> Self {
+        Self {
+            shell_code: exit_code,
+            reason: "unknown: the host was started anew".into(),
+            ..Self::unseen(None, SystemTime::now())
+        }
+    }
+
     /// Of an end that nobody recorded: killed, as far as anybody can say.
     pub(crate) fn unseen(status: Option<u32>, at: SystemTime) -> Self {
         Self {

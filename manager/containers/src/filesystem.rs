@@ -27,10 +27,14 @@ pub(crate) struct Place {
 }
 
 /// Which mount a path is on, and where there: the one with the longest destination.
-fn mount_of<'a>(mounts: &'a [v1::MountPoint], path: &Path) -> Option<(&'a v1::MountPoint, PathBuf)> {
+fn mount_of<'a>(
+    mounts: &'a [v1::MountPoint],
+    path: &Path,
+) -> Option<(&'a v1::MountPoint, PathBuf)> {
     let on = |mount: &'a v1::MountPoint| {
         // A tmpfs is only in the container.
-        let below = path.strip_prefix(&mount.destination).ok().filter(|_| !mount.source.is_empty())?;
+        let below =
+            path.strip_prefix(&mount.destination).ok().filter(|_| !mount.source.is_empty())?;
         Some((mount, below.to_owned()))
     };
     mounts.iter().filter_map(on).max_by_key(|(mount, _)| mount.destination.len())
@@ -85,12 +89,12 @@ pub(crate) fn stat(place: &Place, container: &str, text: &str) -> Result<v1::Pat
         false => &place.below,
     };
     let flags = libc::O_PATH | libc::O_NOFOLLOW;
-    let file = path::open_in_root(place.root.as_fd(), below, flags, 0, Links::Follow).map_err(|error| {
-        match error.errno() {
+    let file = path::open_in_root(place.root.as_fd(), below, flags, 0, Links::Follow).map_err(
+        |error| match error.errno() {
             libc::ENOENT | libc::ENOTDIR => missing(container, text),
             _ => internal(error),
-        }
-    })?;
+        },
+    )?;
     let stat = path::stat(&file).map_err(internal)?;
     let link_target = if path::is_link(&stat) {
         path::readlink(&file, c"").map_err(internal)?.to_string_lossy().into_owned()
@@ -153,7 +157,8 @@ mod tests {
         ] {
             let path = clean(text).unwrap();
             let found = mount_of(&mounts, &path);
-            let found = found.as_ref().map(|(m, below)| (m.source.as_str(), below.to_str().unwrap()));
+            let found =
+                found.as_ref().map(|(m, below)| (m.source.as_str(), below.to_str().unwrap()));
             assert_eq!(found, expected, "{text}");
         }
     }

@@ -7,7 +7,7 @@ use std::{
 
 use hull_manager_core::{Error, Result};
 use hull_specs_api::v1::{self, Status};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{RwLock, mpsc, oneshot, watch};
 
 use crate::{
     record::Record,
@@ -42,21 +42,12 @@ impl State {
 #[derive(Debug)]
 pub(crate) enum Request {
     Start,
-    Signal {
-        signal: i32,
-        why: Why,
-    },
+    Signal { signal: i32, why: Why },
     Pause,
     Unpause,
     Rename(String),
-    Update {
-        resources: Option<Box<v1::Resources>>,
-        restart: Option<v1::RestartPolicy>,
-    },
-    Remove {
-        force: bool,
-        volumes: bool,
-    },
+    Update { resources: Option<Box<v1::Resources>>, restart: Option<v1::RestartPolicy> },
+    Remove { force: bool, volumes: bool },
 }
 
 /// What a signal is sent for.
@@ -89,6 +80,9 @@ pub(crate) struct Handle {
     health: Mutex<Option<v1::HealthState>>,
     /// Clients that came before the start.
     pub(crate) attaching: crate::attach::Waiting,
+    /// Held by whoever looks into the root, and by a start alone: two mounts of one overlay
+    /// would not see each other's changes.
+    pub(crate) root: Arc<RwLock<()>>,
 }
 
 impl Handle {
@@ -103,6 +97,7 @@ impl Handle {
             orders,
             health: Mutex::new(None),
             attaching: crate::attach::Waiting::default(),
+            root: Arc::default(),
         };
         (Arc::new(handle), queue)
     }

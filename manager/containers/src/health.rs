@@ -67,7 +67,12 @@ impl Check {
 }
 
 /// The state after a probe. Pure.
-fn after(mut state: v1::HealthState, probe: v1::HealthProbe, check: &Check, running: Duration) -> v1::HealthState {
+fn after(
+    mut state: v1::HealthState,
+    probe: v1::HealthProbe,
+    check: &Check,
+    running: Duration,
+) -> v1::HealthState {
     if probe.exit_code == 0 {
         state.failing_streak = 0;
         state.status = "healthy".into();
@@ -102,7 +107,8 @@ impl Checker {
             handle.set_health(None);
             return None;
         };
-        handle.set_health(Some(v1::HealthState { status: "starting".into(), ..Default::default() }));
+        handle
+            .set_health(Some(v1::HealthState { status: "starting".into(), ..Default::default() }));
         let (inner, handle) = (Arc::clone(inner), Arc::clone(handle));
         Some(Self(tokio::spawn(async move { run(&inner, &handle, &check).await })))
     }
@@ -159,7 +165,7 @@ impl Drop for Cleanup {
 async fn probe(inner: &Arc<Inner>, handle: &Handle, check: &Check) -> Result<(i32, String)> {
     let shim = handle.shim(Ask::Exec, &handle.id)?;
     let request = v1::CreateExecRequest { command: check.command.clone(), ..Default::default() };
-    let process = inner.exec_process(&handle.id, handle.now().pid, &request)?;
+    let process = inner.exec_process(&handle.id, &request)?;
     let process = serde_json::to_vec(&process)
         .map_err(|cause| Error::internal("the process").because(cause))?;
     let id = name::random_id()?;
@@ -174,10 +180,7 @@ async fn probe(inner: &Arc<Inner>, handle: &Handle, check: &Check) -> Result<(i3
     });
     let result = match ended.await {
         Ok(result) => result,
-        Err(_) => Ok((
-            -1,
-            format!("Health check exceeded timeout ({:?})", check.timeout),
-        )),
+        Err(_) => Ok((-1, format!("Health check exceeded timeout ({:?})", check.timeout))),
     };
     drop((cleanup, fifo));
     result
@@ -229,7 +232,13 @@ mod tests {
         // Failures in the start period count for nothing.
         assert_eq!(
             run(&[(1, 1), (1, 10), (1, 21), (1, 50), (0, 80)]),
-            [s("starting", 0), s("starting", 0), s("starting", 1), s("unhealthy", 2), s("healthy", 0)]
+            [
+                s("starting", 0),
+                s("starting", 0),
+                s("starting", 1),
+                s("unhealthy", 2),
+                s("healthy", 0)
+            ]
         );
         // After a success they do, also within it.
         assert_eq!(run(&[(0, 1), (1, 2), (1, 3)])[2], s("unhealthy", 2));

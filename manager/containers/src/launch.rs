@@ -29,7 +29,9 @@ impl Owner {
         }
         bundle::make(&bundle)?;
         self.handle.state.send_modify(|state| state.settled = false);
+        let root = Arc::clone(&self.handle.root).write_owned().await;
         let launched = self.launch_in(&bundle).await;
+        drop(root);
         if launched.is_err() {
             let connected = self.shim.is_some();
             self.dismantle(connected).await;
@@ -48,7 +50,9 @@ impl Owner {
         let starting = {
             let (inner, id, bundle) = (Arc::clone(&inner), id.to_owned(), bundle.to_owned());
             let runtime = runtime.clone();
-            tokio::task::spawn_blocking(move || shim::launch(&inner.settings, &id, &bundle, &runtime))
+            tokio::task::spawn_blocking(move || {
+                shim::launch(&inner.settings, &id, &bundle, &runtime)
+            })
         };
         let prepared = prepare::prepare(&inner, &record).await;
         // Also when that failed: the shim is to be ended then.
@@ -73,8 +77,9 @@ impl Owner {
         });
         shim.create(mounts.collect(), streams, runtime).await?;
         self.handle.attaching.connect(&socket).await?;
-        let pid = shim.start("").await?;
         let waiting = shim.clone();
-        Ok((shim, pid, Box::pin(async move { waiting.wait("").await })))
+        let waiting = tokio::spawn(async move { waiting.wait("").await });
+        let pid = shim.start("").await?;
+        Ok((shim, pid, waiting))
     }
 }

@@ -77,7 +77,10 @@ impl Containers {
     ///
     /// # Errors
     /// The runtime's sentence.
-    pub async fn start(&self, request: v1::StartContainerRequest) -> Result<v1::StartContainerResponse> {
+    pub async fn start(
+        &self,
+        request: v1::StartContainerRequest,
+    ) -> Result<v1::StartContainerResponse> {
         let handle = self.find(&request.container)?;
         handle.order(Request::Start, &request.container).await?;
         Ok(v1::StartContainerResponse {})
@@ -87,7 +90,10 @@ impl Containers {
     ///
     /// # Errors
     /// `No such container: …`; if it does not end.
-    pub async fn stop(&self, request: v1::StopContainerRequest) -> Result<v1::StopContainerResponse> {
+    pub async fn stop(
+        &self,
+        request: v1::StopContainerRequest,
+    ) -> Result<v1::StopContainerResponse> {
         let inner = Arc::clone(&self.0);
         whole(async move {
             let called = &request.container;
@@ -114,7 +120,8 @@ impl Containers {
             let called = &request.container;
             let handle = inner.find(called)?;
             if handle.judge(Ask::Stop, called)? == Verdict::Do {
-                stop_as_asked(&handle, &request.signal, request.timeout, Why::Restart, called).await?;
+                stop_as_asked(&handle, &request.signal, request.timeout, Why::Restart, called)
+                    .await?;
                 inner.event(&handle.record(), "stop", &[]);
             }
             handle.order(Request::Start, called).await?;
@@ -128,7 +135,10 @@ impl Containers {
     ///
     /// # Errors
     /// In docker's words.
-    pub async fn kill(&self, request: v1::KillContainerRequest) -> Result<v1::KillContainerResponse> {
+    pub async fn kill(
+        &self,
+        request: v1::KillContainerRequest,
+    ) -> Result<v1::KillContainerResponse> {
         let signal = match request.signal.as_str() {
             "" => libc::SIGKILL,
             name => signal::parse(name)?,
@@ -142,7 +152,10 @@ impl Containers {
     ///
     /// # Errors
     /// In docker's words.
-    pub async fn pause(&self, request: v1::PauseContainerRequest) -> Result<v1::PauseContainerResponse> {
+    pub async fn pause(
+        &self,
+        request: v1::PauseContainerRequest,
+    ) -> Result<v1::PauseContainerResponse> {
         self.find(&request.container)?.order(Request::Pause, &request.container).await?;
         Ok(v1::PauseContainerResponse {})
     }
@@ -163,15 +176,16 @@ impl Containers {
     ///
     /// # Errors
     /// `No such container: …`, also if it is removed while the next exit is waited for.
-    pub async fn wait(&self, request: v1::WaitContainerRequest) -> Result<v1::WaitContainerResponse> {
+    pub async fn wait(
+        &self,
+        request: v1::WaitContainerRequest,
+    ) -> Result<v1::WaitContainerResponse> {
         let handle = self.find(&request.container)?;
         let condition = request.condition();
         let before = handle.now().exits;
         handle
             .until(|state| match condition {
-                Condition::NotRunning => {
-                    !state.is_live() && state.status != v1::Status::Restarting
-                }
+                Condition::NotRunning => !state.is_live() && state.status != v1::Status::Restarting,
                 Condition::NextExit => state.exits > before,
                 Condition::Removed => state.gone,
             })

@@ -12,8 +12,22 @@ use hull_specs_oci::time::parse_rfc3339;
 use crate::{Containers, Inner, handle::Handle};
 
 const KEYS: [&str; 16] = [
-    "ancestor", "before", "since", "exited", "health", "id", "is-task", "label", "label!", "name",
-    "status", "volume", "network", "publish", "expose", "isolation",
+    "ancestor",
+    "before",
+    "since",
+    "exited",
+    "health",
+    "id",
+    "is-task",
+    "label",
+    "label!",
+    "name",
+    "status",
+    "volume",
+    "network",
+    "publish",
+    "expose",
+    "isolation",
 ];
 
 /// A point in time as filters have it: so long ago (`10m`, `1h30m`), RFC 3339, or seconds of Unix.
@@ -119,7 +133,10 @@ impl Selection {
         let is_exited =
             || !live && status != Status::Created && ran && self.exited.contains(&state.exit_code);
         let has_mount = |wanted: &String| {
-            container.mounts.iter().any(|mount| mount.name == *wanted || mount.destination == *wanted)
+            container
+                .mounts
+                .iter()
+                .any(|mount| mount.name == *wanted || mount.destination == *wanted)
         };
         let is_exposed = |wanted: &String| {
             let with_protocol = format!("{}/tcp", wanted);
@@ -157,9 +174,10 @@ impl Selection {
 
 impl Inner {
     fn layers(&self, image: &str) -> Vec<String> {
-        let layers = self.parts.images.resolve(image, "").map(|image| {
-            image.config.rootfs.diff_ids.iter().map(ToString::to_string).collect()
-        });
+        let layers =
+            self.parts.images.resolve(image, "").map(|image| {
+                image.config.rootfs.diff_ids.iter().map(ToString::to_string).collect()
+            });
         layers.unwrap_or_default()
     }
 
@@ -172,7 +190,9 @@ impl Inner {
             ),
             ("health", &["starting", "healthy", "unhealthy", "none"]),
         ] {
-            if let Some(bad) = filters.values(key).iter().find(|value| !words.contains(&value.as_str())) {
+            if let Some(bad) =
+                filters.values(key).iter().find(|value| !words.contains(&value.as_str()))
+            {
                 return Err(Error::invalid(format!("invalid filter '{key}={bad}'")));
             }
         }
@@ -270,7 +290,11 @@ mod tests {
                 destination: "/data".into(),
                 ..Default::default()
             }],
-            state: Some(v1::ContainerState { status: status.into(), exit_code, ..Default::default() }),
+            state: Some(v1::ContainerState {
+                status: status.into(),
+                exit_code,
+                ..Default::default()
+            }),
             ..Default::default()
         }
     }
@@ -283,10 +307,14 @@ mod tests {
         let filters = Filters::parse(&filters, &KEYS).unwrap();
         let exited = filters.values("exited").iter().map(|text| text.parse().unwrap()).collect();
         let at = |key: &str| {
-            filters.values(key).first().map(|text| UNIX_EPOCH + Duration::from_secs(text.parse().unwrap()))
+            filters
+                .values(key)
+                .first()
+                .map(|text| UNIX_EPOCH + Duration::from_secs(text.parse().unwrap()))
         };
         let (before, since) = (at("before"), at("since"));
-        let ancestors = filters.values("ancestor").iter().map(|id| (id.clone(), vec!["l1".into()])).collect();
+        let ancestors =
+            filters.values("ancestor").iter().map(|id| (id.clone(), vec!["l1".into()])).collect();
         let selection = Selection { filters, all, exited, before, since, ancestors };
         let effective = v1::ContainerOptions { network_mode: "none".into(), ..Default::default() };
         let created = UNIX_EPOCH + Duration::from_secs(100);

@@ -2,14 +2,13 @@
 
 use std::{
     path::PathBuf,
-    pin::Pin,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use hull_manager_core::{Error, ErrorKind, Result};
 use hull_specs_api::v1::Status;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 
 use crate::{
     Inner, bundle,
@@ -17,13 +16,15 @@ use crate::{
     handle::{Handle, Order, Request, Why},
     health,
     record::{Ended, Facts, Record},
+    recover,
     restart::{self, Backoff, Occasion},
     shim::{self, Shim},
     state::{Ask, Verdict},
+    volumes,
 };
 
 /// The end of a process, to come.
-pub(crate) type Waiting = Pin<Box<dyn Future<Output = Result<shim::Ended>> + Send>>;
+pub(crate) type Waiting = JoinHandle<Result<shim::Ended>>;
 
 /// What goes on after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +52,9 @@ pub(crate) struct Owner {
 /// Waits for what may not be there.
 async fn end_of(waiting: &mut Option<Waiting>) -> Result<shim::Ended> {
     match waiting {
-        Some(waiting) => waiting.await,
+        Some(waiting) => waiting.await.unwrap_or_else(|cause| {
+            Err(Error::unavailable("the wait was given up").because(cause))
+        }),
         None => std::future::pending().await,
     }
 }
@@ -64,7 +67,11 @@ async fn until(time: Option<Instant>) {
 }
 
 impl Owner {
-    pub(crate) fn new(inner: &Arc<Inner>, handle: &Arc<Handle>, orders: mpsc::Receiver<Order>) -> Self {
+    pub(crate) fn new(
+        inner: &Arc<Inner>,
+        handle: &Arc<Handle>,
+        orders: mpsc::Receiver<Order>,
+    ) -> Self {
         Self {
             inner: Arc::clone(inner),
             handle: Arc::clone(handle),
@@ -295,18 +302,23 @@ impl Owner {
         self.finish(&record, connected).await
     }
 
-    /// Everything that follows an end, once it is known how.
-    pub(crate) async fn finish(&mut self, record: &ExitRecord, connected: bool) -> Next {
-        let facts = self.change(|facts| {
-            facts.ended = Some(Ended {
-                exit_code: record.shell_code,
-                oom_killed: record.oom_killed(),
-                at: record.exited_at,
-            });
-        });
+    /// Stores how it ended, and says so.
+    pub(crate) fn note_end(&self, record: &ExitRecord) {
+        let facts = self.change(|facts| facts.ended = Some(recover::ended(record)));
         if let Err(error) = facts.and_then(|()| self.inner.keep_exit_record(&self.handle.id)) {
             tracing::error!(container = %self.handle.id, %error, "the exit is not stored");
         }
+        if record.oom_kills > 0 {
+            self.event("oom", &[]);
+        }
+        let code = record.shell_code.to_string();
+        let seconds = record.run_time().as_secs().to_string();
+        self.event("die", &[("exitCode", &code), ("execDuration", &seconds)]);
+    }
+
+    /// Everything that follows an end, once it is known how.
+    async fn finish(&mut self, record: &ExitRecord, connected: bool) -> Next {
+        self.note_end(record);
         let kept = self.record();
         let options = kept.container.options.clone().unwrap_or_default();
         let again = !self.restarting_by_user
@@ -320,12 +332,6 @@ impl Owner {
                     at_boot: false,
                 },
             );
-        if record.oom_kills > 0 {
-            self.event("oom", &[]);
-        }
-        let code = record.shell_code.to_string();
-        let seconds = record.run_time().as_secs().to_string();
-        self.event("die", &[("exitCode", &code), ("execDuration", &seconds)]);
         self.handle.set_shim(None);
         let status = match again {
             true => Status::Restarting,
@@ -370,6 +376,11 @@ impl Owner {
         if let Err(error) = self.inner.parts.network.detach(&self.handle.id).await {
             tracing::warn!(container = %self.handle.id, %error, "not disconnected");
         }
+        if volumes::has_mounted(&self.record())
+            && let Err(error) = self.inner.parts.volumes.unmount(&self.handle.id)
+        {
+            tracing::warn!(container = %self.handle.id, %error, "volumes are not unmounted");
+        }
         if let Err(error) = bundle::remove(&bundle) {
             tracing::warn!(container = %self.handle.id, %error, "the bundle is not removed");
         }
@@ -377,7 +388,7 @@ impl Owner {
     }
 
     /// Has the shim's program end and remove whatever is left. Idempotent.
-    async fn clean_up(&self) {
+    pub(crate) async fn clean_up(&self) {
         let (inner, id, bundle) = (Arc::clone(&self.inner), self.handle.id.clone(), self.bundle());
         let done = tokio::task::spawn_blocking(move || match bundle.is_dir() {
             true => shim::clean_up(&inner.settings, &id, &bundle),
@@ -438,7 +449,10 @@ impl Owner {
         self.restart_at = None;
         self.health = None;
         let before = self.handle.now().status;
-        self.change(|facts| facts.removing = true)?;
+        self.change(|facts| {
+            facts.removing = true;
+            facts.removing_volumes = volumes;
+        })?;
         self.set_status(Status::Removing);
         if let Err(error) = self.inner.discard(&self.record(), volumes).await {
             // Its owner asks again, or the manager's next start does.
@@ -474,7 +488,8 @@ impl Owner {
                 self.handle.id
             ))
         })?;
-        self.ended(ended).await;
+        // Not again: what follows an end does not follow this one.
+        Box::pin(self.ended(ended)).await;
         Ok(())
     }
 
@@ -501,7 +516,8 @@ fn failed_exit_code(text: &str) -> i32 {
     let has = |phrases: &[&str]| phrases.iter().any(|phrase| text.contains(phrase));
     if has(&["executable file not found", "no such file or directory", "system cannot find"]) {
         127
-    } else if has(&["permission denied", "not a directory", "is a directory", "exec format error"]) {
+    } else if has(&["permission denied", "not a directory", "is a directory", "exec format error"])
+    {
         126
     } else {
         128

@@ -289,12 +289,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         fs::create_dir_all(place.path().join("etc/group")).unwrap();
         let name = place.path().join("etc/passwd");
-        hull_runtime_sys::fd::mkfifoat(
-            hull_runtime_sys::fd::AT_FDCWD,
-            &path::c_path(&name).unwrap(),
-            0o600,
-        )
-        .unwrap();
+        fd::mkfifoat(fd::AT_FDCWD, &path::c_path(&name).unwrap(), 0o600).unwrap();
         let user = resolve_user(&root(place.path()), "", &[]).unwrap();
         assert_eq!(user.uid, 0);
     }

@@ -34,6 +34,8 @@ pub(crate) struct Facts {
     pub(crate) error: String,
     /// It is being removed: what is left of it is to go, too.
     pub(crate) removing: bool,
+    /// With its anonymous volumes.
+    pub(crate) removing_volumes: bool,
 }
 
 /// An end.
@@ -176,15 +178,13 @@ mod tests {
         records.insert(&first).unwrap();
         assert!(records.insert(&record("a2", "one")).is_err());
         first.container.name = "two".into();
-        first.facts.ended =
-            Some(Ended { exit_code: 3, oom_killed: true, at: SystemTime::now() });
+        first.facts.ended = Some(Ended { exit_code: 3, oom_killed: true, at: SystemTime::now() });
         records.update(&first).unwrap();
         first.facts.stopped_by_user = true;
         records.update_facts("a1", &first.facts).unwrap();
         records.insert(&record("a2", "one")).unwrap();
         records.remove("a2").unwrap();
-        let all: Vec<Record> =
-            records.all().unwrap().into_iter().map(|row| row.unwrap()).collect();
+        let all: Vec<Record> = records.all().unwrap().into_iter().map(|row| row.unwrap()).collect();
         assert_eq!(all, [first]);
     }
 
@@ -195,7 +195,9 @@ mod tests {
         let records = Records::open(&store).unwrap();
         records.insert(&record("a1", "one")).unwrap();
         records.insert(&record("a2", "two")).unwrap();
-        store.write(|t| Ok(t.execute("UPDATE containers SET facts = 'x' WHERE id = 'a1'", [])?)).unwrap();
+        store
+            .write(|t| Ok(t.execute("UPDATE containers SET facts = 'x' WHERE id = 'a1'", [])?))
+            .unwrap();
         let all = records.all().unwrap();
         assert_eq!(all.iter().filter(|row| row.is_ok()).count(), 1);
         let error = all.into_iter().find_map(Result::err).unwrap();

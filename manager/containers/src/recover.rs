@@ -127,7 +127,7 @@ impl Owner {
         }
         let waiting = shim.clone();
         self.inner.forsake_execs(&shim);
-        self.adopt((shim, pid, Box::pin(async move { waiting.wait("").await })), status);
+        self.adopt((shim, pid, tokio::spawn(async move { waiting.wait("").await })), status);
     }
 
     /// It has ended while the manager was away.
@@ -139,7 +139,8 @@ impl Owner {
             record = exit_record::read(bundle).ok().flatten();
         }
         let record = record.unwrap_or_else(|| ExitRecord::unseen(None, SystemTime::now()));
-        let known = self.record().facts.ended.as_ref().is_some_and(|ended| ended.at == record.exited_at);
+        let known =
+            self.record().facts.ended.as_ref().is_some_and(|ended| ended.at == record.exited_at);
         if !known {
             self.note_end(&record);
         }
@@ -275,13 +276,16 @@ impl Containers {
             return;
         }
         let limit = inner.settings.shutdown_timeout;
-        let stopping = inner.all().into_iter().filter(|handle| handle.now().is_live()).map(|handle| async move {
-            let stopped = lifecycle::stop_as_asked(&handle, "", None, Why::Shutdown, &handle.id).await;
-            if let Err(error) = stopped {
-                tracing::error!(container = %handle.id, %error, "not stopped");
-            }
-            handle.until(|state| state.settled).await;
-        });
+        let stopping = inner.all().into_iter().filter(|handle| handle.now().is_live()).map(
+            |handle| async move {
+                let stopped =
+                    lifecycle::stop_as_asked(&handle, "", None, Why::Shutdown, &handle.id).await;
+                if let Err(error) = stopped {
+                    tracing::error!(container = %handle.id, %error, "not stopped");
+                }
+                handle.until(|state| state.settled).await;
+            },
+        );
         if tokio::time::timeout(limit, futures_util::future::join_all(stopping)).await.is_err() {
             tracing::warn!("some containers did not stop in {limit:?}; they live on");
         }
@@ -318,7 +322,10 @@ impl Containers {
             // Creations are rows last: one that is under way is looked at again.
             let known: BTreeSet<String> = handles.iter().map(|handle| handle.id.clone()).collect();
             for id in bundle::names(&inner.settings.data_root.join("containers"))? {
-                if !known.contains(&id) && inner.find(&id).is_err() && !inner.registry().is_reserved(&id) {
+                if !known.contains(&id)
+                    && inner.find(&id).is_err()
+                    && !inner.registry().is_reserved(&id)
+                {
                     let removed = repair && inner.discard_parts(&id, true).is_ok();
                     findings.push(v1::Finding {
                         subject: format!("container {id}"),
@@ -337,11 +344,7 @@ impl Containers {
 
 /// A record in the row of an end.
 pub(crate) fn ended(record: &ExitRecord) -> Ended {
-    Ended {
-        exit_code: record.shell_code,
-        oom_killed: record.oom_killed(),
-        at: record.exited_at,
-    }
+    Ended { exit_code: record.shell_code, oom_killed: record.oom_killed(), at: record.exited_at }
 }
 
 #[cfg(test)]

@@ -31,6 +31,11 @@ impl<T> Registry<T> {
         Ok(())
     }
 
+    /// Whether a container of this id is being created.
+    pub(crate) fn is_reserved(&self, id: &str) -> bool {
+        self.names.values().any(|owner| owner == id)
+    }
+
     /// Gives a name back, if it is still this container's.
     pub(crate) fn release(&mut self, name: &str, id: &str) {
         if self.names.get(name).is_some_and(|owner| owner == id) {
@@ -67,7 +72,8 @@ impl<T> Registry<T> {
         if !is_id_prefix(text) {
             return Err(missing());
         }
-        let mut found = self.by_id.range(text.to_owned()..).take_while(|(id, _)| id.starts_with(text));
+        let mut found =
+            self.by_id.range(text.to_owned()..).take_while(|(id, _)| id.starts_with(text));
         match (found.next(), found.next()) {
             (Some((_, container)), None) => Ok(Arc::clone(container)),
             (Some(_), Some(_)) => {

@@ -15,7 +15,11 @@ use crate::{
 
 impl Inner {
     /// Removes everything of a container, and then its row.
-    pub(crate) async fn discard(self: &Arc<Self>, record: &Arc<Record>, volumes: bool) -> Result<()> {
+    pub(crate) async fn discard(
+        self: &Arc<Self>,
+        record: &Arc<Record>,
+        volumes: bool,
+    ) -> Result<()> {
         let (inner, record) = (Arc::clone(self), Arc::clone(record));
         let discard = move || -> Result<()> {
             let id = record.id();

@@ -5,7 +5,7 @@ use std::{
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::{Duration, SystemTime},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use containerd_shim_protos::{
@@ -35,11 +35,12 @@ const CALL_LIMIT: Duration = Duration::from_secs(60);
 /// The runtime's options as the shim takes them.
 pub(crate) fn options(settings: &Settings, runtime: &str) -> Result<Any> {
     let known = settings.runtimes.get(runtime);
-    let known = known.ok_or_else(|| Error::invalid(format!("unknown or invalid runtime name: {runtime}")))?;
+    let known = known
+        .ok_or_else(|| Error::invalid(format!("unknown or invalid runtime name: {runtime}")))?;
     let options = oci::Options {
         binary_name: known.path.to_string_lossy().into_owned(),
         root: settings.exec_root.join("runtime").join(runtime).to_string_lossy().into_owned(),
-        systemd_cgroup: settings.systemd_cgroup,
+        systemd_cgroup: settings.defaults.systemd_cgroups,
         ..oci::Options::default()
     };
     any("containerd.runc.v1.Options", &options)
@@ -73,12 +74,20 @@ fn command(settings: &Settings, id: &str, bundle: &Path, action: &str) -> Comman
 
 /// Starts a shim for a bundle, which need not be complete, and gives its address. Blocks for
 /// some milliseconds.
-pub(crate) fn launch(settings: &Settings, id: &str, bundle: &Path, options: &Any) -> Result<String> {
+pub(crate) fn launch(
+    settings: &Settings,
+    id: &str,
+    bundle: &Path,
+    options: &Any,
+) -> Result<String> {
     let parameters = BootstrapParams {
         instance_id: id.to_owned(),
         namespace: NAMESPACE.to_owned(),
         socket_dir: Some(settings.exec_root.join("s").to_string_lossy().into_owned()),
-        extensions: vec![Extension { value: MessageField::some(options.clone()), ..Extension::default() }],
+        extensions: vec![Extension {
+            value: MessageField::some(options.clone()),
+            ..Extension::default()
+        }],
         ..BootstrapParams::default()
     };
     let parameters = parameters
@@ -216,7 +225,11 @@ impl Shim {
         };
         let answer = self.client.wait(Context::default(), &request).await;
         let answer = answer.map_err(|error| self.fail(error))?;
-        let at = answer.exited_at.into_option().map(SystemTime::from);
+        let at = answer.exited_at.into_option().and_then(|at| {
+            let since =
+                Duration::new(u64::try_from(at.seconds).ok()?, u32::try_from(at.nanos).ok()?);
+            UNIX_EPOCH.checked_add(since)
+        });
         Ok(Ended { status: answer.exit_status, at })
     }
 
@@ -339,7 +352,8 @@ impl Shim {
 
     /// The shim ends, if it has no container any more.
     pub(crate) async fn shut_down(&self) {
-        let request = api::ShutdownRequest { id: self.id.clone(), ..api::ShutdownRequest::default() };
+        let request =
+            api::ShutdownRequest { id: self.id.clone(), ..api::ShutdownRequest::default() };
         // It may be gone before it has answered.
         let _ = self.client.shutdown(limited(), &request).await;
     }

@@ -55,14 +55,13 @@ pub(crate) fn judge(status: Status, ask: Ask, whose: Whose<'_>) -> Result<Verdic
     let id = whose.id;
     let running = matches!(status, S::Running | S::Paused);
     let not_running = || format!("Container {id} is not running");
-    let restarting = || format!("Container {id} is restarting, wait until the container is running");
+    let restarting =
+        || format!("Container {id} is restarting, wait until the container is running");
     let refusal = match ask {
         Ask::Start => match status {
             S::Running => return Ok(Verdict::Nothing),
             S::Paused => "cannot start a paused container, try unpause instead".into(),
-            S::Removing | S::Dead => {
-                "container is marked for removal and cannot be started".into()
-            }
+            S::Removing | S::Dead => "container is marked for removal and cannot be started".into(),
             _ => return Ok(Verdict::Do),
         },
         Ask::Stop => match status {
@@ -165,10 +164,7 @@ mod tests {
             (Ask::Pause, &[Running]),
             (Ask::Unpause, &[Paused]),
             (Ask::Remove { force: false }, &[Created, Exited, Dead]),
-            (
-                Ask::Remove { force: true },
-                &[Created, Running, Paused, Restarting, Exited, Dead],
-            ),
+            (Ask::Remove { force: true }, &[Created, Running, Paused, Restarting, Exited, Dead]),
             (Ask::Rename, &[Created, Running, Paused, Restarting, Exited]),
             (Ask::Update, &[Created, Running, Paused, Restarting, Exited]),
             (Ask::Exec, &[Running]),
@@ -191,11 +187,7 @@ mod tests {
     #[test]
     fn refusals_are_dockers() {
         for (status, ask, text) in [
-            (
-                Status::Exited,
-                Ask::Kill,
-                "Cannot kill container: we: Container f00 is not running",
-            ),
+            (Status::Exited, Ask::Kill, "Cannot kill container: we: Container f00 is not running"),
             (Status::Exited, Ask::Exec, "Container f00 is not running"),
             (
                 Status::Paused,
@@ -208,11 +200,7 @@ mod tests {
                 "cannot remove container \"/web\": container is running: \
                  stop the container before removing or force remove",
             ),
-            (
-                Status::Paused,
-                Ask::Start,
-                "cannot start a paused container, try unpause instead",
-            ),
+            (Status::Paused, Ask::Start, "cannot start a paused container, try unpause instead"),
             (Status::Running, Ask::Unpause, "Container f00 is not paused"),
         ] {
             assert_eq!(judge(status, ask, WHOSE).unwrap_err().message(), text);

@@ -125,7 +125,8 @@ impl Watcher {
             let find = |name: &String| self.inner.find(name);
             self.request.containers.iter().map(find).collect::<Result<_>>()?
         };
-        let samples = futures_util::future::join_all(handles.iter().map(|handle| sample(handle))).await;
+        let samples =
+            futures_util::future::join_all(handles.iter().map(|handle| sample(handle))).await;
         let mut containers = Vec::new();
         for (handle, sample) in handles.iter().zip(samples) {
             containers.push(self.shown(handle, sample));

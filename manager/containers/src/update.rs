@@ -40,8 +40,8 @@ fn lower(resources: &v1::Resources) -> Result<Vec<u8>> {
             numbers.insert(path, (i64::from(device.major), i64::from(device.minor)));
         }
     }
-    let lowered = spec::resources(resources, |path| numbers.get(path).copied())
-        .map_err(Error::invalid)?;
+    let lowered =
+        spec::resources(resources, |path| numbers.get(path).copied()).map_err(Error::invalid)?;
     serde_json::to_vec(&lowered).map_err(|cause| Error::internal("resources").because(cause))
 }
 
@@ -110,7 +110,8 @@ impl Containers {
                 ));
             }
         }
-        let update = Request::Update { resources: resources.map(Box::new), restart: request.restart };
+        let update =
+            Request::Update { resources: resources.map(Box::new), restart: request.restart };
         let handle = Arc::clone(&handle);
         handle.order(update, &request.container).await?;
         Ok(v1::UpdateContainerResponse { warnings })

@@ -3,7 +3,10 @@
 use hull_manager_core::Result;
 use hull_specs_api::v1::{self, Status};
 
-use crate::{Containers, exit_record::{self, ExitRecord}};
+use crate::{
+    Containers,
+    exit_record::{self, ExitRecord},
+};
 
 /// What the verdict is made of.
 struct Case<'a> {
@@ -22,9 +25,22 @@ struct Verdict {
 
 fn signal_name(number: i32) -> String {
     let names = [
-        (1, "SIGHUP"), (2, "SIGINT"), (3, "SIGQUIT"), (4, "SIGILL"), (5, "SIGTRAP"), (6, "SIGABRT"),
-        (7, "SIGBUS"), (8, "SIGFPE"), (9, "SIGKILL"), (10, "SIGUSR1"), (11, "SIGSEGV"),
-        (12, "SIGUSR2"), (13, "SIGPIPE"), (14, "SIGALRM"), (15, "SIGTERM"), (31, "SIGSYS"),
+        (1, "SIGHUP"),
+        (2, "SIGINT"),
+        (3, "SIGQUIT"),
+        (4, "SIGILL"),
+        (5, "SIGTRAP"),
+        (6, "SIGABRT"),
+        (7, "SIGBUS"),
+        (8, "SIGFPE"),
+        (9, "SIGKILL"),
+        (10, "SIGUSR1"),
+        (11, "SIGSEGV"),
+        (12, "SIGUSR2"),
+        (13, "SIGPIPE"),
+        (14, "SIGALRM"),
+        (15, "SIGTERM"),
+        (31, "SIGSYS"),
     ];
     let known = names.iter().find(|(known, _)| *known == number);
     known.map_or_else(|| format!("signal {number}"), |(_, name)| (*name).to_owned())
@@ -62,13 +78,19 @@ fn judge(case: &Case<'_>) -> Verdict {
     if let Some(health) = &state.health
         && health.status == "unhealthy"
     {
-        verdict.facts.push(format!("its health check failed {} times in a row", health.failing_streak));
+        verdict
+            .facts
+            .push(format!("its health check failed {} times in a row", health.failing_streak));
         if let Some(last) = health.log.last() {
-            verdict.facts.push(format!("the last check said: {}", last.output.trim().escape_debug()));
+            verdict
+                .facts
+                .push(format!("the last check said: {}", last.output.trim().escape_debug()));
         }
     }
     if state.restart_count > 0 {
-        verdict.facts.push(format!("its restart policy has started it {} times", state.restart_count));
+        verdict
+            .facts
+            .push(format!("its restart policy has started it {} times", state.restart_count));
     }
     verdict
 }
@@ -76,10 +98,19 @@ fn judge(case: &Case<'_>) -> Verdict {
 fn failed_start(verdict: &mut Verdict, state: &v1::ContainerState) {
     verdict.sentence = format!("it could not be started: {}", state.error);
     let advice = [
-        ("executable file not found", "the image has no such program: look at the command and at PATH"),
-        ("no such file or directory", "the program or the interpreter that its first line names is not in the image"),
+        (
+            "executable file not found",
+            "the image has no such program: look at the command and at PATH",
+        ),
+        (
+            "no such file or directory",
+            "the program or the interpreter that its first line names is not in the image",
+        ),
         ("permission denied", "the program is not executable for its user"),
-        ("exec format error", "the program is for another architecture, or a script without its first line"),
+        (
+            "exec format error",
+            "the program is for another architecture, or a script without its first line",
+        ),
         ("no space left on device", "free space on the disk"),
     ];
     let known = advice.iter().find(|(phrase, _)| state.error.contains(phrase));
@@ -97,8 +128,12 @@ fn ended(verdict: &mut Verdict, record: &ExitRecord, limit: u64, stopped_by_user
         verdict.sentence = format!("killed by {name}{who}");
         match signal {
             libc::SIGSYS => {
-                verdict.facts.push("SIGSYS is how seccomp ends a process for a forbidden call".into());
-                verdict.advice.push("try --security-opt seccomp=unconfined to see whether it is that".into());
+                verdict
+                    .facts
+                    .push("SIGSYS is how seccomp ends a process for a forbidden call".into());
+                verdict
+                    .advice
+                    .push("try --security-opt seccomp=unconfined to see whether it is that".into());
             }
             libc::SIGSEGV | libc::SIGBUS | libc::SIGILL | libc::SIGABRT => {
                 verdict.facts.push("the program has crashed".into());
@@ -121,7 +156,9 @@ fn ended(verdict: &mut Verdict, record: &ExitRecord, limit: u64, stopped_by_user
         verdict.sentence = format!("it ended, {}", record.reason);
     }
     if record.oom_kills > 0 {
-        verdict.facts.push(format!("{} of its processes were killed for want of memory", record.oom_kills));
+        verdict
+            .facts
+            .push(format!("{} of its processes were killed for want of memory", record.oom_kills));
     }
     if let Some(peak) = record.peak_memory_bytes {
         verdict.facts.push(format!("it used up to {} of memory", size(peak)));
@@ -179,10 +216,16 @@ mod tests {
     fn verdict(status: Status, error: &str, set: impl FnOnce(&mut ExitRecord)) -> Verdict {
         let mut record = ExitRecord::unseen(None, SystemTime::now());
         set(&mut record);
-        let state = v1::ContainerState { status: status.into(), error: error.into(), ..Default::default() };
+        let state =
+            v1::ContainerState { status: status.into(), error: error.into(), ..Default::default() };
         let resources = v1::Resources { memory_bytes: 64 << 20, ..Default::default() };
         let options = v1::ContainerOptions { resources: Some(resources), ..Default::default() };
-        judge(&Case { state: &state, options: &options, record: Some(&record), stopped_by_user: false })
+        judge(&Case {
+            state: &state,
+            options: &options,
+            record: Some(&record),
+            stopped_by_user: false,
+        })
     }
 
     #[test]
@@ -205,7 +248,8 @@ mod tests {
     fn what_does_not_run_says_what_to_do() {
         let created = verdict(Status::Created, "", |_| {});
         assert_eq!(created.sentence, "it was created and never started");
-        let failed = verdict(Status::Created, "exec: \"x\": executable file not found in $PATH", |_| {});
+        let failed =
+            verdict(Status::Created, "exec: \"x\": executable file not found in $PATH", |_| {});
         assert!(failed.sentence.starts_with("it could not be started: exec"));
         assert!(failed.advice[0].contains("PATH"));
         let seccomp = verdict(Status::Exited, "", |record| record.signal = Some(31));

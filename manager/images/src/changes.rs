@@ -78,11 +78,23 @@ fn apply(config: &mut ContainerConfig, change: &str) -> Result<()> {
     let (instruction, rest) = (word.to_ascii_uppercase(), rest.trim());
     let missing = || Error::invalid(format!("{instruction} requires at least one argument"));
     let known = [
-        "CMD", "ENTRYPOINT", "ENV", "EXPOSE", "LABEL", "ONBUILD", "STOPSIGNAL", "USER", "VOLUME",
-        "WORKDIR", "HEALTHCHECK",
+        "CMD",
+        "ENTRYPOINT",
+        "ENV",
+        "EXPOSE",
+        "LABEL",
+        "ONBUILD",
+        "STOPSIGNAL",
+        "USER",
+        "VOLUME",
+        "WORKDIR",
+        "HEALTHCHECK",
     ];
     if !known.contains(&instruction.as_str()) {
-        return Err(Error::invalid(format!("{} is not a valid change command", word.escape_default())));
+        return Err(Error::invalid(format!(
+            "{} is not a valid change command",
+            word.escape_default()
+        )));
     }
     if rest.is_empty() && !matches!(instruction.as_str(), "CMD" | "ENTRYPOINT") {
         return Err(missing());
@@ -138,10 +150,14 @@ fn apply(config: &mut ContainerConfig, change: &str) -> Result<()> {
             let trigger = rest.split_whitespace().next().unwrap_or_default().to_ascii_uppercase();
             match trigger.as_str() {
                 "ONBUILD" => {
-                    return Err(Error::invalid("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed"));
+                    return Err(Error::invalid(
+                        "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed",
+                    ));
                 }
                 "FROM" | "MAINTAINER" => {
-                    return Err(Error::invalid(format!("{trigger} isn't allowed as an ONBUILD trigger")));
+                    return Err(Error::invalid(format!(
+                        "{trigger} isn't allowed as an ONBUILD trigger"
+                    )));
                 }
                 _ => config.on_build.push(rest.to_owned()),
             }
@@ -150,10 +166,13 @@ fn apply(config: &mut ContainerConfig, change: &str) -> Result<()> {
         "STOPSIGNAL" => config.stop_signal = stop_signal(one()?)?,
         "WORKDIR" => {
             let directory = one()?;
-            config.working_dir = clean(&format!("{}/{directory}", match directory.starts_with('/') {
-                true => "",
-                false => config.working_dir.as_str(),
-            }));
+            config.working_dir = clean(&format!(
+                "{}/{directory}",
+                match directory.starts_with('/') {
+                    true => "",
+                    false => config.working_dir.as_str(),
+                }
+            ));
         }
         _ => config.healthcheck = Some(health(rest)?),
     }
@@ -243,11 +262,14 @@ fn health(text: &str) -> Result<Health> {
     let mut flags = BTreeMap::new();
     while let Some(flag) = rest.strip_prefix("--") {
         let (flag, after) = flag.split_once(char::is_whitespace).unwrap_or((flag, ""));
-        let (name, value) = flag
-            .split_once('=')
-            .ok_or_else(|| Error::invalid(format!("missing a value on flag: {}", flag.escape_default())))?;
+        let (name, value) = flag.split_once('=').ok_or_else(|| {
+            Error::invalid(format!("missing a value on flag: {}", flag.escape_default()))
+        })?;
         if flags.insert(name, value).is_some() {
-            return Err(Error::invalid(format!("duplicate flag specified: {}", name.escape_default())));
+            return Err(Error::invalid(format!(
+                "duplicate flag specified: {}",
+                name.escape_default()
+            )));
         }
         rest = after.trim_start();
     }
@@ -263,7 +285,9 @@ fn health(text: &str) -> Result<Health> {
                     .map_err(|_| Error::invalid("--retries must be at least 1 (not negative)"))?
                     .into();
             }
-            other => return Err(Error::invalid(format!("unknown flag: {}", other.escape_default()))),
+            other => {
+                return Err(Error::invalid(format!("unknown flag: {}", other.escape_default())));
+            }
         }
     }
     let (kind, rest) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
@@ -305,7 +329,8 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
         return Some(total);
     }
     while !rest.is_empty() {
-        let (number, after) = rest.split_at(rest.find(|c: char| !(c.is_ascii_digit() || c == '.'))?);
+        let (number, after) =
+            rest.split_at(rest.find(|c: char| !(c.is_ascii_digit() || c == '.'))?);
         let units = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
         let (unit, after) = after.split_at(units);
         let seconds = match unit {
@@ -415,7 +440,12 @@ mod tests {
     #[test]
     fn a_container_keeps_what_was_not_changed() {
         let base = changed(&[
-            "CMD old", "ENV A=1 B=2", "LABEL x=1", "USER u", "EXPOSE 1", "ONBUILD RUN x",
+            "CMD old",
+            "ENV A=1 B=2",
+            "LABEL x=1",
+            "USER u",
+            "EXPOSE 1",
+            "ONBUILD RUN x",
             "HEALTHCHECK --retries=5 CMD a",
         ])
         .unwrap();

@@ -76,11 +76,7 @@ pub(crate) fn new_reference(text: &str) -> Result<Option<Reference>> {
     }
 }
 
-fn config(
-    options: &v1::ImportOptions,
-    platform: Platform,
-    layer: &Layer,
-) -> Result<ImageConfig> {
+fn config(options: &v1::ImportOptions, platform: Platform, layer: &Layer) -> Result<ImageConfig> {
     let now = rfc3339_nano(SystemTime::now());
     let message = match options.message.as_str() {
         "" => "Imported from -",
@@ -143,9 +139,7 @@ pub(crate) fn read(
             break;
         }
     }
-    let unpacked = unpack
-        .ok_or_else(|| Error::internal("nothing was unpacked"))?
-        .finish()?;
+    let unpacked = unpack.ok_or_else(|| Error::internal("nothing was unpacked"))?.finish()?;
     let (digest, size) = blob.finish(lease)?;
     meter.tell(Phase::Complete, total);
     let blob = Descriptor::new(kind, digest, size);

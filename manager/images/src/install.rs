@@ -46,7 +46,8 @@ impl Images {
         }
         let (mut rows, mut blobs) = (Vec::new(), Vec::new());
         let mut below: Option<Digest> = None;
-        for ((chain, layer), wanted) in chains.into_iter().zip(layers).zip(&config.rootfs.diff_ids) {
+        for ((chain, layer), wanted) in chains.into_iter().zip(layers).zip(&config.rootfs.diff_ids)
+        {
             if layer.diff_id != *wanted {
                 return Err(Error::corrupt(format!(
                     "layer {} unpacks to {}, the image says {wanted}",

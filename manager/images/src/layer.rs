@@ -91,11 +91,7 @@ impl Unpack {
     pub(crate) fn finish(mut self) -> Result<Unpacked> {
         let gone = || Error::internal("the layer was given up");
         let outcome = self.worker.take().ok_or_else(gone)?.finish().map_err(refused)?;
-        Ok(Unpacked {
-            diff_id: outcome.diff_id,
-            bytes: outcome.file_bytes,
-            staged: self.staged,
-        })
+        Ok(Unpacked { diff_id: outcome.diff_id, bytes: outcome.file_bytes, staged: self.staged })
     }
 }
 
@@ -136,8 +132,9 @@ fn copy(input: &mut impl Read, mut take: impl FnMut(&[u8]) -> Result<()>) -> Res
 
 /// How a layer of this type is compressed.
 pub(crate) fn compression(kind: &str) -> Result<Compression> {
-    media_type::layer_compression(kind)
-        .ok_or_else(|| Error::invalid(format!("{:?} is no layer", kind.escape_default().to_string())))
+    media_type::layer_compression(kind).ok_or_else(|| {
+        Error::invalid(format!("{:?} is no layer", kind.escape_default().to_string()))
+    })
 }
 
 /// The type of a layer whose first bytes these are.

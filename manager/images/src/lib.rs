@@ -71,7 +71,7 @@ pub struct Images {
     journal: Journal,
     content: Content,
     snapshots: Arc<dyn Snapshotter>,
-    registry: Registry,
+    registry: Arc<RwLock<Registry>>,
     shared: Arc<Shared>,
 }
 
@@ -125,6 +125,7 @@ impl Images {
     pub fn open(parts: Parts) -> Result<Self> {
         let Parts { store, journal, content, snapshots, registry } = parts;
         let records = records::Records::open(&store)?;
+        let registry = Arc::new(RwLock::new(registry));
         let images =
             Self { records, journal, content, snapshots, registry, shared: Arc::default() };
         // A manager that died between a row and the file.
@@ -132,6 +133,16 @@ impl Images {
             images.write_index()?;
         }
         Ok(images)
+    }
+
+    /// From now on other registries, or others of their settings. What is being moved goes on
+    /// as it began.
+    pub fn set_registry(&self, registry: Registry) {
+        *self.registry.write().unwrap_or_else(PoisonError::into_inner) = registry;
+    }
+
+    fn registry(&self) -> Registry {
+        self.registry.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whom to ask who uses images. Until it is set nobody does.

@@ -1,9 +1,6 @@
 //! Lists: which images there are, what one is, how it was made.
 
-use std::{
-    collections::BTreeMap,
-    time::SystemTime,
-};
+use std::{collections::BTreeMap, time::SystemTime};
 
 use hull_manager_core::{Error, Result, filter::Filters};
 use hull_specs_api::v1;
@@ -12,10 +9,14 @@ use hull_specs_image::{Digest, ImageConfig, Reference, document::MAX_MANIFEST_BY
 use crate::{Images, glob, records::Record, removal::Graph, time};
 
 impl Images {
-    pub(crate) fn list_now(&self, request: &v1::ListImagesRequest) -> Result<Vec<v1::ImageSummary>> {
+    pub(crate) fn list_now(
+        &self,
+        request: &v1::ListImagesRequest,
+    ) -> Result<Vec<v1::ImageSummary>> {
         let known = ["dangling", "label", "before", "since", "reference", "until"];
         let filters = Filters::parse(&request.filters, &known)?;
-        let dangling = filters.has("dangling").then(|| filters.flag("dangling", false)).transpose()?;
+        let dangling =
+            filters.has("dangling").then(|| filters.flag("dangling", false)).transpose()?;
         let created = |name: &String| -> Result<Option<SystemTime>> {
             let record = self.record(name, "")?;
             Ok(self.config(&record.id)?.0.created.as_deref().and_then(time::parse))
@@ -175,7 +176,8 @@ fn earliest(one: Option<SystemTime>, other: Option<SystemTime>) -> Option<System
 /// Whether a pattern of `--filter reference=` is of a reference: its name, or name and tag, as
 /// people write them.
 fn names(pattern: &str, reference: &Reference) -> bool {
-    glob::matches(pattern, &reference.familiar()) || glob::matches(pattern, &reference.familiar_name())
+    glob::matches(pattern, &reference.familiar())
+        || glob::matches(pattern, &reference.familiar_name())
 }
 
 /// A time of `until`: RFC 3339, seconds since 1970, or how long ago in Go's words.

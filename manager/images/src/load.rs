@@ -56,7 +56,7 @@ pub(crate) async fn load(
     let chunks = stream::once(async { Ok(first) })
         .chain(requests)
         .map(|request| request.map(|request| Bytes::from(request.chunk)))
-        .boxed_local();
+        .boxed();
     let files = receive(images, chunks, report.clone()).await?;
     let (files, incoming) = images
         .blocking(move |images| {
@@ -73,8 +73,7 @@ pub(crate) async fn load(
         let prepared = prepare(images, image, &report).await?;
         let id = prepared.image.id;
         let wanted = references.clone();
-        let moved =
-            images.blocking(move |images| images.install(&prepared, &wanted)).await?;
+        let moved = images.blocking(move |images| images.install(&prepared, &wanted)).await?;
         for (reference, previous) in moved {
             let message = format!(
                 "The image {} already exists, renaming the old one with ID {previous} to empty string",
@@ -108,7 +107,7 @@ fn report(answers: &Sender<v1::LoadResponse>) -> Report {
 /// Reads the archive as it comes.
 async fn receive(
     images: &Images,
-    chunks: impl Stream<Item = Result<Bytes>> + Unpin,
+    chunks: impl Stream<Item = Result<Bytes>> + Send + Unpin,
     report: Report,
 ) -> Result<Files> {
     let (chunks, passing) = outer::pass(chunks);
@@ -180,6 +179,5 @@ fn invalid(why: impl std::fmt::Display) -> Error {
 
 /// A JSON document of an archive.
 fn document<T: serde::de::DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice(bytes)
-        .map_err(|cause| invalid(name.escape_default()).because(cause))
+    serde_json::from_slice(bytes).map_err(|cause| invalid(name.escape_default()).because(cause))
 }

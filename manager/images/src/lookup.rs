@@ -87,10 +87,7 @@ impl Images {
     }
 
     /// An image's configuration, parsed and as it is.
-    pub(crate) fn config(
-        &self,
-        id: &Digest,
-    ) -> Result<(hull_specs_image::ImageConfig, Vec<u8>)> {
+    pub(crate) fn config(&self, id: &Digest) -> Result<(hull_specs_image::ImageConfig, Vec<u8>)> {
         let bytes = self.content.read(id, MAX_CONFIG_BYTES)?;
         Ok((documents::parse_config(&bytes)?, bytes))
     }

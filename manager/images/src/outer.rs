@@ -118,10 +118,8 @@ impl Files {
 
 /// A name without `.` and double slashes; none with `..`.
 fn normal(name: &[u8]) -> Option<Vec<u8>> {
-    let parts: Vec<&[u8]> = name
-        .split(|b| *b == b'/')
-        .filter(|part| !matches!(*part, b"" | b"."))
-        .collect();
+    let parts: Vec<&[u8]> =
+        name.split(|b| *b == b'/').filter(|part| !matches!(*part, b"" | b".")).collect();
     (!parts.contains(&&b".."[..])).then(|| parts.join(&b'/'))
 }
 
@@ -190,7 +188,9 @@ fn entries(images: &Images, input: impl BufRead, mut tell: impl FnMut(u64)) -> R
     let (mut in_memory, mut total) = (0, 0);
     while let Some(entry) = reader.next_entry().map_err(refused)? {
         let stored = match entry.kind {
-            Kind::File { size, data: None } if size <= SMALL_BYTES && in_memory + size <= SMALL_TOTAL_BYTES => {
+            Kind::File { size, data: None }
+                if size <= SMALL_BYTES && in_memory + size <= SMALL_TOTAL_BYTES =>
+            {
                 in_memory += size;
                 let mut bytes = Vec::new();
                 each(&mut reader, |piece| {
@@ -275,7 +275,7 @@ pub(crate) struct Chunks {
 
 /// Passes a stream on to a thread that reads it.
 pub(crate) fn pass(
-    mut chunks: impl Stream<Item = Result<Bytes>> + Unpin,
+    mut chunks: impl Stream<Item = Result<Bytes>> + Send + Unpin,
 ) -> (Chunks, impl Future<Output = ()>) {
     let (sender, incoming) = mpsc::channel(CHUNKS);
     let passing = async move {

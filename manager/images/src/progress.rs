@@ -40,7 +40,13 @@ impl Meter {
 }
 
 /// A report.
-pub(crate) fn progress(id: &str, phase: Phase, current: u64, total: u64, message: &str) -> Progress {
+pub(crate) fn progress(
+    id: &str,
+    phase: Phase,
+    current: u64,
+    total: u64,
+    message: &str,
+) -> Progress {
     Progress {
         id: id.to_owned(),
         phase: phase.into(),

@@ -46,7 +46,7 @@ pub(crate) async fn pull(
         if lookup::has_tag(&request.reference) {
             return Err(Error::invalid("tag can't be used with --all-tags/-a"));
         }
-        let tags = images.registry.repository(&reference, &credentials)?.tags().await?;
+        let tags = images.registry().repository(&reference, &credentials)?.tags().await?;
         if tags.len() > MAX_TAGS {
             return Err(Error::exhausted(format!("{reference} has more than {MAX_TAGS} tags")));
         }
@@ -57,7 +57,7 @@ pub(crate) async fn pull(
         vec![reference]
     };
     for reference in references {
-        let repository = images.registry.repository(&reference, &credentials)?;
+        let repository = images.registry().repository(&reference, &credentials)?;
         let pulled = one(images, &repository, &reference, &platform, &answers).await?;
         answer(&answers, v1::pull_response::Event::Pulled(pulled)).await?;
     }
@@ -118,10 +118,7 @@ async fn one(
 }
 
 /// Sends an answer; a caller that went away ends the work.
-async fn answer(
-    answers: &Sender<v1::PullResponse>,
-    event: v1::pull_response::Event,
-) -> Result<()> {
+async fn answer(answers: &Sender<v1::PullResponse>, event: v1::pull_response::Event) -> Result<()> {
     let gone = |_| Error::cancelled("the client went away");
     answers.send(v1::PullResponse { event: Some(event) }).await.map_err(gone)
 }

@@ -72,7 +72,7 @@ pub(crate) async fn push(
         let message = format!("The push refers to repository [{}]", reference.name());
         report(progress("", Phase::Resolving, 0, 0, &message));
         let outgoing = images.blocking(move |images| prepare(images, id)).await?;
-        let repository = images.registry.repository(&reference, &credentials)?;
+        let repository = images.registry().repository(&reference, &credentials)?;
         let pushed = send(images, &repository, &reference, &outgoing, &report).await?;
         images.journal.record("image", "push", &name, &[("name", &reference.familiar_name())]);
         let event = Some(v1::push_response::Event::Pushed(pushed));
@@ -115,7 +115,8 @@ fn prepare(images: &Images, id: Digest) -> Result<Outgoing> {
             *row = LayerRecord { blob: blob.digest, ..row.clone() };
         }
         let blobs = manifest.layers.iter().zip(&config.rootfs.diff_ids);
-        let blobs = blobs.map(|(blob, diff_id)| LayerBlob { diff_id: *diff_id, blob: blob.clone() });
+        let blobs =
+            blobs.map(|(blob, diff_id)| LayerBlob { diff_id: *diff_id, blob: blob.clone() });
         let image = NewImage {
             id,
             manifest: descriptor.clone(),

@@ -248,8 +248,9 @@ impl Records {
     /// The size of a layer, where an image has it.
     pub(crate) fn layer_bytes(&self, chain: &Digest) -> Result<Option<u64>> {
         self.store.read(|c| {
-            let mut statement = c
-                .prepare_cached("SELECT unpacked_bytes FROM image_layers WHERE chain = ?1 LIMIT 1")?;
+            let mut statement = c.prepare_cached(
+                "SELECT unpacked_bytes FROM image_layers WHERE chain = ?1 LIMIT 1",
+            )?;
             Ok(statement.query_row([chain.to_string()], |row| row.get(0)).optional()?.map(unsigned))
         })
     }
@@ -345,9 +346,8 @@ fn add_blob(t: &Transaction<'_>, blob: &LayerBlob) -> Result<()> {
 fn named(connection: &Connection, reference: &Reference) -> Result<Option<Digest>> {
     let mut statement =
         connection.prepare_cached("SELECT image FROM image_references WHERE reference = ?1")?;
-    let found = statement
-        .query_row([reference.to_string()], |row| row.get::<_, String>(0))
-        .optional()?;
+    let found =
+        statement.query_row([reference.to_string()], |row| row.get::<_, String>(0)).optional()?;
     found.map(|id| digest(&id)).transpose()
 }
 
@@ -377,11 +377,14 @@ fn record(row: &Row<'_>) -> rusqlite::Result<Result<Record>> {
 }
 
 fn digest(text: &str) -> Result<Digest> {
-    text.parse().map_err(|cause| Error::corrupt("the table of images").because(anyhow::anyhow!("{cause}")))
+    text.parse()
+        .map_err(|cause| Error::corrupt("the table of images").because(anyhow::anyhow!("{cause}")))
 }
 
 fn reference(text: &str) -> Result<Reference> {
-    text.parse().map_err(|cause| Error::corrupt("the table of references").because(anyhow::anyhow!("{cause}")))
+    text.parse().map_err(|cause| {
+        Error::corrupt("the table of references").because(anyhow::anyhow!("{cause}"))
+    })
 }
 
 fn integer(number: u64) -> i64 {

@@ -114,7 +114,11 @@ impl Graph {
         if let Some(conflict) = self.conflict(&id, check) {
             // The name is gone; that the image stays is news only where nothing shows why.
             let dangling = self.references(&id).is_empty() && !self.has_children(&id);
-            return if quiet && (!dangling || conflict.used) { Ok(()) } else { Err(conflict.error) };
+            return if quiet && (!dangling || conflict.used) {
+                Ok(())
+            } else {
+                Err(conflict.error)
+            };
         }
         for reference in self.references(&id).to_vec() {
             self.untag(id, &reference, steps);
@@ -139,12 +143,15 @@ impl Graph {
         if self.has_children(id) {
             return conflict(false, false, "image has dependent child images".into());
         }
-        let user = |running| {
-            self.users.iter().find(|user| user.image == *id && user.running == running)
-        };
+        let user =
+            |running| self.users.iter().find(|user| user.image == *id && user.running == running);
         if let Some(user) = user(true) {
             let container = short(&user.container);
-            return conflict(false, true, format!("image is being used by running container {container}"));
+            return conflict(
+                false,
+                true,
+                format!("image is being used by running container {container}"),
+            );
         }
         if check == Check::All && !self.references(id).is_empty() {
             return conflict(true, false, "image is referenced in multiple repositories".into());

@@ -126,8 +126,7 @@ impl Images {
         &self,
         request: &v1::PruneImagesRequest,
     ) -> Result<v1::PruneImagesResponse> {
-        let filters =
-            Filters::parse(&request.filters, &["dangling", "label", "label!", "until"])?;
+        let filters = Filters::parse(&request.filters, &["dangling", "label", "label!", "until"])?;
         let dangling = filters.flag("dangling", true)?;
         let limit = filters.values("until").iter().try_fold(None, |limit, text| {
             let at = until(text)?;
@@ -138,7 +137,8 @@ impl Images {
         let mut response = v1::PruneImagesResponse::default();
         let ids: Vec<Digest> = graph.images.keys().copied().collect();
         for id in ids {
-            let candidate = if dangling { graph.is_dangling(&id) } else { !graph.is_intermediate(&id) };
+            let candidate =
+                if dangling { graph.is_dangling(&id) } else { !graph.is_intermediate(&id) };
             if !candidate || graph.users.iter().any(|user| user.image == id) {
                 continue;
             }

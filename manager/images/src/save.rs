@@ -165,7 +165,8 @@ fn plan(images: &Images, request: &v1::SaveRequest, lease: &Lease) -> Result<Pla
 
 /// All tags of a repository, if it is named without one.
 fn tags(images: &Images, text: &str) -> Result<Vec<(Reference, Digest)>> {
-    let Some(name) = text.parse().ok().filter(|_| !has_tag(text)).map(|name: Reference| name.name())
+    let Some(name) =
+        text.parse().ok().filter(|_| !has_tag(text)).map(|name: Reference| name.name())
     else {
         return Ok(Vec::new());
     };

@@ -15,13 +15,11 @@ pub(crate) async fn search(
         let bad = |_| Error::invalid(format!("invalid filter 'stars={}'", text.escape_default()));
         Ok::<u64, Error>(most.max(text.parse::<u64>().map_err(bad)?))
     })?;
-    let official = filters
-        .has("is-official")
-        .then(|| filters.flag("is-official", false))
-        .transpose()?;
+    let official =
+        filters.has("is-official").then(|| filters.flag("is-official", false)).transpose()?;
     let limit = usize::try_from(request.limit).unwrap_or(usize::MAX);
     let credentials = credentials(request.credentials.as_ref());
-    let found = images.registry.search(&request.term, limit, &credentials).await?;
+    let found = images.registry().search(&request.term, limit, &credentials).await?;
     let results = found
         .into_iter()
         .filter(|one| one.stars >= stars && official.is_none_or(|wanted| one.official == wanted))
@@ -41,7 +39,7 @@ pub(crate) async fn check_credentials(
     request: v1::CheckCredentialsRequest,
 ) -> Result<v1::CheckCredentialsResponse> {
     let credentials = credentials(request.credentials.as_ref());
-    let token = images.registry.check_credentials(&request.registry, &credentials).await?;
+    let token = images.registry().check_credentials(&request.registry, &credentials).await?;
     let identity_token = token.map(|token| token.expose().to_owned()).unwrap_or_default();
     Ok(v1::CheckCredentialsResponse { identity_token })
 }

@@ -59,7 +59,9 @@ pub(crate) fn expand(word: &str, get: &dyn Fn(&str) -> Option<String>) -> Result
         }
     }
     match quote {
-        Some(_) => Err(Error::invalid(format!("unexpected end of statement while looking for matching quote: {word}"))),
+        Some(_) => Err(Error::invalid(format!(
+            "unexpected end of statement while looking for matching quote: {word}"
+        ))),
         None => Ok(out),
     }
 }
@@ -93,14 +95,17 @@ fn variable(
         rest.push(c);
     }
     let value = get(&name).filter(|value| !value.is_empty());
-    let bad = || Error::invalid(format!("syntax error: missing '}}' or unsupported modifier: {word}"));
+    let bad =
+        || Error::invalid(format!("syntax error: missing '}}' or unsupported modifier: {word}"));
     if depth != 0 || name.is_empty() {
         return Err(bad());
     }
     match (rest.get(..2), rest.get(2..)) {
         _ if rest.is_empty() => Ok(get(&name).unwrap_or_default()),
         (Some(":-"), Some(other)) => value.map_or_else(|| expand(other, get), Ok),
-        (Some(":+"), Some(other)) => value.map_or_else(|| Ok(String::new()), |_| expand(other, get)),
+        (Some(":+"), Some(other)) => {
+            value.map_or_else(|| Ok(String::new()), |_| expand(other, get))
+        }
         _ => Err(bad()),
     }
 }

@@ -52,8 +52,7 @@ pub fn remove_directory(dir: impl AsFd, name: &CStr) -> Result<()> {
 pub fn chown(dir: impl AsFd, name: &CStr, uid: u32, gid: u32) -> Result<()> {
     let dir = dir.as_fd().as_raw_fd();
     // SAFETY: `name` is a NUL-terminated string that outlives the call.
-    let result =
-        unsafe { libc::fchownat(dir, name.as_ptr(), uid, gid, libc::AT_SYMLINK_NOFOLLOW) };
+    let result = unsafe { libc::fchownat(dir, name.as_ptr(), uid, gid, libc::AT_SYMLINK_NOFOLLOW) };
     check("fchownat", result.into()).map(drop).map_err(|e| e.on(name.to_string_lossy()))
 }
 

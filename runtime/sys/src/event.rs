@@ -45,9 +45,8 @@ fn watch(inotify: impl AsFd, path: &Path, mask: u32) -> Result<i32> {
     let text = CString::new(path.as_os_str().as_bytes())
         .map_err(|_| Error::new(call, libc::EINVAL).on(path.display()))?;
     // SAFETY: `text` is a NUL-terminated string that outlives the call.
-    let watch = unsafe {
-        libc::inotify_add_watch(inotify.as_fd().as_raw_fd(), text.as_ptr(), mask)
-    };
+    let watch =
+        unsafe { libc::inotify_add_watch(inotify.as_fd().as_raw_fd(), text.as_ptr(), mask) };
     check(call, watch.into()).map_err(|error| error.on(path.display()))?;
     Ok(watch)
 }

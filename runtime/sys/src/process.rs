@@ -189,10 +189,22 @@ pub fn effective_gid() -> u32 {
     unsafe { libc::getegid() }
 }
 
+/// setpgid(2): a process group of its own, in the caller's session.
+pub fn new_group() -> Result<()> {
+    // SAFETY: setpgid takes two integers.
+    check("setpgid", unsafe { libc::setpgid(0, 0) }.into()).map(drop)
+}
+
 /// setsid(2).
 pub fn new_session() -> Result<()> {
     // SAFETY: setsid takes nothing.
     check("setsid", unsafe { libc::setsid() }.into()).map(drop)
+}
+
+/// setpgid(2): makes the caller the leader of a new process group.
+pub fn lead_group() -> Result<()> {
+    // SAFETY: setpgid takes integers.
+    check("setpgid", unsafe { libc::setpgid(0, 0) }.into()).map(drop)
 }
 
 /// umask(2): the mask that was in force.

@@ -103,3 +103,13 @@ pub fn restore(tty: impl AsFd, attributes: &Attributes) -> Result<()> {
 pub fn peer_path(number: u32) -> CString {
     CString::new(format!("/dev/pts/{number}")).expect("a number holds no NUL")
 }
+
+/// tcsetpgrp(3): the process group that gets the keyboard's signals.
+///
+/// # Errors
+/// `ENOTTY` where there is no terminal, or not the caller's.
+pub fn set_foreground(terminal: impl AsFd, group: i32) -> Result<()> {
+    // SAFETY: tcsetpgrp takes integers.
+    let result = unsafe { libc::tcsetpgrp(terminal.as_fd().as_raw_fd(), group) };
+    check("tcsetpgrp", result.into()).map(drop)
+}

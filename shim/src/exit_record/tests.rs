@@ -28,6 +28,7 @@ fn record() -> ExitRecord {
         peak_memory_bytes: Some(16 << 20),
         runtime_error: None,
         dropped_clients: 0,
+        lost_output_bytes: 0,
         last_lines: vec!["one".into(), "two \"\u{1b}[0m".into()],
     }
 }
@@ -47,7 +48,7 @@ fn the_file_is_what_the_manager_reads() {
             + r#""exitCode":null,"signal":9,"shellCode":137,"#
             + r#""exitedAt":"2026-11-21T10:11:12.123456789Z","runTimeNs":2500000000,"#
             + r#""reason":"oom-killed","oom":"main","oomKills":1,"#
-            + r#""peakMemoryBytes":16777216,"runtimeError":null,"droppedClients":0,"#
+            + r#""peakMemoryBytes":16777216,"runtimeError":null,"droppedClients":0,"lostOutputBytes":0,"#
             + r#""lastLines":["one","two \"\u001b[0m"]}"#
     );
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);

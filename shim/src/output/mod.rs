@@ -37,7 +37,7 @@ mod writer;
 pub(crate) use attach::{Attach, Console};
 pub(crate) use compress::compress_file;
 pub(crate) use options::Options;
-pub(crate) use writer::{Writer, release_buffers};
+pub(crate) use writer::{WriteError, Writer, release_buffers};
 
 /// One of a container's two output streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

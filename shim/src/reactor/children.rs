@@ -7,8 +7,9 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    pin::Pin,
     rc::Rc,
-    task::{Poll, Waker},
+    task::{Context, Poll, Waker},
 };
 
 use anyhow::Result;
@@ -59,7 +60,7 @@ impl Drop for Expected {
 
 /// How the child `pid` ends. From this call on its end is kept for the caller; the pid must
 /// have been learned while `_expected` lived.
-pub(crate) fn wait_for(_expected: &Expected, pid: i32) -> impl Future<Output = Exit> + use<> {
+pub(crate) fn wait_for(_expected: &Expected, pid: i32) -> Ending {
     let reactor = current();
     let table = &reactor.children;
     let mut unclaimed = table.unclaimed.borrow_mut();
@@ -67,13 +68,26 @@ pub(crate) fn wait_for(_expected: &Expected, pid: i32) -> impl Future<Output = E
     let exit = unclaimed.iter().rposition(|(ended, _)| *ended == pid);
     let exit = exit.map(|index| unclaimed.remove(index).1);
     table.waiting.borrow_mut().insert(pid, Slot { exit, waker: None });
-    std::future::poll_fn(move |context| {
+    Ending { pid, told: false }
+}
+
+/// A future that is ready once a child has ended. Who drops it before no longer waits.
+pub(crate) struct Ending {
+    pid: i32,
+    told: bool,
+}
+
+impl Future for Ending {
+    type Output = Exit;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Exit> {
         let reactor = current();
         let mut waiting = reactor.children.waiting.borrow_mut();
-        let slot = waiting.entry(pid).or_default();
+        let slot = waiting.entry(self.pid).or_default();
         match slot.exit {
             Some(exit) => {
-                waiting.remove(&pid);
+                waiting.remove(&self.pid);
+                self.told = true;
                 Poll::Ready(exit)
             }
             None => {
@@ -81,7 +95,18 @@ pub(crate) fn wait_for(_expected: &Expected, pid: i32) -> impl Future<Output = E
                 Poll::Pending
             }
         }
-    })
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        // Its slot would take the end of the next child of that number.
+        super::REACTOR.with_borrow(|reactor| {
+            if let Some(reactor) = reactor.as_ref().filter(|_| !self.told) {
+                reactor.children.waiting.borrow_mut().remove(&self.pid);
+            }
+        });
+    }
 }
 
 /// Reaps for ever, and tells `other` of signals that are not `SIGCHLD`. Every signal must be
@@ -113,5 +138,23 @@ impl Table {
         } else if self.expecting.get() > 0 {
             self.unclaimed.borrow_mut().push((pid, exit));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn who_no_longer_waits_does_not_take_the_end_from_who_does() {
+        let exit = crate::reactor::run(async {
+            let expected = expect_children();
+            drop(wait_for(&expected, 7));
+            current().children.ended(7, Exit::Code(3));
+            super::super::within(Duration::from_millis(50), wait_for(&expected, 7)).await
+        });
+        assert_eq!(exit.unwrap(), Some(Exit::Code(3)));
     }
 }

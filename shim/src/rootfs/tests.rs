@@ -1,6 +1,7 @@
 use std::{
     fs::File,
     os::unix::fs::symlink,
+    process::Command,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -9,6 +10,11 @@ use hull_runtime_sys::mount::Classic;
 
 use super::*;
 use crate::mountinfo::tests::in_own_mounts;
+
+/// Makes mounts of which none runs a program.
+fn mount_all(mounts: &[Mount], rootfs: &Path) -> Result<()> {
+    futures_executor::block_on(super::mount_all(mounts, rootfs))
+}
 
 fn described(kind: &str, source: &str, target: &str, options: &[&str]) -> Mount {
     Mount {
@@ -315,25 +321,5 @@ fn a_file_is_mounted_by_a_loop_device_that_goes_with_the_mount() {
                 sleep(Duration::from_millis(5));
             }
         }
-    });
-}
-
-#[test]
-fn a_fuse_file_system_is_mounted_by_its_helper() {
-    if Command::new("fuse-overlayfs").arg("--version").output().is_err() {
-        return eprintln!("skipped: needs fuse-overlayfs");
-    }
-    in_own_mounts(|| {
-        let place = Place::new();
-        fs::write(place.path("lower/file"), "below").unwrap();
-        let mount = Mount { type_: "fuse3.fuse-overlayfs".into(), ..place.overlay() };
-        mount_all(std::slice::from_ref(&mount), &place.rootfs()).unwrap();
-        assert_eq!(fs::read_to_string(place.path("rootfs/file")).unwrap(), "below");
-        assert_eq!(place.mounted()[0].1, "fuse.fuse-overlayfs");
-        unmount_all(&place.rootfs()).unwrap();
-        assert!(place.mounted().is_empty());
-        let bad = Mount { options: vec!["lowerdir=/not/there".into()], ..mount };
-        let error = format!("{:#}", mount_all(&[bad], &place.rootfs()).unwrap_err());
-        assert!(error.contains("mount.fuse3: exit status: 1"), "{error}");
     });
 }

@@ -1,12 +1,17 @@
 //! Carrying bytes from one descriptor to another.
 
-use std::{fs::File, io::Write, os::fd::OwnedFd, rc::Rc};
+use std::{
+    fs::File,
+    io::{ErrorKind, Write},
+    os::fd::OwnedFd,
+    rc::Rc,
+};
 
-use hull_runtime_sys::{Result, fd};
+use hull_runtime_sys::fd;
 
-use super::log_file::LogFile;
+use super::{log_file::LogFile, losses::Losses};
 use crate::{
-    output::{self, Stream},
+    output::{self, Stream, WriteError},
     reactor::Source,
 };
 
@@ -29,34 +34,35 @@ pub(super) enum Target {
 }
 
 impl Target {
-    pub(super) fn pipe(end: OwnedFd) -> Result<Self> {
+    pub(super) fn pipe(end: OwnedFd) -> hull_runtime_sys::Result<Self> {
         fd::set_nonblocking(&end, true)?;
         Ok(Self::Pipe(Source::new(end)))
     }
 }
 
-/// Carries a pipe's or a terminal's output until it ends.
-pub(super) async fn output(source: &Source, target: Target) {
+/// Carries a pipe's or a terminal's output until it ends. A disk that is full must not stop the
+/// container: what cannot be written is dropped, and is in `losses`.
+pub(super) async fn output(source: &Source, target: Target, losses: &Losses) {
+    let mut account = losses.account();
     // The end of the source, and of a target that is broken: nothing is left to be done.
     let _ = match target {
         Target::Pipe(target) if is_pipe(source) => splice_all(source, &target).await,
         Target::Pipe(target) => copy(source, async |bytes| target.write_all(bytes).await).await,
         Target::File(file) => {
-            // A full disk must not stop the container: what cannot be written is dropped.
             copy(source, async |bytes| {
-                let _ = (&*file).write_all(bytes);
+                account.enter(append(&file, bytes));
                 Ok(())
             })
             .await
         }
         Target::Log(log, stream) => {
             let copied = copy(source, async |bytes| {
-                log.put(stream, bytes);
+                account.enter(log.put(stream, bytes));
                 log.room().await;
                 Ok(())
             })
             .await;
-            log.end(stream);
+            account.enter(log.end(stream));
             copied
         }
         Target::Nowhere => copy(source, async |_| Ok(())).await,
@@ -75,12 +81,28 @@ pub(super) async fn type_in(source: &Source, target: &Source) {
     let _ = copy(source, async |bytes| target.write_all(bytes).await).await;
 }
 
+fn append(mut file: &File, mut bytes: &[u8]) -> Result<(), WriteError> {
+    while !bytes.is_empty() {
+        let cause = match file.write(bytes) {
+            Ok(0) => ErrorKind::WriteZero.into(),
+            Ok(n) => {
+                bytes = &bytes[n..];
+                continue;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => error,
+        };
+        return Err(WriteError { dropped_bytes: bytes.len() as u64, cause });
+    }
+    Ok(())
+}
+
 fn is_pipe(source: &Source) -> bool {
     hull_runtime_sys::path::stat(source)
         .is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFIFO)
 }
 
-async fn splice_all(source: &Source, target: &Source) -> Result<()> {
+async fn splice_all(source: &Source, target: &Source) -> hull_runtime_sys::Result<()> {
     let mut source_was_ready = false;
     loop {
         match fd::splice(source, target, SPLICE) {
@@ -99,7 +121,10 @@ async fn splice_all(source: &Source, target: &Source) -> Result<()> {
     }
 }
 
-async fn copy(source: &Source, mut put: impl AsyncFnMut(&[u8]) -> Result<()>) -> Result<()> {
+async fn copy(
+    source: &Source,
+    mut put: impl AsyncFnMut(&[u8]) -> hull_runtime_sys::Result<()>,
+) -> hull_runtime_sys::Result<()> {
     loop {
         output::release_buffers();
         source.readable().await?;

@@ -19,8 +19,8 @@ use hull_runtime_sys::{
 
 use super::Stdio;
 use crate::{
-    bootstrap, log,
-    output::{Attach, Console, Options, Stream, Writer},
+    bootstrap, bundle_file, log,
+    output::{Attach, Console, Options, Stream, WriteError, Writer},
     reactor::{self, Source},
 };
 
@@ -37,8 +37,6 @@ pub(super) struct LogFile {
     keyboard: Rc<Keyboard>,
     /// Streams that have not ended.
     open: Cell<usize>,
-    /// The last write failed; it has been said.
-    failing: Cell<bool>,
     compressing: Cell<bool>,
 }
 
@@ -55,7 +53,6 @@ impl LogFile {
             attach,
             keyboard,
             open: Cell::new(2),
-            failing: Cell::new(false),
             compressing: Cell::new(false),
         }))
     }
@@ -72,15 +69,18 @@ impl LogFile {
         &self.keyboard
     }
 
-    /// Writes what has come. A disk that is full must not stop the container: what cannot be
-    /// written is counted, and the log says so when it can.
-    pub(super) fn put(self: &Rc<Self>, stream: Stream, bytes: &[u8]) {
+    /// Writes what has come.
+    ///
+    /// # Errors
+    /// What is lost; the log says so, too, when it can.
+    pub(super) fn put(self: &Rc<Self>, stream: Stream, bytes: &[u8]) -> Result<(), WriteError> {
         let written = self.writer.borrow_mut().write(stream, bytes, SystemTime::now());
-        self.judge(written.map_err(|error| format!("{}", error.cause)));
+        self.tell_rotation_error();
         if let Some(attach) = &self.attach {
             attach.output(stream, bytes);
         }
         self.compress();
+        written
     }
 
     /// Waits for the clients that the container waits for.
@@ -90,29 +90,27 @@ impl LogFile {
         }
     }
 
-    fn judge(&self, written: Result<(), String>) {
+    fn tell_rotation_error(&self) {
         if let Some(error) = self.writer.borrow_mut().take_rotation_error() {
             log::error(&format!("a log is not rotated: {}", log::sentence(&error)));
         }
-        let failed = written.is_err();
-        if let Err(error) = written
-            && !self.failing.get()
-        {
-            log::error(&format!("output is lost: {error}"));
-        }
-        self.failing.set(failed);
     }
 
     /// A stream has ended.
-    pub(super) fn end(&self, stream: Stream) {
+    ///
+    /// # Errors
+    /// What is lost for good.
+    pub(super) fn end(&self, stream: Stream) -> Result<(), WriteError> {
         if let Some(attach) = &self.attach {
             attach.end(stream);
         }
         self.open.set(self.open.get() - 1);
-        if self.open.get() == 0 {
-            let finished = self.writer.borrow_mut().finish(SystemTime::now());
-            self.judge(finished.map_err(|error| format!("{}", error.cause)));
+        if self.open.get() > 0 {
+            return Ok(());
         }
+        let finished = self.writer.borrow_mut().finish(SystemTime::now());
+        self.tell_rotation_error();
+        finished
     }
 
     pub(super) fn tail(&self, lines: usize) -> Vec<String> {
@@ -213,7 +211,7 @@ fn uri_file(bundle: &Path) -> PathBuf {
 /// The bundle cannot be written to.
 pub(crate) fn note_log(bundle: &Path, stdio: &Stdio) -> Result<()> {
     if Options::is_ours(&stdio.stdout) {
-        fs::write(uri_file(bundle), &stdio.stdout).context("cannot note the log's URI")?;
+        bundle_file::put(&uri_file(bundle), stdio.stdout.as_bytes())?;
     }
     Ok(())
 }

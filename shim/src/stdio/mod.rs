@@ -7,6 +7,7 @@ mod carry;
 mod console;
 mod log_file;
 mod logger;
+mod losses;
 mod open;
 
 use std::{
@@ -33,12 +34,13 @@ use console::ConsoleSocket;
 use log_file::LogFile;
 pub(crate) use log_file::{finish_log, note_log};
 use logger::Logger;
+use losses::Losses;
 
 /// How long a runtime may take to hand over a terminal.
 const TERMINAL_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long the record of an exit waits for the last output.
-const LAST_LINES_LIMIT: Duration = Duration::from_millis(100);
+const SETTLE_LIMIT: Duration = Duration::from_millis(100);
 
 /// What a caller gives for stdin that comes from the clients of a log's attach socket.
 const ATTACHED: &str = "hull-attach:";
@@ -118,6 +120,8 @@ pub(crate) struct Io {
     console: Option<Rc<Source>>,
     logger: RefCell<Option<Logger>>,
     log: Option<Rc<LogFile>>,
+    /// Output goes to a file or a log.
+    writes_files: bool,
 }
 
 /// The tasks that carry output.
@@ -126,6 +130,7 @@ struct Outputs {
     running: Cell<usize>,
     ended: Signal,
     stop: Signal,
+    losses: Losses,
 }
 
 impl Prepared {
@@ -242,6 +247,9 @@ impl Prepared {
         let Self { theirs, ours, stdin, stdout, stderr, logger, log, attached } = self;
         // What we keep of their ends would hide that they have closed them.
         drop(theirs);
+        let is_file =
+            |target: &Option<Target>| matches!(target, Some(Target::File(_) | Target::Log(..)));
+        let writes_files = is_file(&stdout) || is_file(&stderr);
         let outputs = Rc::new(Outputs::default());
         let mut console = None;
         let mut hold = None;
@@ -289,7 +297,8 @@ impl Prepared {
         if outputs.running.get() == 0 {
             outputs.ended.raise();
         }
-        Ok(Io { outputs, stdin: RefCell::new(hold), console, logger: RefCell::new(logger), log })
+        let (stdin, logger) = (RefCell::new(hold), RefCell::new(logger));
+        Ok(Io { outputs, stdin, console, logger, log, writes_files })
     }
 }
 
@@ -298,7 +307,7 @@ impl Outputs {
         self.running.set(self.running.get() + 1);
         let outputs = Rc::clone(self);
         reactor::spawn(async move {
-            reactor::unless(&outputs.stop, carry::output(&source, target)).await;
+            reactor::unless(&outputs.stop, carry::output(&source, target, &outputs.losses)).await;
             outputs.running.set(outputs.running.get() - 1);
             if outputs.running.get() == 0 {
                 outputs.ended.raise();
@@ -321,12 +330,22 @@ impl Io {
         }
     }
 
+    /// Waits until what the process has written is in its files, but not for what it has left
+    /// running.
+    pub(crate) async fn settled(&self) {
+        if self.writes_files {
+            reactor::within(SETTLE_LIMIT, self.drained()).await;
+        }
+    }
+
     /// The last lines of a log that the shim writes itself, oldest first; none of another.
-    /// What the process has written is waited for, but not for what it has left running.
-    pub(crate) async fn last_lines(&self, lines: usize) -> Vec<String> {
-        let Some(log) = &self.log else { return Vec::new() };
-        reactor::within(LAST_LINES_LIMIT, self.drained()).await;
-        log.tail(lines)
+    pub(crate) fn last_lines(&self, lines: usize) -> Vec<String> {
+        self.log.as_ref().map(|log| log.tail(lines)).unwrap_or_default()
+    }
+
+    /// How many bytes of output could not be written to a file.
+    pub(crate) fn lost_bytes(&self) -> u64 {
+        self.outputs.losses.bytes()
     }
 
     /// How many clients of the log were too slow.

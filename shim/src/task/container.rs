@@ -15,6 +15,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use super::{process::Process, state::State};
 use crate::{
     cgroup::Cgroup,
+    init_record::InitRecord,
     options::RuntimeOptions,
     runtime::Runtime,
     ttrpc::{Failure, Kind},
@@ -36,6 +37,8 @@ pub(super) struct Container {
     /// Held by each operation that the runtime does on the container as a whole.
     pub(super) lock: Mutex<()>,
     pub(super) cgroup: RefCell<Option<Rc<Cgroup>>>,
+    /// What the bundle says of the first process.
+    pub(super) record: RefCell<Option<InitRecord>>,
     /// Where its root file system is mounted, if the shim has mounted it.
     pub(super) rootfs: Option<PathBuf>,
     /// It has no process-id namespace of its own: its processes do not end with the first.
@@ -66,6 +69,23 @@ impl Container {
     pub(super) async fn run(&self, words: &[&str]) -> Result<Vec<u8>> {
         let words: Vec<&OsStr> = words.iter().map(OsStr::new).collect();
         self.runtime.run(&self.log(), b"", &words).await
+    }
+
+    /// Notes in the bundle which process the first one is, and whether it was started.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub(super) fn note_first(&self) -> Result<()> {
+        let first = &self.first;
+        let mut record = self.record.borrow_mut();
+        let record = match &mut *record {
+            Some(record) => record,
+            none => {
+                none.insert(InitRecord::new(&self.id, first.pid.get(), first.start_time.get())?)
+            }
+        };
+        record.started_at = first.started_at.get();
+        record.write(&self.bundle)
     }
 
     /// The state of a process as callers see it: those of a paused container are paused.

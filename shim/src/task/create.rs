@@ -7,17 +7,17 @@ use std::{
     cell::{Cell, RefCell},
     ffi::OsStr,
     fs,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     rc::Rc,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, ensure};
 use containerd_shim_protos::{
     api,
     events::task::{TaskCreate, TaskIO, TaskOOM},
 };
-use futures_util::lock::Mutex;
+use futures_util::{FutureExt, lock::Mutex};
 use hull_runtime_sys::{fd, process as sys_process};
 use protobuf::Message;
 
@@ -28,7 +28,9 @@ use super::{
     process::Process,
 };
 use crate::{
+    bundle_file,
     cgroup::Cgroup,
+    init_record::Stat,
     log,
     oom::Watch,
     options::{self, RuntimeOptions},
@@ -84,8 +86,8 @@ impl Shim {
         if let Some(sandbox) = self.sandbox() {
             sandbox.add(&request.id, &bundle)?;
         }
-        write_file(&bundle.join(options::FILE), &serde_json::to_vec(&options)?)?;
-        write_file(&bundle.join(RUNTIME_FILE), options.binary_name.as_bytes())?;
+        bundle_file::put(&bundle.join(options::FILE), &serde_json::to_vec(&options)?)?;
+        bundle_file::put(&bundle.join(RUNTIME_FILE), options.binary_name.as_bytes())?;
         let rootfs = if request.rootfs.is_empty() { None } else { Some(bundle.join(ROOTFS)) };
         if let Some(rootfs) = &rootfs {
             let made = fs::DirBuilder::new().mode(0o711).create(rootfs);
@@ -96,6 +98,7 @@ impl Shim {
                 _ => {}
             }
             rootfs::mount_all(&request.rootfs, rootfs)
+                .await
                 .context("failed to mount rootfs component")?;
         }
         let streams = Stdio {
@@ -113,6 +116,7 @@ impl Shim {
             execs: RefCell::default(),
             lock: Mutex::new(()),
             cgroup: RefCell::default(),
+            record: RefCell::default(),
             rootfs,
             shares_pids: config.shares_pids(),
             over: Cell::new(false),
@@ -197,15 +201,21 @@ impl Shim {
         let streams = prepared.streams();
         container.runtime.run_with(log, Streams(streams), &words).await?;
         let taken = self.take_up(container, process, prepared, pid_file, &expected).await;
-        if taken.is_err() {
-            // It runs, and nobody would hold it.
-            if process.is_first() {
-                container.run(&["delete", "--force", &container.id]).await?;
-            } else if let Ok(pid) = read_pid(pid_file) {
-                sys_process::kill(pid, libc::SIGKILL)?;
-            }
-        }
-        taken
+        let Err(error) = taken else { return Ok(()) };
+        // It runs, and nobody would hold it.
+        let ended = if process.is_first() {
+            container.run(&["delete", "--force", &container.id]).await.map(drop)
+        } else {
+            read_pid(pid_file).and_then(|pid| kill_child(&expected, pid))
+        };
+        Err(match ended {
+            Ok(()) => error,
+            Err(left) => anyhow!(
+                "{}; what was begun is not ended: {}",
+                log::sentence(&error),
+                log::sentence(&left)
+            ),
+        })
     }
 
     /// Takes up a process that the runtime has just started.
@@ -227,7 +237,10 @@ impl Shim {
         // Not reaped before `exit` was made, so the number is still this process's; after that
         // it may have ended, and then there is nothing to hold or to measure.
         process.pidfd.replace(sys_process::pidfd(pid).ok());
-        process.start_time.set(start_time(pid).unwrap_or(0));
+        process.start_time.set(Stat::of(pid).map_or(0, |stat| stat.start_time));
+        if process.is_first() {
+            container.note_first()?;
+        }
         process.io.replace(Some(Rc::new(io)));
         let mut watch = None;
         if process.is_first()
@@ -274,25 +287,24 @@ fn recode<A: Message, B: Message>(message: &A) -> Option<B> {
     message.write_to_bytes().and_then(|bytes| B::parse_from_bytes(&bytes)).ok()
 }
 
-fn write_file(path: &Path, content: &[u8]) -> Result<()> {
-    use std::io::Write;
-    let mut options = fs::OpenOptions::new();
-    let file = options.write(true).create(true).truncate(true).mode(0o600).open(path);
-    file.and_then(|mut file| file.write_all(content))
-        .with_context(|| format!("cannot write {}", path.display()))
-}
-
 /// The pid that a runtime has written.
 pub(crate) fn read_pid(path: &Path) -> Result<i32> {
     let context = || format!("cannot read a pid from {}", path.display());
     let text = fs::read_to_string(path).with_context(context)?;
     let pid = text.trim().parse::<i32>().with_context(context)?;
-    anyhow::ensure!(pid > 0, "{}: {pid} is no pid", path.display());
+    ensure!(pid > 0, "{}: {pid} is no pid", path.display());
     Ok(pid)
 }
 
-/// Field 22 of `/proc/PID/stat`. The name in field 2 may hold spaces and parentheses.
-fn start_time(pid: i32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    text.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+/// Kills a process that a runtime has left to us, and whose pid was learned while `expected`
+/// lives, unless it has ended.
+fn kill_child(expected: &Expected, pid: i32) -> Result<()> {
+    // Nobody but the reactor reaps: a child that it has not reaped has its number still.
+    if reactor::wait_for(expected, pid).now_or_never().is_some() {
+        return Ok(());
+    }
+    let pidfd = sys_process::pidfd(pid)?;
+    let parent = Stat::of(pid).map(|stat| stat.parent);
+    ensure!(parent == Some(sys_process::id()), "process {pid} is not a child of the shim");
+    Ok(sys_process::send_signal(&pidfd, libc::SIGKILL)?)
 }

@@ -9,7 +9,7 @@ use hull_specs_oci::ExecId;
 use super::{
     Shim,
     container::Container,
-    field,
+    exit, field,
     process::{Ended, Process},
     state::{self, Request, State},
 };
@@ -58,6 +58,14 @@ impl Shim {
             reactor::within(DRAIN_LIMIT, process.settled.wait()).await;
         }
         close(process).await;
+        if let Err(error) = exit::write_again(container, process) {
+            log::error(&format!(
+                "{}: the exit is not on disk: {}",
+                container.id,
+                log::sentence(&error)
+            ));
+            exit::forget_unwritten(process);
+        }
         if let Some(rootfs) = &container.rootfs {
             rootfs::unmount_all(rootfs).context("failed rootfs umount")?;
         }
@@ -83,6 +91,7 @@ async fn delete_exec(container: &Rc<Container>, process: &Rc<Process>) -> Result
     close(process).await;
     process.state.set(State::Deleted);
     container.execs.borrow_mut().remove(&process.exec_id);
+    exit::forget_unwritten(process);
     // Checked when the exec was added.
     if let Ok(id) = process.exec_id.parse::<ExecId>()
         && let Err(error) = exit_record::remove(&container.bundle, &FileName::of(Some(&id)))

@@ -15,8 +15,9 @@ use hull_specs_oci::ExecId;
 
 use super::{Shim, container::Container, field, process::Process, start::NEVER_RAN};
 use crate::{
+    bundle_file::Version,
     events,
-    exit_record::{self, ExitRecord, FileName, Reason, Version},
+    exit_record::{self, ExitRecord, FileName, Reason},
     log,
     oom::{self, Oom, Watch},
     reactor,
@@ -24,6 +25,9 @@ use crate::{
 
 /// How much of the output's end a record holds.
 const LAST_LINES: usize = 20;
+
+/// How long the first pause is before a record is written that could not be, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 
 /// Waits for the end of a process that was just taken up.
 pub(super) fn follow(
@@ -50,10 +54,12 @@ pub(super) fn follow(
         let mut record = describe(&container, &process, exit, at, &memory);
         let io = process.io.borrow().clone();
         if let Some(io) = io {
-            record.last_lines = io.last_lines(LAST_LINES).await;
+            io.settled().await;
+            record.last_lines = io.last_lines(LAST_LINES);
             record.dropped_clients = io.dropped_clients();
+            record.lost_output_bytes = io.lost_bytes();
         }
-        write(&container, &process, &record);
+        write(&container, &process, record);
         process.finish(exit, at);
         let id = if process.is_first() { &container.id } else { &process.exec_id };
         shim.events.publish(&TaskExit {
@@ -89,13 +95,13 @@ async fn settle_others(container: &Rc<Container>) {
 }
 
 /// A process that could not be started has ended, too.
-pub(super) fn failed(container: &Container, process: &Process, error: &anyhow::Error) {
+pub(super) fn failed(container: &Rc<Container>, process: &Rc<Process>, error: &anyhow::Error) {
     let at = SystemTime::now();
     let none = Memory { oom: Oom::None, kills: 0, peak: None };
     let mut record = describe(container, process, NEVER_RAN, at, &none);
     record.reason = Reason::StartFailed;
     record.runtime_error = Some(format!("{error:#}"));
-    write(container, process, &record);
+    write(container, process, record);
     process.finish(NEVER_RAN, at);
     process.settled.raise();
 }
@@ -154,20 +160,49 @@ fn describe(
         peak_memory_bytes: memory.peak,
         runtime_error: None,
         dropped_clients: 0,
+        lost_output_bytes: 0,
         last_lines: Vec::new(),
     }
 }
 
-fn write(container: &Container, process: &Process, record: &ExitRecord) {
-    // Checked when the exec was added.
-    let exec = process.exec_id.parse::<ExecId>().ok();
-    let written = exit_record::write(&container.bundle, &FileName::of(exec.as_ref()), record);
-    // A disk that is full must not hide the exit from those who wait for it.
-    if let Err(error) = written {
-        log::error(&format!(
-            "{}: the exit is not on disk: {}",
-            container.id,
-            log::sentence(&error)
-        ));
+/// Writes a record. A disk that is full must not hide the exit from those who wait for it: what
+/// cannot be written now is tried again until it can, or until the process is deleted.
+fn write(container: &Rc<Container>, process: &Rc<Process>, record: ExitRecord) {
+    let Err(error) = try_write(container, &record) else { return };
+    let error = log::sentence(&error);
+    log::error(&format!("{}: the exit is not on disk yet: {error}", container.id));
+    process.unwritten.replace(Some(record));
+    let (container, process) = (Rc::clone(container), Rc::clone(process));
+    reactor::spawn(async move {
+        let mut pause = PAUSES.0;
+        while reactor::unless(&process.written, reactor::sleep(pause)).await.is_some() {
+            // What goes on failing was said.
+            let _ = write_again(&container, &process);
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    });
+}
+
+/// Writes the record of a process's end that could not be written before, if there is one.
+///
+/// # Errors
+/// It still cannot be.
+pub(super) fn write_again(container: &Container, process: &Process) -> anyhow::Result<()> {
+    if let Some(record) = &*process.unwritten.borrow() {
+        try_write(container, record)?;
     }
+    forget_unwritten(process);
+    Ok(())
+}
+
+/// Ends the attempts to write a record.
+pub(super) fn forget_unwritten(process: &Process) {
+    process.unwritten.take();
+    process.written.raise();
+}
+
+fn try_write(container: &Container, record: &ExitRecord) -> anyhow::Result<()> {
+    // Checked when the exec was added.
+    let exec = record.exec_id.parse::<ExecId>().ok();
+    exit_record::write(&container.bundle, &FileName::of(exec.as_ref()), record)
 }

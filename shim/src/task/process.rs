@@ -12,6 +12,7 @@ use hull_runtime_sys::process::Exit;
 
 use super::state::State;
 use crate::{
+    exit_record::ExitRecord,
     reactor::Signal,
     stdio::{Io, Stdio},
 };
@@ -46,6 +47,10 @@ pub(super) struct Process {
     pub(super) killed: Cell<bool>,
     /// Held while it is started, so that nobody hears of its end before its beginning.
     pub(super) gate: Mutex<()>,
+    /// The record of its end, while the disk refuses it.
+    pub(super) unwritten: RefCell<Option<ExitRecord>>,
+    /// Nothing more is to be written of its end that could not be before.
+    pub(super) written: Signal,
     /// It has ended, and its status can be had.
     pub(super) exited: Signal,
     /// Its end has been published, or it never ran.
@@ -68,6 +73,8 @@ impl Process {
             ended: Cell::default(),
             killed: Cell::default(),
             gate: Mutex::new(()),
+            unwritten: RefCell::default(),
+            written: Signal::default(),
             exited: Signal::default(),
             settled: Signal::default(),
         })

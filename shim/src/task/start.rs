@@ -18,6 +18,7 @@ use super::{
     state::{self, Request, State},
 };
 use crate::{
+    bundle_file, log,
     stdio::Stdio,
     ttrpc::{Failure, Kind},
 };
@@ -64,6 +65,10 @@ impl Shim {
         if container.checkpoint.is_empty() {
             let started = container.run(&["start", &container.id]).await;
             started.context("OCI runtime start failed")?;
+            // It runs: that it is not noted must not hide that.
+            if let Err(error) = container.note_first() {
+                log::error(&format!("{}: {}", container.id, log::sentence(&error)));
+            }
         } else {
             self.restore(container).await.context("OCI runtime restore failed")?;
         }
@@ -149,8 +154,7 @@ impl Shim {
         let file =
             |suffix: &str| container.bundle.join(format!("exec-{}{suffix}", process.exec_id));
         let (object, pid_file, log) = (file("-process.json"), file(".pid"), file("-log.json"));
-        fs::write(&object, &process.spec)
-            .with_context(|| format!("cannot write {}", object.display()))?;
+        bundle_file::put(&object, &process.spec)?;
         let mut words: Vec<&OsStr> = ["exec", "--detach", "--process"].map(OsStr::new).into();
         words.push(object.as_os_str());
         let result = self

@@ -5,8 +5,8 @@ mod gzip;
 use std::io::{self, BufRead, Chain, Cursor, Read, Write};
 
 use crate::error::Refused;
-pub use gzip::Gzip;
 use gzip::Gunzip;
+pub use gzip::Gzip;
 
 pub use hull_specs_image::media_type::Compression;
 

@@ -67,7 +67,8 @@ fn what_is_cut_changed_or_followed_by_something_is_refused() {
 fn headers_with_all_fields_are_read_and_those_without_end_are_not() {
     let bytes = compressed(Compression::Gzip, b"x");
     let rest = &bytes[10..];
-    let full = [&[0x1f, 0x8b, 8, 0x1f, 0, 0, 0, 0, 0, 3][..], b"\x02\0ab", b"name\0", b"note\0", b"cc"];
+    let full =
+        [&[0x1f, 0x8b, 8, 0x1f, 0, 0, 0, 0, 0, 3][..], b"\x02\0ab", b"name\0", b"note\0", b"cc"];
     assert_eq!(plain(&[&full.concat()[..], rest].concat()).unwrap(), b"x");
     let endless = [&[0x1f, 0x8b, 8, 8, 0, 0, 0, 0, 0, 3][..], &vec![b'n'; 100_000]].concat();
     assert!(plain(&endless).is_err());

@@ -198,7 +198,11 @@ impl<R: BufRead> Reader<R> {
             }
             b'6' => Kind::Fifo,
             other => {
-                refuse!("{} is of the type {:?}, which is not known", Shown(&path), char::from(other));
+                refuse!(
+                    "{} is of the type {:?}, which is not known",
+                    Shown(&path),
+                    char::from(other)
+                );
             }
         };
         if let Kind::File { size, .. } = kind {
@@ -232,10 +236,7 @@ impl<R: BufRead> Reader<R> {
     }
 
     /// The map of a sparse file in an extended header, or before the data, and its size.
-    fn sparse_data(
-        &mut self,
-        sparse: &super::pax::Sparse,
-    ) -> Result<Option<(Vec<Extent>, u64)>> {
+    fn sparse_data(&mut self, sparse: &super::pax::Sparse) -> Result<Option<(Vec<Extent>, u64)>> {
         if !sparse.is_used() {
             return Ok(None);
         }
@@ -398,7 +399,9 @@ fn stored_size(header: u64, extended: Option<u64>) -> Result<u64> {
         None => Ok(header),
         Some(size) if size == header => Ok(size),
         Some(size) if size > MAX_OCTAL && matches!(header, 0 | MAX_OCTAL) => Ok(size),
-        Some(size) => refuse!("an entry has {header} bytes by its header and {size} by its extended one"),
+        Some(size) => {
+            refuse!("an entry has {header} bytes by its header and {size} by its extended one")
+        }
     }
 }
 

@@ -96,8 +96,7 @@ pub fn spawn_program(path: &CStr, job: &Job, files: Files<'_>) -> Result<Worker>
         (None, None) => nothing.as_fd(),
     };
     let [_, _, stderr] = fd::standard_streams();
-    let mut fds =
-        vec![stdin, stdout, stderr, order.as_fd(), report_writer.as_fd(), files.root];
+    let mut fds = vec![stdin, stdout, stderr, order.as_fd(), report_writer.as_fd(), files.root];
     fds.extend(files.base);
     let child = program::spawn(program::Program {
         path,

@@ -79,9 +79,9 @@ pub(crate) fn funnel(
                 return;
             }
         }
-        let last = exit_code.await.map(|exit_code| AttachResponse {
-            message: Some(Message::Ended(Ended { exit_code })),
-        });
+        let last = exit_code
+            .await
+            .map(|exit_code| AttachResponse { message: Some(Message::Ended(Ended { exit_code })) });
         // Whoever asked may have gone.
         let _ = answers.send(last).await;
     };

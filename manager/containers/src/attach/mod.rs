@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::wire::{Event, Reader, Writer};
 pub(crate) use self::{
-    funnel::{Funnel, Gone, funnel},
+    funnel::{Funnel, funnel},
     wire::{Connection, Stream},
 };
 use crate::{Answers, Containers, Messages, handle::Handle, state::Ask};
@@ -65,8 +65,9 @@ impl Waiting {
 /// The terminal's size as the shim takes it.
 pub(crate) fn size(size: &v1::TerminalSize) -> Result<(u16, u16)> {
     let number = |number: u32| {
-        u16::try_from(number)
-            .map_err(|_| Error::invalid(format!("a terminal of {number} rows or columns is too large")))
+        u16::try_from(number).map_err(|_| {
+            Error::invalid(format!("a terminal of {number} rows or columns is too large"))
+        })
     };
     Ok((number(size.columns)?, number(size.rows)?))
 }
@@ -166,7 +167,9 @@ async fn relay(
     let (funnel, emptying) = funnel(answers, async { Ok(None) });
     let emptying = tokio::spawn(emptying);
     let typing = tokio::spawn(type_in(writer, messages, rules));
-    let over = || async { drop(handle.until(|state| state.exits > exits).await) };
+    let over = || async {
+        handle.until(|state| state.exits > exits).await;
+    };
     let left = tokio::select! {
         () = take_output(reader, &funnel, rules, over) => false,
         () = funnel.gone() => true,

@@ -1,6 +1,10 @@
 //! Log drivers, as `hull-log:` URIs of the shim, which does the writing.
 
-use std::{collections::BTreeMap, fmt::Write as _, path::{Path, PathBuf}};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    path::{Path, PathBuf},
+};
 
 use hull_manager_core::{Error, Result};
 use hull_specs_api::v1;
@@ -57,7 +61,8 @@ pub(crate) fn uri(options: &v1::ContainerOptions, place: &Place<'_>) -> String {
     let (name, given) = driver(options);
     let get = |key: &str, default: &str| given.get(key).cloned().unwrap_or_else(|| default.into());
     let log = file(options, place).unwrap_or_else(|| place.bundle.join("output"));
-    let mut query: Vec<(&str, String)> = vec![("attach", place.attach.to_string_lossy().into_owned())];
+    let mut query: Vec<(&str, String)> =
+        vec![("attach", place.attach.to_string_lossy().into_owned())];
     match name {
         "none" => query.push(("max-size", NONE_BYTES.to_owned())),
         _ => {
@@ -67,7 +72,10 @@ pub(crate) fn uri(options: &v1::ContainerOptions, place: &Place<'_>) -> String {
             query.push(("max-file", get("max-file", files)));
             // A single file has nothing to compress.
             let single = query.last().is_some_and(|(_, count)| count == "1");
-            query.push(("compress", if single { "false".into() } else { get("compress", compress) }));
+            query.push((
+                "compress",
+                if single { "false".into() } else { get("compress", compress) },
+            ));
         }
     }
     for (key, value) in labels(options, given) {

@@ -104,7 +104,12 @@ impl Entries {
             stream: stream.into(),
             time: time.map(Into::into),
             data: entry.log.into_owned().into_bytes(),
-            attributes: entry.attrs.filter(|_| wanted.details).unwrap_or_default().into_iter().collect(),
+            attributes: entry
+                .attrs
+                .filter(|_| wanted.details)
+                .unwrap_or_default()
+                .into_iter()
+                .collect(),
         });
     }
 }
@@ -134,7 +139,14 @@ mod tests {
     }
 
     fn wanted() -> Wanted {
-        Wanted { stdout: true, stderr: true, since: None, until: None, times: false, details: false }
+        Wanted {
+            stdout: true,
+            stderr: true,
+            since: None,
+            until: None,
+            times: false,
+            details: false,
+        }
     }
 
     fn read(wanted: Wanted, pieces: usize) -> Vec<(i32, String)> {

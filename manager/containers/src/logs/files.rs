@@ -51,7 +51,9 @@ pub(super) fn all(path: &Path) -> io::Result<VecDeque<Part>> {
             let plain = open(&with_suffix(path, &format!(".{number}")))?;
             let part = match plain {
                 Some(file) => Some((file, false)),
-                None => open(&with_suffix(path, &format!(".{number}.gz")))?.map(|file| (file, true)),
+                None => {
+                    open(&with_suffix(path, &format!(".{number}.gz")))?.map(|file| (file, true))
+                }
             };
             let Some((file, gzip)) = part else { break };
             seen.push(file.metadata()?.ino());
@@ -104,7 +106,8 @@ pub(super) fn tail(parts: &mut VecDeque<Part>, lines: u64) -> io::Result<()> {
             }
             break;
         }
-        let found = if part.gzip { tail_gzip(&part, wanted)? } else { tail_plain(&part.file, wanted)? };
+        let found =
+            if part.gzip { tail_gzip(&part, wanted)? } else { tail_plain(&part.file, wanted)? };
         (part.start, wanted) = (found.0, wanted - found.1);
         kept.push_front(part);
     }

@@ -4,12 +4,15 @@ pub(crate) mod driver;
 mod entries;
 mod files;
 
-use std::{path::{Path, PathBuf}, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use hull_manager_core::{Error, Result, error::IoContext as _};
-use hull_runtime_sys::{event, fd};
+use hull_runtime_sys::event;
 use hull_specs_api::v1::{self, Status};
-use tokio::{io::unix::AsyncFd, sync::mpsc};
+use tokio::{io::AsyncReadExt as _, net::unix::pipe, sync::mpsc};
 
 use self::{
     driver::Place,
@@ -83,13 +86,12 @@ impl Containers {
     /// `No such container: …`; a log that is not kept.
     pub async fn logs(&self, request: v1::LogsRequest) -> Result<Answers<v1::LogEntry>> {
         let handle = self.find(&request.container)?;
-        let path = self.0.log_file(&handle).ok_or_else(|| {
-            Error::conflict("configured logging driver does not support reading")
-        })?;
+        let path = self
+            .0
+            .log_file(&handle)
+            .ok_or_else(|| Error::conflict("configured logging driver does not support reading"))?;
         if !request.stdout && !request.stderr {
-            return Err(Error::invalid(
-                "Bad parameters: you must choose at least one stream",
-            ));
+            return Err(Error::invalid("Bad parameters: you must choose at least one stream"));
         }
         let wanted = Wanted {
             stdout: request.stdout,
@@ -178,7 +180,7 @@ async fn read(
 }
 
 /// Changes in a log's directory.
-struct Watch(AsyncFd<std::os::fd::OwnedFd>);
+struct Watch(pipe::Receiver);
 
 impl Watch {
     fn new(path: &Path) -> Result<Self> {
@@ -186,19 +188,17 @@ impl Watch {
             let inotify = event::inotify()?;
             let directory = path.parent().unwrap_or(Path::new("/"));
             event::watch_directory(&inotify, directory)?;
-            Ok(Self(AsyncFd::new(inotify)?))
+            // It is read and waited for as a pipe is.
+            Ok(Self(pipe::Receiver::from_owned_fd_unchecked(inotify)?))
         };
         watch().map_err(|cause| Error::internal("cannot follow the log").because(cause))
     }
 
     /// Waits until something has changed.
     async fn changed(&mut self) -> Result<()> {
-        let mut ready = self.0.readable_mut().await.about("the log's directory")?;
         // What it was is seen from the files themselves.
         let mut buffer = [0; 4096];
-        while fd::read(ready.get_inner(), &mut buffer).is_ok_and(|n| n > 0) {}
-        ready.clear_ready();
-        Ok(())
+        self.0.read(&mut buffer).await.map(drop).about("the log's directory")
     }
 }
 

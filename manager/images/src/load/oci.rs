@@ -47,7 +47,9 @@ pub(super) fn images(
             let name = path(layer);
             let (digest, size, _) = files.blob(images, &name)?;
             if (digest, size) != (layer.digest, layer.size) {
-                return Err(Error::corrupt(format!("{name} has {size} bytes and the digest {digest}")));
+                return Err(Error::corrupt(format!(
+                    "{name} has {size} bytes and the digest {digest}"
+                )));
             }
         }
         let references = reference(entry).into_iter().collect();

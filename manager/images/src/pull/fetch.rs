@@ -1,7 +1,5 @@
 //! Fetching one image.
 
-use std::sync::Arc;
-
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use hull_manager_content::{Claim, Lease};
 use hull_manager_core::{Error, Result};
@@ -214,4 +212,3 @@ fn write(
     meter.tell(Phase::Complete, blob.size);
     Ok(unpacked)
 }
-

@@ -58,7 +58,7 @@ pub(crate) async fn join<F: Future<Output = Result<()>>>(
                 Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => break,
             },
-            _ = outcome.wait_for(Option::is_some) => break,
+            () = settled(&mut outcome) => break,
         }
     }
     while let Ok(report) = reports.try_recv() {
@@ -70,6 +70,11 @@ pub(crate) async fn join<F: Future<Output = Result<()>>>(
         Some(Err((kind, message))) => Err(Error::new(kind, message)),
         None => Err(Error::internal("the pull ended early")),
     }
+}
+
+/// Waits for the outcome. What is borrowed of it does not go to another thread.
+async fn settled(outcome: &mut watch::Receiver<Outcome>) {
+    while outcome.borrow_and_update().is_none() && outcome.changed().await.is_ok() {}
 }
 
 fn attach(

@@ -227,7 +227,8 @@ fn a_client_that_holds_is_waited_for_and_loses_nothing() {
         let (mut sent, mut waits) = (Vec::new(), 0);
         let mut reader = None;
         for number in 0..256_u32 {
-            let chunk: Vec<u8> = (0..4000).flat_map(|n| (number * 4000 + n).to_be_bytes()).collect();
+            let chunk: Vec<u8> =
+                (0..4000).flat_map(|n| (number * 4000 + n).to_be_bytes()).collect();
             attach.output(Stream::Stdout, &chunk);
             sent.extend_from_slice(&chunk);
             let now = std::pin::pin!(reactor::within(Duration::from_millis(20), attach.room()));

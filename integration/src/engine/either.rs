@@ -1,0 +1,107 @@
+//! hull or docker: tests of what both promise drive one of them, by the same words.
+//!
+//! `HULL_ENGINE=docker` proves the tests on Debian's docker.
+
+use super::{Docker, Hull, SLEEPER, Site, Terminal};
+use crate::{Invocation, Output};
+
+/// The engine under test, with the image `busybox`.
+#[derive(Debug)]
+pub enum Engine {
+    /// Ours.
+    Hull(Hull),
+    /// The reference.
+    Docker(Docker),
+}
+
+/// Whether the suite drives the reference.
+pub fn reference() -> bool {
+    match std::env::var("HULL_ENGINE").as_deref() {
+        Ok("docker") => true,
+        Ok("hull" | "") | Err(_) => false,
+        Ok(other) => panic!("HULL_ENGINE={other} is not hull or docker"),
+    }
+}
+
+impl Engine {
+    /// Starts the engine that `HULL_ENGINE` names.
+    #[track_caller]
+    pub fn start() -> Self {
+        match reference() {
+            true => Self::Docker(Docker::start()),
+            false => Self::Hull(Hull::start()),
+        }
+    }
+
+    /// The private places.
+    pub fn site(&self) -> &Site {
+        match self {
+            Self::Hull(hull) => hull.site(),
+            Self::Docker(docker) => docker.site(),
+        }
+    }
+
+    /// Kills the daemon and starts it again; the containers live on.
+    #[track_caller]
+    pub fn crash_and_restart(&mut self) {
+        match self {
+            Self::Hull(hull) => hull.crash_and_restart(),
+            Self::Docker(docker) => docker.crash_and_restart(),
+        }
+    }
+
+    /// A command of the engine, as words.
+    pub fn words(&self, args: &[&str]) -> Vec<String> {
+        match self {
+            Self::Hull(hull) => hull.words(args),
+            Self::Docker(docker) => docker.words(args),
+        }
+    }
+
+    /// A command, not yet run.
+    pub fn call(&self, args: &[&str]) -> Invocation {
+        super::command(&self.words(args))
+    }
+
+    /// Runs a command.
+    #[track_caller]
+    pub fn run(&self, args: &[&str]) -> Output {
+        self.call(args).run()
+    }
+
+    /// Runs a line of shell in a new busybox container, and removes it.
+    #[track_caller]
+    pub fn shell(&self, options: &[&str], script: &str) -> Output {
+        let mut args = vec!["run", "--rm", "--network", "none"];
+        args.extend(options);
+        args.extend(["busybox", "sh", "-c", script]);
+        self.run(&args)
+    }
+
+    /// Starts a line of shell in a new busybox container, and leaves it there.
+    #[track_caller]
+    pub fn detach(&self, name: &str, options: &[&str], script: &str) {
+        let mut args = vec!["run", "--detach", "--name", name, "--network", "none"];
+        args.extend(options);
+        args.extend(["busybox", "sh", "-c", script]);
+        self.run(&args).ok();
+    }
+
+    /// A container that runs until it is told to end.
+    #[track_caller]
+    pub fn sleeper(&self, name: &str, options: &[&str]) {
+        self.detach(name, options, SLEEPER);
+    }
+
+    /// Runs a command on a terminal.
+    #[track_caller]
+    pub fn terminal(&self, args: &[&str]) -> Terminal {
+        Terminal::start(&self.words(args))
+    }
+
+    /// What `inspect` says with a format.
+    #[track_caller]
+    pub fn inspect(&self, name: &str, format: &str) -> String {
+        self.run(&["inspect", "--format", format, name]).ok().text().to_owned()
+    }
+}

@@ -1,0 +1,37 @@
+//! hulld and hull, as a person at a terminal and a script use them.
+//!
+//! Tests of what docker promises too take an [`Engine`]: `HULL_ENGINE=docker` runs them on
+//! Debian's docker, which proves them. Tests of what is ours alone take a `Hull`, and are
+//! counted as not applicable to docker.
+//!
+//! [`Engine`]: hull_integration::engine::Engine
+#![forbid(unsafe_code)]
+
+mod images;
+mod lifecycle;
+mod options;
+mod recovery;
+mod sessions;
+mod volumes;
+
+use std::process::ExitCode;
+
+use hull_integration::engine::{program, reference};
+
+fn main() -> ExitCode {
+    hull_integration::suite::main(
+        "manager",
+        || match reference() {
+            true => "Debian's docker".to_owned(),
+            false => program("HULL_HULLD", "hulld"),
+        },
+        &[
+            images::TESTS,
+            lifecycle::TESTS,
+            options::TESTS,
+            recovery::TESTS,
+            sessions::TESTS,
+            volumes::TESTS,
+        ],
+    )
+}

@@ -1,0 +1,104 @@
+//! The keys of `daemon.json`. Flags are brought to the same form, and both are joined here.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, ensure};
+use serde::Deserialize;
+
+/// A runtime's entry.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct Runtime {
+    pub(crate) path: String,
+    #[serde(default)]
+    pub(crate) runtime_args: Vec<String>,
+}
+
+/// A limit's entry, as dockerd writes it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+pub(crate) struct Limit {
+    #[serde(default)]
+    #[expect(dead_code, reason = "dockerd's file repeats the name; the key decides")]
+    name: String,
+    pub(crate) soft: i64,
+    pub(crate) hard: i64,
+}
+
+impl Limit {
+    pub(super) fn new(soft: i64, hard: i64) -> Self {
+        Self { name: String::new(), soft, hard }
+    }
+}
+
+/// The keys, each with its type; one list for reading and for joining.
+macro_rules! settings {
+    ($($(#[$attribute:meta])* $key:ident ($name:literal): $kind:ty),* $(,)?) => {
+        /// What was given, by the file or by flags.
+        #[derive(Clone, Debug, Default, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub(crate) struct Settings {
+            $($(#[$attribute])* #[serde(rename = $name, default)] pub(crate) $key: Option<$kind>,)*
+        }
+
+        impl Settings {
+            /// Both together.
+            ///
+            /// # Errors
+            /// Names the keys that both give.
+            pub(super) fn join(self, other: Self) -> Result<Self> {
+                let mut both: Vec<&str> = Vec::new();
+                $(if self.$key.is_some() && other.$key.is_some() {
+                    both.push($name);
+                })*
+                ensure!(
+                    both.is_empty(),
+                    "the following directives are specified both as a flag and in the configuration file: {}",
+                    both.join(", ")
+                );
+                Ok(Self { $($key: self.$key.or(other.$key),)* })
+            }
+        }
+    };
+}
+
+settings! {
+    hosts("hosts"): Vec<String>,
+    group("group"): String,
+    tls("tls"): bool,
+    tlsverify("tlsverify"): bool,
+    tlscacert("tlscacert"): String,
+    tlscert("tlscert"): String,
+    tlskey("tlskey"): String,
+    data_root("data-root"): String,
+    exec_root("exec-root"): String,
+    pidfile("pidfile"): String,
+    debug("debug"): bool,
+    log_level("log-level"): String,
+    log_format("log-format"): String,
+    labels("labels"): Vec<String>,
+    storage_driver("storage-driver"): String,
+    registry_mirrors("registry-mirrors"): Vec<String>,
+    insecure_registries("insecure-registries"): Vec<String>,
+    default_runtime("default-runtime"): String,
+    runtimes("runtimes"): BTreeMap<String, Runtime>,
+    default_ulimits("default-ulimits"): BTreeMap<String, Limit>,
+    log_driver("log-driver"): String,
+    log_opts("log-opts"): BTreeMap<String, String>,
+    cgroup_parent("cgroup-parent"): String,
+    init("init"): bool,
+    init_path("init-path"): String,
+    shim_path("shim-path"): String,
+    shutdown_timeout("shutdown-timeout"): u64,
+    metrics_addr("metrics-addr"): String,
+}
+
+impl Settings {
+    /// Reads the file's text.
+    ///
+    /// # Errors
+    /// For what is not JSON, an unknown key, a value of another type.
+    pub(super) fn parse(text: &str) -> Result<Self> {
+        Ok(serde_json::from_str(text)?)
+    }
+}

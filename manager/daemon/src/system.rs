@@ -1,0 +1,421 @@
+//! `hull.v1.System`: the manager itself. It stands here because it asks every part.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use hull_manager_api::{Answers, status};
+use hull_manager_core::{Error, Result, filter::Filters, journal::Listener};
+use hull_specs_api::v1::{self, system_server::System};
+use tokio::sync::{broadcast::error::RecvError, mpsc};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    host,
+    metrics::{Family, Kind, Source},
+    wire::Parts,
+};
+
+/// Events read from the journal at once.
+const BATCH: u32 = 500;
+
+/// Answers for the manager.
+#[derive(Clone)]
+pub(crate) struct Service(pub(crate) Arc<Parts>);
+
+#[tonic::async_trait]
+impl System for Service {
+    async fn ping(
+        &self,
+        _: Request<v1::PingRequest>,
+    ) -> Result<Response<v1::PingResponse>, Status> {
+        Ok(Response::new(v1::PingResponse {}))
+    }
+
+    async fn version(
+        &self,
+        _: Request<v1::VersionRequest>,
+    ) -> Result<Response<v1::VersionResponse>, Status> {
+        let parts = Arc::clone(&self.0);
+        let config = parts.config();
+        let runtime = config.runtimes.get(&config.default_runtime).cloned().unwrap_or_default();
+        Ok(Response::new(v1::VersionResponse {
+            version: env!("CARGO_PKG_VERSION").into(),
+            apis: vec!["hull.v1".into()],
+            commit: option_env!("HULL_COMMIT").unwrap_or_default().into(),
+            os: std::env::consts::OS.into(),
+            architecture: hull_specs_image::Platform::host().architecture,
+            kernel: host::kernel(),
+            shim_version: host::first_line(&config.shim, &["-v"]).await,
+            runtime_version: host::first_line(&runtime, &["--version"]).await,
+        }))
+    }
+
+    async fn info(
+        &self,
+        _: Request<v1::InfoRequest>,
+    ) -> Result<Response<v1::InfoResponse>, Status> {
+        info(&self.0).await.map(Response::new).map_err(status)
+    }
+
+    type EventsStream = Answers<v1::Event>;
+
+    async fn events(
+        &self,
+        request: Request<v1::EventsRequest>,
+    ) -> Result<Response<Self::EventsStream>, Status> {
+        let (parts, request) = (Arc::clone(&self.0), request.into_inner());
+        let wanted = Wanted::parse(&request).map_err(status)?;
+        Ok(Answers::of(|queue| async move { wanted.send(&parts, queue).await }))
+    }
+
+    async fn disk_usage(
+        &self,
+        _: Request<v1::DiskUsageRequest>,
+    ) -> Result<Response<v1::DiskUsageResponse>, Status> {
+        disk_usage(&self.0).await.map(Response::new).map_err(status)
+    }
+
+    type CheckStream = Answers<v1::CheckResponse>;
+
+    async fn check(
+        &self,
+        request: Request<v1::CheckRequest>,
+    ) -> Result<Response<Self::CheckStream>, Status> {
+        let (parts, repair) = (Arc::clone(&self.0), request.into_inner().repair);
+        Ok(Answers::of(|queue| async move { check(&parts, repair, &queue).await }))
+    }
+}
+
+async fn info(parts: &Parts) -> Result<v1::InfoResponse> {
+    let counts = parts.containers.counts();
+    let images = parts.images.list(v1::ListImagesRequest::default()).await?.images.len();
+    let config = parts.config();
+    let (data_root, exec_root) =
+        (config.data_root.display().to_string(), config.exec_root.display().to_string());
+    Ok(v1::InfoResponse {
+        id: parts.id.clone(),
+        name: host::name(),
+        containers: counts.running + counts.paused + counts.stopped,
+        containers_running: counts.running,
+        containers_paused: counts.paused,
+        containers_stopped: counts.stopped,
+        images: u32::try_from(images).unwrap_or(u32::MAX),
+        storage_driver: parts.snapshotter.name().into(),
+        data_root,
+        exec_root,
+        default_runtime: config.default_runtime.clone(),
+        runtimes: config.runtimes.keys().cloned().collect(),
+        log_driver: config.log_driver.clone(),
+        log_drivers: crate::config::LOG_DRIVERS.map(Into::into).to_vec(),
+        cgroup_version: host::cgroup_version().into(),
+        cgroup_driver: "cgroupfs".into(),
+        kernel: host::kernel(),
+        operating_system: host::operating_system(),
+        architecture: std::env::consts::ARCH.into(),
+        cpus: u32::try_from(std::thread::available_parallelism().map_or(1, usize::from))
+            .unwrap_or(1),
+        memory_bytes: host::memory_bytes(),
+        registry_mirrors: config.registry_mirrors.clone(),
+        insecure_registries: config.insecure_registries.clone(),
+        security_options: host::security_options(),
+        labels: config.labels.clone(),
+        debug: config.log_level >= tracing::Level::DEBUG,
+        version: env!("CARGO_PKG_VERSION").into(),
+        warnings: host::warnings(),
+        cdi_spec_dirs: crate::wire::CDI_DIRS.map(Into::into).to_vec(),
+    })
+}
+
+async fn disk_usage(parts: &Parts) -> Result<v1::DiskUsageResponse> {
+    use v1::disk_usage_response::{Images, Item};
+    let all = v1::ListImagesRequest { all: true, ..Default::default() };
+    let images = parts.images.list(all).await?.images;
+    let mut summary =
+        Images { count: u32::try_from(images.len()).unwrap_or(u32::MAX), ..Images::default() };
+    for image in &images {
+        // A layer that several images have is counted with the first.
+        summary.size_bytes += image.size_bytes.saturating_sub(image.shared_bytes);
+        if image.containers > 0 {
+            summary.active += 1;
+        } else {
+            summary.reclaimable_bytes += image.size_bytes.saturating_sub(image.shared_bytes);
+        }
+    }
+    let mut volumes = Vec::new();
+    for volume in parts.volumes.list(&v1::ListVolumesRequest::default())?.volumes {
+        volumes.push(Item {
+            size_bytes: host::tree_bytes(volume.mountpoint.clone().into()).await,
+            id: volume.name.clone(),
+            name: volume.name,
+            in_use: !volume.containers.is_empty(),
+        });
+    }
+    Ok(v1::DiskUsageResponse {
+        images: Some(summary),
+        containers: parts.containers.disk_usage().await?,
+        volumes,
+        content_bytes: host::tree_bytes(parts.config().data_root.join("content")).await,
+    })
+}
+
+/// Everything that has a check is asked; what is wrong is told as it is found.
+async fn check(
+    parts: &Arc<Parts>,
+    repair: bool,
+    queue: &mpsc::Sender<v1::CheckResponse>,
+) -> Result<()> {
+    use v1::check_response::Event;
+    let tell = async |event| {
+        let gone = |_| Error::cancelled("the client is gone");
+        queue.send(v1::CheckResponse { event: Some(event) }).await.map_err(gone)
+    };
+    let mut findings = Vec::new();
+    for problem in parts.store.check()? {
+        findings.push(v1::Finding {
+            subject: "metadata store".into(),
+            problem,
+            repaired: String::new(),
+        });
+    }
+    let worker = Arc::clone(parts);
+    let on_disk = tokio::task::spawn_blocking(move || worker.check_disk(repair));
+    let (mut summary, found) = on_disk.await.map_err(|error| Error::internal(error))??;
+    findings.extend(found);
+    findings.extend(parts.containers.check(repair).await?);
+    let counts = parts.containers.counts();
+    summary.containers = u64::from(counts.running + counts.paused + counts.stopped);
+    summary.images = parts.images.list(v1::ListImagesRequest::default()).await?.images.len() as u64;
+    summary.findings = findings.len() as u64;
+    summary.repaired =
+        findings.iter().filter(|finding| !finding.repaired.is_empty()).count() as u64;
+    for finding in findings {
+        tell(Event::Finding(finding)).await?;
+    }
+    tell(Event::Summary(summary)).await
+}
+
+/// What a client wants to hear of.
+struct Wanted {
+    since: Option<SystemTime>,
+    until: Option<SystemTime>,
+    filters: Filters,
+}
+
+impl Wanted {
+    fn parse(request: &v1::EventsRequest) -> Result<Self> {
+        let keys = ["container", "image", "volume", "network", "event", "type", "label", "daemon"];
+        let time = |time: &Option<_>| -> Result<Option<SystemTime>> {
+            let time: Option<prost_types::Timestamp> = time.clone();
+            time.map(SystemTime::try_from)
+                .transpose()
+                .map_err(|_| Error::invalid("a time out of range"))
+        };
+        Ok(Self {
+            since: time(&request.since)?,
+            until: time(&request.until)?,
+            filters: Filters::parse(&request.filters, &keys)?,
+        })
+    }
+
+    fn wants(&self, event: &v1::Event) -> bool {
+        let is = |key: &str, value: &str| self.filters.any(key, |wanted| wanted == value);
+        // A thing is named by its id, the start of it, or its name.
+        let about = |key: &str| {
+            !self.filters.has(key)
+                || (event.r#type == key
+                    && self.filters.values(key).iter().any(|wanted| {
+                        event.actor.starts_with(wanted.as_str())
+                            || event.attributes.get("name") == Some(wanted)
+                            || (key == "image" && event.attributes.get("image") == Some(wanted))
+                    }))
+        };
+        // "exec_create: sh -c true" is found by "exec_create".
+        let action = event.action.split(':').next().unwrap_or_default();
+        is("type", &event.r#type)
+            && (is("event", action) || is("event", &event.action))
+            && ["container", "image", "volume", "network", "daemon"].into_iter().all(about)
+            && self.filters.labels(|key| event.attributes.get(key))
+    }
+
+    /// First what was, if asked for, then what is, until the time given.
+    async fn send(self, parts: &Parts, queue: mpsc::Sender<v1::Event>) -> Result<()> {
+        // Listening begins before the journal is read, so that nothing falls between.
+        let mut listener = parts.journal.listen();
+        let mut closing = parts.closing.subscribe();
+        let mut last = 0;
+        if let Some(since) = self.since.or(self.until.map(|_| UNIX_EPOCH)) {
+            last = self.send_kept(parts, &queue, since, 0).await?;
+        }
+        let mut end: Pin<Box<dyn Future<Output = ()> + Send>> = match self.until {
+            Some(until) => match until.duration_since(SystemTime::now()) {
+                Ok(left) => Box::pin(tokio::time::sleep(left)),
+                Err(_) => return Ok(()),
+            },
+            None => Box::pin(std::future::pending()),
+        };
+        loop {
+            let next = tokio::select! {
+                next = self.next(parts, &mut listener, &queue, &mut last) => next,
+                () = &mut end => return Ok(()),
+                () = queue.closed() => return Ok(()),
+                _ = closing.wait_for(|closing| *closing) => return Ok(()),
+            };
+            match next? {
+                Some(event) if event.sequence > last || event.sequence == 0 => {
+                    last = last.max(event.sequence);
+                    if self.wants(&event) && queue.send(event).await.is_err() {
+                        return Ok(());
+                    }
+                }
+                Some(_) => {}
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// The next event that is heard. A listener that fell behind reads what it missed.
+    async fn next(
+        &self,
+        parts: &Parts,
+        listener: &mut Listener,
+        queue: &mpsc::Sender<v1::Event>,
+        last: &mut u64,
+    ) -> Result<Option<v1::Event>> {
+        loop {
+            match listener.recv().await {
+                Ok(event) => return Ok(Some(event)),
+                Err(RecvError::Lagged(_)) => {
+                    *last = self.send_kept(parts, queue, UNIX_EPOCH, *last).await?
+                }
+                Err(RecvError::Closed) => return Ok(None),
+            }
+        }
+    }
+
+    /// Sends what the journal has after `last`; the place of the last that it has.
+    async fn send_kept(
+        &self,
+        parts: &Parts,
+        queue: &mpsc::Sender<v1::Event>,
+        since: SystemTime,
+        mut last: u64,
+    ) -> Result<u64> {
+        loop {
+            let kept = parts.journal.after(last, since, BATCH)?;
+            let Some(newest) = kept.last() else { return Ok(last) };
+            last = newest.sequence;
+            for event in kept {
+                let time = event.time.clone().and_then(|time| SystemTime::try_from(time).ok());
+                if self.until.is_some_and(|until| time.is_some_and(|time| time > until)) {
+                    return Ok(last);
+                }
+                if self.wants(&event) && queue.send(event).await.is_err() {
+                    return Ok(last);
+                }
+            }
+        }
+    }
+}
+
+impl Source for Service {
+    async fn families(&self) -> Vec<Family> {
+        let counts = self.0.containers.counts();
+        let state = |state: &str, count: u32| (format!("state=\"{state}\""), f64::from(count));
+        let single = |value: f64| vec![(String::new(), value)];
+        let images = self.0.images.list(v1::ListImagesRequest::default()).await;
+        vec![
+            Family {
+                name: "hull_containers",
+                kind: Kind::Gauge,
+                help: "Containers by state.",
+                samples: vec![
+                    state("running", counts.running),
+                    state("paused", counts.paused),
+                    state("stopped", counts.stopped),
+                ],
+            },
+            Family {
+                name: "hull_images",
+                kind: Kind::Gauge,
+                help: "Images.",
+                samples: images.map_or_else(
+                    |_| Vec::new(),
+                    |list| single(f64::from(u32::try_from(list.images.len()).unwrap_or(u32::MAX))),
+                ),
+            },
+            Family {
+                name: "hull_process_resident_memory_bytes",
+                kind: Kind::Gauge,
+                help: "Resident memory of the manager.",
+                samples: host::resident_bytes().map_or_else(Vec::new, single),
+            },
+            Family {
+                name: "hull_process_cpu_seconds",
+                kind: Kind::Counter,
+                help: "Processor time of the manager.",
+                samples: host::cpu_seconds().map_or_else(Vec::new, single),
+            },
+            Family {
+                name: "hull_info",
+                kind: Kind::Gauge,
+                help: "The manager's version.",
+                samples: vec![(format!("version=\"{}\"", env!("CARGO_PKG_VERSION")), 1.0)],
+            },
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(kind: &str, action: &str, actor: &str, attributes: &[(&str, &str)]) -> v1::Event {
+        v1::Event {
+            r#type: kind.into(),
+            action: action.into(),
+            actor: actor.into(),
+            attributes: attributes
+                .iter()
+                .map(|(key, value)| ((*key).into(), (*value).into()))
+                .collect(),
+            ..Default::default()
+        }
+    }
+
+    fn wanted(filters: &[(&str, &str)]) -> Wanted {
+        let filters = filters
+            .iter()
+            .map(|(key, value)| v1::Filter { key: (*key).into(), values: vec![(*value).into()] })
+            .collect();
+        Wanted::parse(&v1::EventsRequest { filters, ..Default::default() }).unwrap()
+    }
+
+    #[test]
+    fn filters_of_one_key_are_alternatives_and_of_several_are_all_needed() {
+        let die = event(
+            "container",
+            "die",
+            "abc123",
+            &[("name", "web"), ("image", "busybox"), ("a", "1")],
+        );
+        let exec = event("container", "exec_create: sh", "abc123", &[("name", "web")]);
+        for (filters, on_die, on_exec) in [
+            (&[][..], true, true),
+            (&[("event", "die")], true, false),
+            (&[("event", "die"), ("event", "exec_create")], true, true),
+            (&[("type", "image")], false, false),
+            (&[("container", "web")], true, true),
+            (&[("container", "abc")], true, true),
+            (&[("container", "other")], false, false),
+            (&[("image", "busybox")], false, false),
+            (&[("label", "a=1")], true, false),
+            (&[("container", "web"), ("event", "start")], false, false),
+        ] {
+            let wanted = wanted(filters);
+            assert_eq!((wanted.wants(&die), wanted.wants(&exec)), (on_die, on_exec), "{filters:?}");
+        }
+    }
+}
