@@ -159,8 +159,7 @@ impl Fake {
             },
             _ => {
                 let mut exit = self.exit.subscribe();
-                let code = exit.wait_for(Option::is_some).await.expect("it is held").unwrap_or(0);
-                code
+                exit.wait_for(Option::is_some).await.expect("it is held").unwrap_or(0)
             }
         }
     }

@@ -49,8 +49,9 @@ pub(super) fn confine(
     Ok(root)
 }
 
-/// Lowers a limit, never raises it.
-fn limit(resource: u32, most: u64) -> Result<()> {
+/// Lowers a limit, never raises it. Its number has another type in musl than in glibc.
+fn limit(resource: impl TryInto<u32>, most: u64) -> Result<()> {
+    let resource = resource.try_into().map_err(|_| anyhow::anyhow!("the number of a limit"))?;
     let (_, hard) = process::limit(0, resource)?;
     let most = most.min(hard);
     Ok(process::set_limit(0, resource, most, most)?)
