@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use hull_integration::engine::{Engine, SLEEPER};
+use hull_integration::engine::{Engine, SLEEPER, reference};
 use hull_integration::{tests, wait_until};
 
 tests![
@@ -54,10 +54,8 @@ fn a_name_is_used_once() {
     let engine = Engine::start();
     engine.run(&["create", "--name", "one", "busybox", "true"]).ok();
     let refusal = engine.run(&["create", "--name", "one", "busybox", "true"]);
-    refusal.exits(1).stderr_says("The container name \"/one\" is already in use by container");
-    engine
-        .run(&["create", "--name", "a/b", "busybox", "true"])
-        .exits(1)
+    refusal.fails().stderr_says("The container name \"/one\" is already in use by container");
+    engine.run(&["create", "--name", "a/b", "busybox", "true"]).fails()
         .stderr_says("only [a-zA-Z0-9]");
     assert_eq!(engine.run(&["ps", "-aq"]).ok().lines().len(), 1);
 }
@@ -98,8 +96,8 @@ fn exit_codes_are_the_programs() {
     for code in [0, 1, 7, 125, 126, 127, 128, 255] {
         engine.shell(&[], &format!("exit {code}")).exits(code);
     }
-    engine.shell(&[], "kill -TERM $$").exits(143);
-    engine.shell(&[], "kill -KILL $$").exits(137);
+    engine.shell(&["--init"], "kill -TERM $$").exits(143);
+    engine.shell(&["--init"], "kill -KILL $$").exits(137);
 }
 
 fn a_program_that_cannot_run_is_told_apart() {
@@ -108,7 +106,10 @@ fn a_program_that_cannot_run_is_told_apart() {
         engine.run(&[&["run", "--rm", "--network", "none", "busybox"], words].concat())
     };
     run(&["nothing"]).exits(127).stderr_says("executable file not found in $PATH");
-    run(&["/etc"]).exits(126).stderr_says("ermission denied");
+    // Docker needs a runtime's very words for this one.
+    if !reference() {
+        run(&["/etc"]).exits(126).stderr_says("is a directory");
+    }
     run(&["/etc/passwd"]).exits(126).stderr_says("permission denied");
     engine.run(&["run", "--no-such-option", "busybox"]).exits(125);
     engine.run(&["ps", "-aq"]).ok().says("");
@@ -177,7 +178,7 @@ fn a_paused_container_stands_still() {
 fn a_running_container_is_not_removed_without_force() {
     let engine = Engine::start();
     engine.sleeper("one", &[]);
-    engine.run(&["rm", "one"]).exits(1).stderr_says("running container");
+    engine.run(&["rm", "one"]).exits(1).stderr_says("force remove");
     engine.run(&["rm", "--force", "one"]).ok();
     engine.run(&["ps", "-aq"]).ok().says("");
 }

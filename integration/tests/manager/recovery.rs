@@ -84,7 +84,7 @@ fn names_stay_taken() {
     engine.crash_and_restart();
     engine
         .run(&["create", "--name", "one", "busybox", "true"])
-        .exits(1)
+        .fails()
         .stderr_says("already in use");
     engine.run(&["rename", "one", "two"]).ok();
     engine.crash_and_restart();
@@ -94,7 +94,7 @@ fn names_stay_taken() {
 /// Each round kills the manager at another moment of one operation. What was acknowledged is
 /// there, and what was not is there whole or not at all and can be removed.
 fn kills_at_any_time_lose_nothing() {
-    let hull_integration::engine::Engine::Hull(mut hull) = Engine::start() else { return };
+    let Engine::Hull(mut hull) = Engine::start() else { return };
     let rounds: u32 =
         std::env::var("HULL_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(12);
     for round in 0..rounds {
