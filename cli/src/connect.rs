@@ -87,16 +87,6 @@ impl Manager {
         Ok(Self { channel, config_dir, host: text })
     }
 
-    /// One that is there already.
-    #[cfg(test)]
-    pub(crate) fn at(socket: PathBuf) -> Result<Self> {
-        Ok(Self {
-            host: socket.display().to_string(),
-            channel: unix(socket)?,
-            config_dir: PathBuf::new(),
-        })
-    }
-
     client!(containers, ContainersClient);
     client!(images, ImagesClient);
     client!(volumes, VolumesClient);

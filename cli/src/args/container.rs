@@ -12,7 +12,6 @@ use hull_specs_api::v1;
 // `hull run`, `hull ps`, …
 #[derive(Subcommand, Debug)]
 #[command(defer = true)]
-#[expect(clippy::large_enum_variant, reason = "there is one, once")]
 pub(crate) enum Command {
     /// Create and run a new container from an image
     #[command(override_usage = "hull run [OPTIONS] IMAGE [COMMAND] [ARG...]")]

@@ -25,7 +25,6 @@ pub(crate) struct Cli {
 // All commands.
 #[derive(Subcommand, Debug)]
 #[command(defer = true)]
-#[expect(clippy::large_enum_variant, reason = "there is one, once")]
 pub(crate) enum Command {
     #[command(flatten)]
     Container(container::Command),

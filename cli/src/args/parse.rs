@@ -95,6 +95,33 @@ mod tests {
         }
     }
 
+    /// `docker run --help` of docker 28.
+    const RUN_OPTIONS: &str = "\
+        add-host annotation attach blkio-weight blkio-weight-device cap-add cap-drop cgroup- \
+        parent cgroupns cidfile cpu-count cpu-percent cpu-period cpu-quota cpu-rt-period \
+        cpu-rt-runtime cpu-shares cpus cpuset-cpus cpuset-mems detach detach-keys device \
+        device-cgroup-rule device-read-bps device-read-iops device-write-bps device-write- \
+        iops disable-content-trust dns dns-option dns-search domainname entrypoint env env- \
+        file expose gpus group-add health-cmd health-interval health-retries health-start- \
+        interval health-start-period health-timeout help hostname init interactive io- \
+        maxbandwidth io-maxiops ip ip6 ipc isolation kernel-memory label label-file link \
+        link-local-ip log-driver log-opt mac-address memory memory-reservation memory-swap \
+        memory-swappiness mount name network network-alias no-healthcheck oom-kill-disable \
+        oom-score-adj pid pids-limit platform privileged publish publish-all pull quiet \
+        read-only restart rm runtime security-opt shm-size sig-proxy stop-signal stop- \
+        timeout storage-opt sysctl tmpfs tty ulimit use-api-socket user userns uts volume \
+        volume-driver volumes-from workdir";
+
+    #[test]
+    fn every_option_of_docker_run_is_known() {
+        let mut tree = command();
+        tree.build();
+        let run = tree.find_subcommand("run").expect("there is run");
+        for name in RUN_OPTIONS.split_whitespace() {
+            assert!(run.get_arguments().any(|arg| arg.get_long() == Some(name)), "--{name}");
+        }
+    }
+
     #[test]
     fn the_tree_is_sound() {
         command().debug_assert();

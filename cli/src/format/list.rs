@@ -2,7 +2,7 @@
 
 use anyhow::{Result, anyhow};
 
-use super::{Template, Value, tabwriter, template::unescape, text};
+use super::{Template, Value, lexer::unescape, tabwriter, text};
 
 /// A list that was asked for: how its rows are written.
 pub(crate) struct List<'a> {

@@ -2,7 +2,9 @@
 //! on a terminal (R26).
 
 pub(crate) mod function;
+mod lexer;
 pub(crate) mod list;
+mod parser;
 pub(crate) mod tabwriter;
 pub(crate) mod template;
 pub(crate) mod text;

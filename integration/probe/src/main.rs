@@ -15,7 +15,7 @@ use serde_json::Value;
 
 const USAGE: &str = "usage: probe report [PATH...] | mknod PATH c|b MAJOR MINOR | open PATH r|w|rw \
                      | write PATH TEXT | alloc BYTES [HOLD_SECONDS] | sleep SECONDS | spin SECONDS \
-                     | scan SECONDS | pry NAME | notify MESSAGE... | as UID PROGRAM [ARG...]";
+                     | scan | pry NAME | notify MESSAGE... | as UID PROGRAM [ARG...]";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -43,7 +43,7 @@ fn run(words: &[&str]) -> Option<Value> {
         ["alloc", bytes] => action::alloc(bytes.parse().ok()?, 0),
         ["alloc", bytes, hold] => action::alloc(bytes.parse().ok()?, hold.parse().ok()?),
         ["sleep", seconds] => Some(action::sleep(seconds.parse().ok()?)),
-        ["scan", seconds] => Some(scan::scan(seconds.parse().ok()?)),
+        ["scan"] => Some(scan::scan()),
         ["pry", own] => Some(scan::pry(own)),
         ["notify", messages @ ..] => Some(action::notify(messages)),
         ["as", id, program, args @ ..] => {

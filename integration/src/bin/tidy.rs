@@ -23,7 +23,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("hull-specs-docker", &["hull-specs-api", "hull-specs-image", "hull-specs-oci"]),
     ("hull-manager-core", &["hull-specs-oci", "hull-specs-api", "hull-runtime-sys"]),
     ("hull-manager-archive", &["hull-specs-image", "hull-runtime-sys"]),
-    ("hull-manager-content", &["hull-manager-core", "hull-specs-image", "hull-runtime-sys"]),
+    ("hull-manager-content", &["hull-manager-core", "hull-specs-image", "hull-specs-api"]),
     (
         "hull-manager-snapshots",
         &["hull-manager-core", "hull-manager-archive", "hull-specs-image", "hull-runtime-sys"],

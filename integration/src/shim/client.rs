@@ -1,14 +1,16 @@
 //! The task service, as containerd calls it.
 
-use std::fmt::{Debug, Display};
+use std::fmt::Display;
+use std::sync::Arc;
 use std::time::Duration;
 
 use containerd_shim_protos::protobuf::{Enum, Message};
-use containerd_shim_protos::ttrpc::{Error, Request};
+use containerd_shim_protos::ttrpc::Request;
 
 pub use containerd_shim_protos::ttrpc::Code;
 
 use super::SOON;
+use super::connection::Connection;
 use crate::note;
 
 /// Messages of the task service.
@@ -48,35 +50,29 @@ pub struct Refusal {
 }
 
 /// A connection to a shim.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Client {
-    inner: containerd_shim_protos::Client,
+    connection: Arc<Connection>,
     service: String,
-}
-
-impl Debug for Client {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("service", &self.service).finish_non_exhaustive()
-    }
 }
 
 impl Client {
     /// Connects to the address that `start` gave.
     #[track_caller]
     pub fn connect(address: &str, version: Version) -> Self {
-        let inner = containerd_shim_protos::Client::connect(address)
+        let connection = Connection::open(address.trim_start_matches("unix://"))
             .unwrap_or_else(|error| panic!("cannot connect to {address}: {error}"));
         let service = match version {
             Version::V2 => "containerd.task.v2.Task",
             Version::V3 => "containerd.task.v3.Task",
         };
-        Self { inner, service: service.to_owned() }
+        Self { connection: Arc::new(connection), service: service.to_owned() }
     }
 
     /// The same connection, to another service.
     #[must_use]
     pub fn service(&self, name: &str) -> Self {
-        Self { inner: self.inner.clone(), service: name.to_owned() }
+        Self { connection: Arc::clone(&self.connection), service: name.to_owned() }
     }
 
     /// Calls a method.
@@ -102,13 +98,15 @@ impl Client {
             timeout_nano: i64::try_from(limit.as_nanos()).expect("a short time"),
             ..Request::default()
         };
-        let result = match self.inner.request(message) {
-            Ok(response) => Ok(A::parse_from_bytes(&response.payload).expect("the right message")),
-            Err(Error::RpcStatus(status)) => Err(Refusal {
-                code: Some(Code::from_i32(status.code.value()).unwrap_or(Code::UNKNOWN)),
-                message: status.message,
-            }),
-            Err(error) => Err(Refusal { code: None, message: error.to_string() }),
+        let result = match self.connection.call(&message, limit) {
+            Ok(response) => match response.status.into_option() {
+                Some(status) if status.code.value() != Code::OK.value() => Err(Refusal {
+                    code: Some(status.code.enum_value_or(Code::UNKNOWN)),
+                    message: status.message,
+                }),
+                _ => Ok(A::parse_from_bytes(&response.payload).expect("the right message")),
+            },
+            Err(message) => Err(Refusal { code: None, message }),
         };
         if !matches!(method, "State" | "Pids" | "Stats") {
             let answer = match &result {

@@ -1,7 +1,9 @@
 //! The end of containerd that takes events.
 
-use std::io::{Read, Write};
+use std::collections::BTreeMap;
+use std::io::Write;
 use std::net::Shutdown;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,13 +17,8 @@ use containerd_shim_protos::protobuf::well_known_types::timestamp::Timestamp;
 use containerd_shim_protos::ttrpc::{Request, Response};
 
 use super::SOON;
+use super::wire::{RESPONSE, message_frame, read_frame};
 use crate::wait_for;
-
-/// Length, stream, kind and flags.
-const HEADER_BYTES: usize = 10;
-/// What ttrpc allows.
-const MESSAGE_BYTES_MAX: usize = 4 << 20;
-const RESPONSE: u8 = 2;
 
 /// One published event.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -51,7 +48,8 @@ pub struct Event {
 #[derive(Debug, Default)]
 struct Inbox {
     events: Mutex<Vec<Event>>,
-    open: Mutex<Vec<UnixStream>>,
+    /// By the number of their descriptors.
+    open: Mutex<BTreeMap<RawFd, UnixStream>>,
     closed: AtomicBool,
     /// Held by whoever wants no answer to be given.
     answers: Mutex<()>,
@@ -82,7 +80,7 @@ impl EventServer {
             let _ = acceptor.join();
         }
         let _ = std::fs::remove_file(&self.path);
-        for stream in lock(&self.inbox.open).drain(..) {
+        for stream in std::mem::take(&mut *lock(&self.inbox.open)).into_values() {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
@@ -98,9 +96,13 @@ impl EventServer {
                     return;
                 }
                 let Ok(copy) = stream.try_clone() else { return };
-                lock(&inbox.open).push(copy);
+                let number = copy.as_raw_fd();
+                lock(&inbox.open).insert(number, copy);
                 let inbox = Arc::clone(&inbox);
-                thread::spawn(move || serve(stream, &inbox));
+                thread::spawn(move || {
+                    serve(stream, &inbox);
+                    lock(&inbox.open).remove(&number);
+                });
             }
         }));
     }
@@ -151,33 +153,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn serve(mut stream: UnixStream, inbox: &Inbox) {
-    while let Some((stream_id, request)) = receive(&mut stream) {
+    while let Some((number, body)) = read_frame(&mut stream) {
+        let Ok(request) = Request::parse_from_bytes(&body) else { return };
         let _answering = lock(&inbox.answers);
         if inbox.closed.load(Ordering::SeqCst) {
             return;
         }
         let forward = ForwardRequest::parse_from_bytes(&request.payload).unwrap_or_default();
         lock(&inbox.events).push(decode(&forward));
-        let body = Response::new().write_to_bytes().expect("a message can be written");
-        let length = u32::try_from(body.len()).expect("a short message");
-        let mut frame = Vec::from(length.to_be_bytes());
-        frame.extend(stream_id.to_be_bytes());
-        frame.extend([RESPONSE, 0]);
-        frame.extend(body);
-        if stream.write_all(&frame).is_err() {
+        if stream.write_all(&message_frame(number, RESPONSE, &Response::new())).is_err() {
             return;
         }
     }
-}
-
-fn receive(stream: &mut UnixStream) -> Option<(u32, Request)> {
-    let mut header = [0; HEADER_BYTES];
-    stream.read_exact(&mut header).ok()?;
-    let number = |at: usize| u32::from_be_bytes(header[at..at + 4].try_into().expect("four bytes"));
-    let length = usize::try_from(number(0)).ok().filter(|length| *length <= MESSAGE_BYTES_MAX)?;
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).ok()?;
-    Some((number(4), Request::parse_from_bytes(&body).ok()?))
 }
 
 fn decode(forward: &ForwardRequest) -> Event {

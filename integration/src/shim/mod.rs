@@ -11,6 +11,7 @@
 
 mod attach;
 mod client;
+mod connection;
 mod events;
 mod host;
 mod injector;

@@ -10,7 +10,14 @@ use std::time::{Duration, Instant};
 use containerd_shim_protos::protobuf::Message;
 use containerd_shim_protos::ttrpc::Request;
 
+/// Length, stream, kind and flags.
 const HEADER_BYTES: usize = 10;
+/// What ttrpc allows.
+const MESSAGE_BYTES_MAX: usize = 4 << 20;
+
+/// Kinds of frames.
+pub(super) const REQUEST: u8 = 1;
+pub(super) const RESPONSE: u8 = 2;
 
 /// A frame; `length` is what its header says.
 pub fn frame(length: u32, stream: u32, kind: u8, body: &[u8]) -> Vec<u8> {
@@ -30,8 +37,30 @@ pub fn request_frame(stream: u32, method: &str, payload: &[u8], limit: Duration)
         timeout_nano: i64::try_from(limit.as_nanos()).expect("a short time"),
         ..Request::default()
     };
-    let body = request.write_to_bytes().expect("a message can be written");
-    frame(u32::try_from(body.len()).expect("a short message"), stream, 1, &body)
+    message_frame(stream, REQUEST, &request)
+}
+
+/// A frame with a message.
+pub(super) fn message_frame(stream: u32, kind: u8, message: &impl Message) -> Vec<u8> {
+    let body = message.write_to_bytes().expect("a message can be written");
+    frame(u32::try_from(body.len()).expect("a short message"), stream, kind, &body)
+}
+
+/// The next frame's stream and message; nothing at the end, or when it is too long.
+pub(super) fn read_frame(from: &mut impl Read) -> Option<(u32, Vec<u8>)> {
+    let mut header = [0; HEADER_BYTES];
+    from.read_exact(&mut header).ok()?;
+    let (length, stream) = length_and_stream(&header);
+    let mut body = vec![0; Some(length).filter(|length| *length <= MESSAGE_BYTES_MAX)?];
+    from.read_exact(&mut body).ok()?;
+    Some((stream, body))
+}
+
+fn length_and_stream(header: &[u8; HEADER_BYTES]) -> (usize, u32) {
+    let number = |at: usize| {
+        u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+    };
+    (number(0) as usize, number(4))
 }
 
 /// A connection to a shim.
@@ -91,10 +120,7 @@ impl Wire {
     /// Takes the next answer's frame off, and gives its stream.
     fn take_frame(&mut self) -> Option<u32> {
         let header = self.received.first_chunk::<HEADER_BYTES>()?;
-        let number = |at: usize| {
-            u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
-        };
-        let (length, stream) = (number(0) as usize, number(4));
+        let (length, stream) = length_and_stream(header);
         if self.received.len() < HEADER_BYTES + length {
             return None;
         }

@@ -185,7 +185,7 @@ fn answers(program: &Path, profile: &Value, mark: i32, calls: &[Call]) -> Vec<Ve
     let container = Container::new(bundle);
     let run = Invocation::new(program).arg("--root").arg(container.root()).arg("run");
     let run = run.arg("--bundle").arg(container.bundle.dir()).arg(&container.id);
-    let output = run.limit(Duration::from_secs(60)).run().ok();
+    let output = run.limit(Duration::from_secs(240)).run().ok();
     let written = fs::read(&output.stdout_file).expect("the scratch directory is readable");
     let outcomes = syscall_sweep::outcomes(&written, calls).expect("all calls were made");
     outcomes.into_iter().map(|outcome| verdict(outcome, &errnos)).collect()

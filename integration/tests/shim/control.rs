@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 
-use hull_integration::engine::stock;
 use hull_integration::shim::rpc::{self, Message, Status};
 use hull_integration::shim::{Code, Host, Io, SLEEPER, SOON, shim};
 use hull_integration::{cgroup, note, reference_lacks, require, tests, wait_until};
@@ -175,8 +175,13 @@ fn an_update_changes_the_limits() {
     .expect("it can be changed");
     assert_eq!(limit(&host, "one", ["memory.limit_in_bytes", "memory.max"]), "52428800");
     assert_eq!(limit(&host, "one", ["pids.max", "pids.max"]), "30");
-    let expected = if cgroup::layout() == cgroup::Layout::V2 { "20" } else { "512" };
-    assert_eq!(limit(&host, "one", ["cpu.shares", "cpu.weight"]), expected);
+    let shares: u64 =
+        limit(&host, "one", ["cpu.shares", "cpu.weight"]).parse().expect("it is a number");
+    match cgroup::layout() {
+        // Half the default; runtimes convert it in two ways.
+        cgroup::Layout::V2 => assert!((1..100).contains(&shares), "{shares}"),
+        _ => assert_eq!(shares, 512),
+    }
 }
 
 fn an_update_that_cannot_be_made_says_why() {
@@ -275,8 +280,9 @@ fn a_container_is_checkpointed_and_restored() {
     let options = rpc::CheckpointOptions { exit: true, ..Default::default() };
     let checkpoint = task.try_checkpoint(&images, &options);
     if let Err(refused) = &checkpoint {
-        let criu = hull_integration::Invocation::new(stock("criu")).arg("check").run();
-        require!(criu.code() == Some(0), "criu does not work here: {}", refused.message);
+        let criu = Command::new("criu").arg("check").output();
+        let works = criu.is_ok_and(|output| output.status.success());
+        require!(works, "criu does not work here: {}", refused.message);
     }
     checkpoint.expect("it can be written");
     assert_eq!(host.events().wait("one", "/tasks/checkpointed").text, images);

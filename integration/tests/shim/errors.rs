@@ -11,8 +11,10 @@ tests![
     what_is_not_there_is_not_found,
     the_runtimes_reason_reaches_the_caller,
     a_container_whose_creation_failed_leaves_nothing,
+    a_log_that_cannot_be_noted_leaves_no_mount,
     a_name_that_is_taken_is_refused,
     a_name_whose_creation_is_under_way_is_refused,
+    a_bundle_is_one_containers,
     a_running_container_is_not_deleted,
     a_container_is_started_once,
     a_stopped_container_takes_no_exec,
@@ -87,6 +89,19 @@ fn a_container_whose_creation_failed_leaves_nothing() {
     assert_eq!(host.shell("one", "exit 3").start().finish().status, 3);
 }
 
+fn a_log_that_cannot_be_noted_leaves_no_mount() {
+    reference_lacks!("it writes no log");
+    let host = Host::new();
+    // In the place of the file.
+    host.site().make("bundles/one/log-uri");
+    let log = format!("hull-log://{}", host.site().path("one.log"));
+    let plan = host.shell("one", "true").io(Io { stdout: log, ..Io::default() });
+    let refused = plan.try_create().expect_err("the file cannot be written");
+    assert!(refused.message.contains("log's URI"), "{refused:?}");
+    // Sees that nothing is mounted.
+    host.shut_down("one");
+}
+
 fn a_name_that_is_taken_is_refused() {
     let host = Host::new();
     let task = host.shell("one", SLEEPER).start();
@@ -128,6 +143,43 @@ fn a_name_whose_creation_is_under_way_is_refused() {
     task.client().call::<_, rpc::WaitResponse>("Wait", &wait).expect("it was killed");
     let delete = rpc::DeleteRequest { id: "two".to_owned(), ..Default::default() };
     task.client().call::<_, rpc::DeleteResponse>("Delete", &delete).expect("it has ended");
+}
+
+fn a_bundle_is_one_containers() {
+    reference_lacks!("it makes both, and mixes them up");
+    let host = Host::new();
+    let task = host.shell("one", SLEEPER).start();
+    let create = |id: &str, bundle: String| {
+        let request = rpc::CreateTaskRequest {
+            id: id.to_owned(),
+            bundle,
+            rootfs: vec![host.overlay(id)],
+            options: task.options(),
+            ..Default::default()
+        };
+        task.client().call::<_, rpc::CreateTaskResponse>("Create", &request)
+    };
+    // The shim's working directory is its first container's bundle.
+    for relative in ["", "."] {
+        let refused = create("two", relative.to_owned());
+        assert_eq!(code(refused), Some(Code::INVALID_ARGUMENT), "{relative:?}");
+    }
+    let refused = create("two", format!("{}/.", host.launch("one").bundle));
+    assert_eq!(code(refused), Some(Code::ALREADY_EXISTS));
+    // Also that of one whose creation is under way.
+    host.make_bundle("two", &host.shell("two", SLEEPER).config);
+    let bundle = host.launch("two").bundle;
+    let results: Vec<_> = thread::scope(|scope| {
+        let callers = ["two", "three"].map(|id| scope.spawn(|| create(id, bundle.clone())));
+        callers.map(|caller| caller.join().expect("it answers")).into()
+    });
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1, "{results:?}");
+    for (id, result) in ["two", "three"].iter().zip(results) {
+        let delete = rpc::DeleteRequest { id: (*id).to_owned(), ..Default::default() };
+        let deleted = task.client().call::<_, rpc::DeleteResponse>("Delete", &delete);
+        assert_eq!(deleted.is_ok(), result.is_ok(), "{deleted:?}");
+    }
+    assert_eq!(task.status(), Status::RUNNING);
 }
 
 fn a_running_container_is_not_deleted() {

@@ -35,46 +35,52 @@ fn seed(test: u64) -> Random {
 }
 
 /// What a shim holds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Usage {
-    dirty_kib: u64,
+    memory_kib: u64,
     descriptors: usize,
     children: usize,
     mounts: usize,
 }
 
 impl Usage {
-    fn of(pid: i32) -> Self {
+    fn of(host: &Host, pid: i32) -> Self {
+        // Other tests mount things too.
+        let bundles = host.site().path("bundles/");
         let read =
             |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).expect("it lives");
         let rollup = read("smaps_rollup");
-        let dirty = rollup.lines().find_map(|line| line.strip_prefix("Private_Dirty:"));
-        let dirty = dirty.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+        let memory = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:"));
+        let memory = memory.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
         let children = read(&format!("task/{pid}/children"));
         Self {
-            dirty_kib: dirty.expect("the kernel counts it"),
+            memory_kib: memory.expect("the kernel counts it"),
             descriptors: fs::read_dir(format!("/proc/{pid}/fd")).expect("it lives").count(),
             children: children.split_whitespace().count(),
-            mounts: read("mountinfo").lines().filter(|line| line.contains("/bundles/")).count(),
+            mounts: read("mountinfo").lines().filter(|line| line.contains(&bundles)).count(),
         }
     }
 }
 
 /// Waits until a shim holds no more than it did, and fails if that does not happen.
 #[track_caller]
-fn assert_at_rest(pid: i32, base: Usage) {
+fn assert_at_rest(host: &Host, pid: i32, base: Usage) {
     let mut last = base;
     wait_until(&format!("a shim that holds no more than {base:?}"), SOON, || {
-        last = Usage::of(pid);
-        let at_rest = last.descriptors <= base.descriptors
-            && last.children <= base.children
-            && last.mounts <= base.mounts;
-        if !at_rest {
-            note(&format!("{last:?}"));
+        let now = Usage::of(host, pid);
+        if now != last {
+            let links = fs::read_dir(format!("/proc/{pid}/fd")).expect("it lives").flatten();
+            let names: Vec<_> = links.flat_map(|link| fs::read_link(link.path())).collect();
+            let table = fs::read_to_string(format!("/proc/{pid}/mountinfo")).expect("it lives");
+            let mounts: Vec<_> = table.lines().filter(|line| line.contains("/bundles/")).collect();
+            note(&format!("{now:?} {names:?} {mounts:#?}"));
+            last = now;
         }
-        at_rest
+        last.descriptors <= base.descriptors
+            && last.children <= base.children
+            && last.mounts <= base.mounts
     });
-    assert!(last.dirty_kib <= base.dirty_kib + GROWTH_KIB, "{base:?} became {last:?}");
+    assert!(last.memory_kib <= base.memory_kib + GROWTH_KIB, "{base:?} became {last:?}");
 }
 
 /// A container that no mutant names, so that the shim always has one.
@@ -253,8 +259,8 @@ fn mutated_requests_harm_nothing() {
         let states: Vec<_> = states.flatten().map(|entry| entry.file_name()).collect();
         assert_eq!(states, ["keeper"], "seed {random:?}: containers that the shim has forgotten");
         match base {
-            None => base = Some(Usage::of(pid)),
-            Some(base) => assert_at_rest(pid, base),
+            None => base = Some(Usage::of(&host, pid)),
+            Some(base) => assert_at_rest(&host, pid, base),
         }
     }
     println!("fuzz: {sent} requests in {batches} batches");
@@ -269,7 +275,7 @@ fn mutated_frames_harm_nothing() {
     let reply = host.reply("one");
     let until = Instant::now() + Duration::from_secs(number("HULL_FUZZ_SECONDS", 5));
     assert_served(&task, &reply.address, pid);
-    let base = Usage::of(pid);
+    let base = Usage::of(&host, pid);
     let (mut sent, mut batches) = (0_u64, 0_u64);
     while Instant::now() < until {
         let mut held = Vec::new();
@@ -307,11 +313,11 @@ fn mutated_frames_harm_nothing() {
             }
         }
         assert_served(&task, &reply.address, pid);
-        let peak = Usage::of(pid).dirty_kib;
-        assert!(peak < base.dirty_kib + 16 * 1024, "seed {random:?}: {peak} KiB");
+        let peak = Usage::of(&host, pid).memory_kib;
+        assert!(peak < base.memory_kib + 16 * 1024, "seed {random:?}: {peak} KiB");
         drop(held);
         batches += 1;
-        assert_at_rest(pid, base);
+        assert_at_rest(&host, pid, base);
     }
     println!("fuzz: {sent} frames in {batches} batches");
     task.kill(9);

@@ -16,8 +16,11 @@ pub struct Budgets {
     /// Bytes of one extended header.
     pub header_bytes: u64,
     /// How many times larger than the compressed archive the plain one may be. gzip cannot do
-    /// more than 1032; runs of zeros in zstd can, so the first GiB is free.
+    /// more than 1032.
     pub expansion: u64,
+    /// Bytes of the plain archive from which `expansion` counts: runs of zeros in zstd can be
+    /// much smaller.
+    pub free_bytes: u64,
 }
 
 impl Default for Budgets {
@@ -29,12 +32,10 @@ impl Default for Budgets {
             name_bytes: 4095,
             header_bytes: 1 << 20,
             expansion: 2000,
+            free_bytes: 1 << 30,
         }
     }
 }
 
 /// Components of a name: what is read and what is written. Each may cost a descriptor.
 pub(crate) const MAX_DEPTH: usize = 1024;
-
-/// What may be unpacked before `expansion` counts.
-pub(crate) const FREE_EXPANSION_BYTES: u64 = 1 << 30;

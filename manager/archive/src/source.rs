@@ -9,11 +9,7 @@ use std::{
 
 use hull_specs_image::{Digest, digest::Hasher};
 
-use crate::{
-    budget::{Budgets, FREE_EXPANSION_BYTES},
-    compression::Decompressor,
-    error::Refused,
-};
+use crate::{budget::Budgets, compression::Decompressor, error::Refused};
 
 /// Large enough that passing one costs nothing, small enough to stay in the processor's cache.
 const PIECE_BYTES: usize = 128 << 10;
@@ -100,8 +96,7 @@ fn produce(
         }
         hasher.update(&piece);
         plain_bytes += filled as u64;
-        if plain_bytes > FREE_EXPANSION_BYTES
-            && plain_bytes / budgets.expansion.max(1) > input_bytes
+        if plain_bytes > budgets.free_bytes && plain_bytes / budgets.expansion.max(1) > input_bytes
         {
             let text = format!(
                 "the archive is more than {} times larger than its compressed form",

@@ -82,6 +82,7 @@ impl Images {
     ) -> Result<Vec<(Reference, Digest)>> {
         let _one = self.changes();
         let moved = self.records.put(&prepared.image, references)?;
+        self.records.sync()?;
         self.write_index()?;
         Ok(moved)
     }

@@ -31,10 +31,17 @@ struct Staged {
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        if let Some(key) = self.key.take()
-            && let Err(error) = self.images.snapshots.remove(&key)
-        {
-            tracing::warn!(snapshot.key = key, %error, "a staged layer stays");
+        let Some(key) = self.key.take() else { return };
+        let snapshots = self.images.snapshots.clone();
+        let remove = move || {
+            if let Err(error) = snapshots.remove(&key) {
+                tracing::warn!(snapshot.key = key, %error, "a staged layer stays");
+            }
+        };
+        // A tree may take seconds, and whoever gave up may be on a thread that others wait for.
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(remove)),
+            Err(_) => remove(),
         }
     }
 }
@@ -169,6 +176,12 @@ pub(crate) fn any(
         }
     }
     Err(Error::corrupt(format!("the content of layer {diff_id} is gone: pull its image again")))
+}
+
+/// Whether the content store has a layer in any form.
+pub(crate) fn is_there(images: &Images, blob: &Digest, diff_id: &Digest) -> Result<bool> {
+    Ok(images.content.has(blob)
+        || images.records.forms(diff_id)?.iter().any(|form| images.content.has(&form.digest)))
 }
 
 /// The form of a layer that is sent to registries: as it came from one, else compressed.

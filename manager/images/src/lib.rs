@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod changes;
+mod check;
 mod commit;
 mod documents;
 mod glob;
@@ -46,6 +47,7 @@ use hull_specs_api::v1;
 use hull_specs_image::{Digest, ImageConfig};
 use tokio::sync::mpsc::Sender;
 
+pub use check::Checked;
 pub use commit::Commit;
 pub use hold::Hold;
 
@@ -335,6 +337,3 @@ impl Images {
         search::check_credentials(self, request).await
     }
 }
-
-#[cfg(test)]
-mod tests;

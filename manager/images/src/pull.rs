@@ -4,7 +4,7 @@
 mod fetch;
 mod job;
 
-use hull_manager_core::{Error, Result};
+use hull_manager_core::{Error, ErrorKind, Result};
 use hull_manager_registry::{Credentials, Repository};
 use hull_specs_api::v1;
 use hull_specs_image::{Platform, Reference};
@@ -78,7 +78,7 @@ async fn one(
     let message = format!("Pulling from {}", reference.path());
     let told = progress::progress(&tag, resolving, 0, 0, &message);
     answer(answers, v1::pull_response::Event::Progress(told)).await?;
-    let found = repository.image(platform).await?;
+    let found = repository.image(platform).await.map_err(|error| unknown(reference, error))?;
     let digest = found.root.descriptor.digest;
     let mut wanted = vec![reference.clone()];
     let by_digest = reference.with_digest(digest);
@@ -115,6 +115,17 @@ async fn one(
         .await?;
     images.journal.record("image", "pull", &whole, &[("name", &name)]);
     Ok(pulled)
+}
+
+/// The sentence that scripts look for where a registry does not know a tag.
+fn unknown(reference: &Reference, error: Error) -> Error {
+    if error.kind() != ErrorKind::NotFound || !error.to_string().contains("manifest unknown") {
+        return error;
+    }
+    Error::not_found(format!(
+        "manifest for {} not found: manifest unknown: manifest unknown",
+        reference.familiar()
+    ))
 }
 
 /// Sends an answer; a caller that went away ends the work.

@@ -86,6 +86,12 @@ impl Records {
         Ok(Self { store: store.clone() })
     }
 
+    /// Brings the rows to the disk: before what they no longer name is removed, and before it is
+    /// said that they are there.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.store.sync()
+    }
+
     /// Adds an image, or brings what is known of it up to date, and gives it references; each of
     /// those that named another image before, with that image.
     pub(crate) fn put(

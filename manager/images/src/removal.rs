@@ -199,3 +199,6 @@ fn is_single(references: &[Reference]) -> bool {
 fn short(id: &str) -> &str {
     id.get(..12).unwrap_or(id)
 }
+
+#[cfg(test)]
+mod tests;

@@ -79,6 +79,7 @@ impl Images {
                     let layers = self.records.layers(id)?;
                     self.event(id, &id.to_string(), "delete");
                     self.records.remove(&[], Some(*id))?;
+                    self.records.sync()?;
                     removed.push(deleted(id));
                     for layer in layers.iter().rev() {
                         if self.remove_layer(&layer.chain)? {

@@ -90,25 +90,19 @@ fn plan(images: &Images, request: &v1::SaveRequest, lease: &Lease) -> Result<Pla
     // By id: an image is there once, with all its names.
     let mut wanted = BTreeMap::<Digest, BTreeSet<Reference>>::new();
     for text in &request.images {
-        let record = match images.record(text, &request.platform) {
-            Ok(record) => record,
-            // A name alone is all its tags, also without `latest`.
-            Err(_) if !tags(images, text)?.is_empty() => {
-                for (reference, id) in tags(images, text)? {
-                    images.record(&reference.to_string(), &request.platform)?;
-                    wanted.entry(id).or_default().insert(reference);
-                }
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        let names = wanted.entry(record.id).or_default();
-        if let Named::Reference(reference, _) = images.find(text)?
-            && reference.tag().is_some()
-        {
-            names.insert(reference);
-            for (reference, id) in tags(images, text)? {
-                wanted.entry(id).or_default().insert(reference);
+        // A name alone is all its tags, also without `latest`.
+        let tags = tags(images, text)?;
+        for (reference, id) in &tags {
+            images.record(&reference.to_string(), &request.platform)?;
+            wanted.entry(*id).or_default().insert(reference.clone());
+        }
+        if tags.is_empty() {
+            let record = images.record(text, &request.platform)?;
+            let names = wanted.entry(record.id).or_default();
+            if let Named::Reference(reference, _) = images.find(text)?
+                && reference.tag().is_some()
+            {
+                names.insert(reference);
             }
         }
     }

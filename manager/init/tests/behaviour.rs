@@ -26,7 +26,7 @@ fn command(way: &[&str], words: &[&str]) -> Command {
 }
 
 fn run(way: &[&str], words: &[&str]) -> Output {
-    command(way, words).output().unwrap()
+    command(way, words).output().expect("the program was built")
 }
 
 #[test]
@@ -117,8 +117,8 @@ fn orphans_are_reaped_while_the_command_runs() {
 fn children(pid: u32) -> Vec<u32> {
     let mut text = String::new();
     let file = fs::File::open(format!("/proc/{pid}/task/{pid}/children"));
-    file.and_then(|mut file| file.read_to_string(&mut text)).unwrap();
-    text.split_whitespace().map(|word| word.parse().unwrap()).collect()
+    file.and_then(|mut file| file.read_to_string(&mut text)).expect("it runs");
+    text.split_whitespace().map(|word| word.parse().expect("a process id")).collect()
 }
 
 #[test]

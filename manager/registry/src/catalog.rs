@@ -13,7 +13,7 @@ use crate::{
     link,
     origin::Shown,
     realm,
-    remote::{Call, Remote, read_body},
+    remote::{Call, Remote},
     repository::{Conversation, Registry, Repository},
     secret::Credentials,
     token::Scope,
@@ -244,8 +244,8 @@ impl Conversation {
         remote: &Remote,
         call: &Call,
     ) -> Result<(Option<Url>, P)> {
-        let answer = remote.send(&self.shared, call).await?;
-        let next = match link::next(answer.response.headers()) {
+        let answer = remote.read(&self.shared, call, MAX_PAGE_BYTES).await?;
+        let next = match link::next(&answer.headers) {
             None => None,
             Some(target) => {
                 let next = realm::redirect(&answer.url, target).ok();
@@ -255,8 +255,7 @@ impl Conversation {
                 })?)
             }
         };
-        let body = read_body(answer.response, MAX_PAGE_BYTES, &self.shared.settings.limits).await?;
-        let page = serde_json::from_slice(&body).map_err(|cause| {
+        let page = serde_json::from_slice(&answer.body).map_err(|cause| {
             Error::unavailable(format!("{} is not the list it should be", Shown(&call.url)))
                 .because(cause)
         })?;

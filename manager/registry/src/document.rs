@@ -353,6 +353,40 @@ mod tests {
         }
     }
 
+    /// A mutated document is read or refused, and what is read is what it is called (R24).
+    #[test]
+    fn mutated_documents_do_no_harm() {
+        let both = [image(OCI, ""), list(OCI_INDEX, "")].map(String::into_bytes);
+        let mut state = 1_u64;
+        let mut random = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            usize::try_from(state >> 33).unwrap() % below
+        };
+        let mut read = 0;
+        for round in 0..20_000 {
+            let mut bytes = both[round % 2].clone();
+            for _ in 0..=random(3) {
+                let at = random(bytes.len());
+                match random(4) {
+                    0 => bytes[at] = u8::try_from(random(256)).unwrap(),
+                    1 => drop(bytes.remove(at)),
+                    2 => bytes.insert(at, b"\"{}[],:0"[random(8)]),
+                    _ => bytes.truncate(at.max(1)),
+                }
+            }
+            let named = [media_type::MANIFEST, media_type::INDEX][round % 2];
+            if let Ok((document, kind)) = Document::parse(named, &bytes) {
+                read += 1;
+                assert_eq!(kind, named);
+                assert_eq!(matches!(document, Document::Index(_)), media_type::is_index(named));
+                if let Document::Manifest(manifest) = document {
+                    drop(check_image(&manifest));
+                }
+            }
+        }
+        assert!(read > 100, "{read}");
+    }
+
     #[test]
     fn only_images_are_images() {
         let parse = |text: &str| match Document::parse(media_type::MANIFEST, text.as_bytes()) {

@@ -106,26 +106,19 @@ pub(crate) fn plan(
             base: host.base,
         }
     };
-    let config = match config {
-        Some(config) => config,
-        None => {
-            if domain == DEFAULT_DOMAIN {
-                for base in mirrors {
-                    let trust = trust_of(&authority_of(base))?;
-                    endpoints.push(Endpoint {
-                        namespace: None,
-                        ..configured(Host {
-                            base: base.clone(),
-                            can: Capabilities::MIRROR,
-                            trust,
-                            headers: HeaderMap::new(),
-                        })
-                    });
-                }
-            }
-            HostConfig::default()
+    let config = config.unwrap_or_default();
+    // hosts.toml says more than registry-mirrors can; certificates alone say nothing about them.
+    if domain == DEFAULT_DOMAIN && config.hosts.is_empty() && config.server.is_none() {
+        for base in mirrors {
+            let mirror = configured(Host {
+                base: base.clone(),
+                can: Capabilities::MIRROR,
+                trust: trust_of(&authority_of(base))?,
+                headers: HeaderMap::new(),
+            });
+            endpoints.push(Endpoint { namespace: None, ..mirror });
         }
-    };
+    }
     endpoints.extend(config.hosts.into_iter().map(configured));
     endpoints.push(match config.server {
         Some(server) => configured(server),

@@ -29,20 +29,15 @@ pub(crate) fn is_certificate(error: &reqwest::Error) -> bool {
 }
 
 /// What TLS has to say about it.
-fn tls(error: &reqwest::Error) -> Option<&rustls::Error> {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<rustls::Error>() {
-            return Some(found);
-        }
-        // An io::Error that holds another one skips it in its chain.
-        let held = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if let Some(found) = held.and_then(|held| held.downcast_ref::<rustls::Error>()) {
-            return Some(found);
-        }
-        next = error.source();
+fn tls<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    if let Some(found) = error.downcast_ref::<rustls::Error>() {
+        return Some(found);
     }
-    None
+    // An io::Error that holds another error gives that one's source for its own.
+    match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        Some(held) => tls(held),
+        None => tls(error.source()?),
+    }
 }
 
 /// An answer that is not the wanted one: the kind by its status, the sentence from us and, in

@@ -10,7 +10,7 @@ use hull_specs_image::{
 
 use crate::{
     document::{self, Document, choose},
-    remote::{Call, Remote, read_body},
+    remote::{Call, Remote},
     repository::{Conversation, Repository},
     token::Scope,
 };
@@ -160,12 +160,10 @@ impl Conversation {
         wanted: Option<&Descriptor>,
     ) -> Result<Resolved> {
         let call = self.manifest_call(remote, Method::GET, name)?;
-        let answer = remote.send(&self.shared, &call).await?;
-        let headers = answer.response.headers().clone();
         let max = wanted.map_or(MAX_MANIFEST_BYTES, |wanted| wanted.size.min(MAX_MANIFEST_BYTES));
         let max = usize::try_from(max).unwrap_or(usize::MAX);
-        let bytes = read_body(answer.response, max, &self.shared.settings.limits).await?;
-        let found = check(&headers, bytes, digest, wanted);
+        let page = remote.read(&self.shared, &call, max).await?;
+        let found = check(&page.headers, page.body, digest, wanted);
         found.map_err(|error| error.context(format!("{name} from {}", remote.host())))
     }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode, header};
-use hull_manager_core::{Error, Result};
+use hull_manager_core::{Error, ErrorKind, Result};
 use reqwest::{Client, Response, Url};
 
 use crate::{
@@ -105,6 +105,13 @@ impl Call {
     }
 }
 
+/// A small answer as a whole.
+pub(crate) struct Page {
+    pub(crate) headers: HeaderMap,
+    pub(crate) url: Url,
+    pub(crate) body: Bytes,
+}
+
 /// A successful answer, its body not yet read.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -185,6 +192,28 @@ impl Remote {
                 Err(failure) => failure,
             };
             pause(failure, &mut patience, &shared.settings.limits).await?;
+        }
+    }
+
+    /// The same, until the answer's body is here too.
+    pub(crate) async fn read(&self, shared: &Shared, call: &Call, max: usize) -> Result<Page> {
+        let limits = &shared.settings.limits;
+        let mut patience = self.patience();
+        loop {
+            let attempt = async {
+                let Answer { response, url } = self.send_once(shared, call).await?;
+                let headers = response.headers().clone();
+                let body = read_body(response, max, limits).await.map_err(|error| Failure {
+                    again: error.kind() != ErrorKind::ResourceExhausted,
+                    error: error.context(call.what()),
+                    asked: None,
+                })?;
+                Ok(Page { headers, url, body })
+            };
+            match attempt.await {
+                Ok(page) => return Ok(page),
+                Err(failure) => pause(failure, &mut patience, limits).await?,
+            }
         }
     }
 

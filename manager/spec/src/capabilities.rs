@@ -123,12 +123,14 @@ pub(crate) fn of_container(
     names
 }
 
-/// The sets of a process: never inheritable, never ambient (R6).
-pub(crate) fn sets(names: &[String]) -> oci::Capabilities {
+/// The sets of a process: never inheritable, never ambient (R6). Who is not root has none but the
+/// bounding set, as execve(2) would leave it: the exec itself is not made with more.
+pub(crate) fn sets(names: &[String], uid: u32) -> oci::Capabilities {
+    let held = if uid == 0 { names.to_vec() } else { Vec::new() };
     oci::Capabilities {
         bounding: names.to_vec(),
-        effective: names.to_vec(),
-        permitted: names.to_vec(),
+        effective: held.clone(),
+        permitted: held,
         ..Default::default()
     }
 }

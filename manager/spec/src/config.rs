@@ -27,7 +27,7 @@ const OCI_VERSION: &str = "1.0.2";
 pub struct Input<'a> {
     /// The container's id.
     pub id: &'a str,
-    /// As [`crate::effective`] gave them.
+    /// As [`crate::effective()`] gave them.
     pub options: &'a v1::ContainerOptions,
     /// The machine, and the manager's configuration.
     pub defaults: &'a Defaults,
@@ -96,7 +96,7 @@ impl<'a> Input<'a> {
     /// With nothing that the options don't say.
     ///
     /// # Errors
-    /// If they are none that [`crate::effective`] gave.
+    /// If they are none that [`crate::effective()`] gave.
     pub fn new(
         id: &'a str,
         options: &'a v1::ContainerOptions,
@@ -202,7 +202,7 @@ pub fn config(input: &Input<'_>) -> Result<oci::Spec> {
         args,
         env: env::of_process(&options.env, input.hostname, options.tty),
         cwd: directory.to_owned(),
-        capabilities: Some(capabilities::sets(&names)),
+        capabilities: Some(capabilities::sets(&names, input.user.uid)),
         rlimits: ulimit::lower(&options.ulimits),
         no_new_privileges: security.no_new_privileges.unwrap_or(input.defaults.no_new_privileges),
         apparmor_profile: apparmor(input),

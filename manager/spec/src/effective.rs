@@ -180,7 +180,7 @@ fn life(options: &v1::ContainerOptions, defaults: &Defaults) -> Result<()> {
         "unknown or invalid runtime name: {}",
         options.runtime
     );
-    let restart = options.restart.clone().unwrap_or_default();
+    let restart = options.restart.unwrap_or_default();
     let Ok(name) = Name::try_from(restart.name) else {
         refuse!("invalid restart policy: unknown policy '{}'", restart.name);
     };

@@ -3,11 +3,11 @@
 //! Pure: nothing here reads a file, knows a path of its own, or asks the kernel. What depends on
 //! the host comes in as values ([`Host`], [`Input`]), so that every rule is a table in a test.
 //!
-//! 1. [`effective`]: options and image put together, checked, with the manager's defaults. All
+//! 1. [`effective()`]: options and image put together, checked, with the manager's defaults. All
 //!    that can be wrong with a request is said here, before anything is made.
 //! 2. [`volumes_from::inherit`]: the mounts of other containers.
 //! 3. [`user::resolve`]: names to numbers, from the image's `passwd` and `group`.
-//! 4. [`config`]: the document for the runtime; [`process`]: that of an exec.
+//! 4. [`config()`]: the document for the runtime; [`process()`]: that of an exec.
 //!
 //! The rules and the words are docker's, unless a comment says why not.
 #![forbid(unsafe_code)]

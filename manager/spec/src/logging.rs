@@ -61,19 +61,18 @@ pub(crate) fn check(log: &v1::LogOptions) -> Result<()> {
         };
         must!(good, "invalid value for log opt {key}: {value}");
     }
-    let single = log.options.get("max-file").is_some_and(|count| count == "1");
-    let compresses = log.options.get("compress").is_some_and(|value| value == "true");
-    must!(
-        !(compresses && driver == "json-file" && (single || !log.options.contains_key("max-file"))),
-        "compress cannot be true when max-file is less than 2 or unset"
-    );
-    must!(
-        !(log.options.contains_key("max-file")
-            && driver == "json-file"
-            && !single
-            && !log.options.contains_key("max-size")),
-        "max-file option requires max-size to be set to a value greater than 0"
-    );
+    if driver == "json-file" {
+        let files = log.options.get("max-file").map_or("1", String::as_str);
+        let compress = log.options.get("compress").is_some_and(|value| value == "true");
+        must!(
+            files != "1" || !compress,
+            "compress cannot be true when max-file is less than 2 or unset"
+        );
+        must!(
+            files == "1" || log.options.contains_key("max-size"),
+            "max-file option requires max-size to be set to a value greater than 0"
+        );
+    }
     Ok(())
 }
 

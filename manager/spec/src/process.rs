@@ -48,9 +48,12 @@ pub fn process(
         cwd,
         ..own.clone()
     };
-    if request.privileged {
-        process.capabilities = Some(capabilities::sets(&capabilities::all(available)));
-    }
+    let names = match (&own.capabilities, request.privileged) {
+        (_, true) => capabilities::all(available),
+        (Some(own), false) => own.bounding.clone(),
+        (None, false) => Vec::new(),
+    };
+    process.capabilities = Some(capabilities::sets(&names, process.user.uid));
     Ok(process)
 }
 
@@ -81,7 +84,7 @@ mod tests {
             cwd: "/srv".into(),
             user: oci::User { uid: 5, ..Default::default() },
             no_new_privileges: true,
-            capabilities: Some(capabilities::sets(&["CAP_CHOWN".to_owned()])),
+            capabilities: Some(capabilities::sets(&["CAP_CHOWN".to_owned()], 0)),
             ..Default::default()
         };
         oci::Spec { process: Some(own), ..Default::default() }
@@ -97,6 +100,10 @@ mod tests {
         assert_eq!((found.cwd.as_str(), found.user.uid, found.terminal), ("/srv", 5, false));
         assert!(found.no_new_privileges);
         assert_eq!(found.capabilities.unwrap().bounding, ["CAP_CHOWN"]);
+        assert_eq!(
+            process(&request(), &spec(false), None, 0).unwrap().capabilities.unwrap().effective,
+            [""; 0]
+        );
         let asked = v1::CreateExecRequest {
             working_dir: "/a/".into(),
             env: vec!["A=2".into(), "PATH".into()],

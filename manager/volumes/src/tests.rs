@@ -140,7 +140,7 @@ fn anonymous_volumes_go_with_their_container_if_asked() {
     let (first, second) = (of(""), of(""));
     let kept = volumes.acquire(&first, "c1").unwrap();
     volumes.release("c1", false).unwrap();
-    assert_eq!(listed(&volumes, &[("dangling", "true")]), [kept.name.clone()]);
+    assert_eq!(listed(&volumes, &[("dangling", "true")]), std::slice::from_ref(&kept.name));
     let gone = volumes.acquire(&second, "c2").unwrap();
     volumes.release("c2", true).unwrap();
     assert!(kept.name != gone.name && listed(&volumes, &[]) == [kept.name]);

@@ -88,7 +88,8 @@ pub(super) fn destroy(
         && cgroup.exists()
     {
         match cgroup.kill_all(libc::SIGKILL) {
-            Err(error) if !record.rootless => {
+            // systemd removes a scope whose last process has ended, perhaps just now.
+            Err(error) if !record.rootless && cgroup.exists() => {
                 return Err(error).context("unable to kill the container's processes");
             }
             _ => {}

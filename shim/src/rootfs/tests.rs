@@ -130,6 +130,13 @@ impl Place {
     }
 }
 
+impl Drop for Place {
+    /// With a mount in it the directory would stay.
+    fn drop(&mut self) {
+        let _ = unmount_all(self.0.path());
+    }
+}
+
 fn tmpfs(target: &str) -> Mount {
     described("tmpfs", "tmpfs", target, &["size=64k", "nosuid"])
 }

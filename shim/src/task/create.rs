@@ -7,7 +7,7 @@ use std::{
     cell::{Cell, RefCell},
     ffi::OsStr,
     fs,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
     rc::Rc,
 };
@@ -58,18 +58,45 @@ impl Shim {
         container_id(&request.id)?;
         self.admit()?;
         // Also one that is on its way: it has the mounts and the files in the bundle.
-        let is_new = !self.containers.borrow().contains_key(&request.id)
-            && self.creating.borrow_mut().insert(request.id.clone());
-        if !is_new {
-            let text = format!("container {}: already exists", request.id);
+        let bundle = PathBuf::from(&request.bundle);
+        if !bundle.is_absolute() {
+            // It would be another container's: a shim works in the bundle of its first.
+            let text = format!("the bundle {:?} is no absolute path", request.bundle);
+            return Err(Failure::new(Kind::InvalidArgument, text));
+        }
+        let conflict = if self.has(&request.id) {
+            Some(format!("container {}: already exists", request.id))
+        } else {
+            let holder = self.holder_of(&bundle);
+            holder.map(|id| format!("the bundle of container {id}: already exists"))
+        };
+        if let Some(text) = conflict {
             return Err(Failure::new(Kind::AlreadyExists, text));
         }
+        self.creating.borrow_mut().insert(request.id.clone(), bundle);
         self.begun.set(true);
         let result = self.make(&request).await;
         self.creating.borrow_mut().remove(&request.id);
         self.created.take().raise();
         let container = result.inspect_err(|_| self.forget(&request.id))?;
         Ok(api::CreateTaskResponse { pid: container.first.pid(), ..Default::default() })
+    }
+
+    fn has(&self, id: &str) -> bool {
+        self.containers.borrow().contains_key(id) || self.creating.borrow().contains_key(id)
+    }
+
+    /// The container that a bundle belongs to. Two in one would take each other's process,
+    /// root file system and log for their own.
+    fn holder_of(&self, bundle: &Path) -> Option<String> {
+        // A bundle has many names.
+        let identity = |path: &Path| fs::metadata(path).ok().map(|it| (it.dev(), it.ino()));
+        let wanted = identity(bundle)?;
+        let (containers, creating) = (self.containers.borrow(), self.creating.borrow());
+        let made = containers.values().map(|one| (&one.id, &one.bundle));
+        let mut all = made.chain(creating.iter());
+        let holder = all.find(|(_, path)| identity(path) == Some(wanted));
+        holder.map(|(id, _)| id.clone())
     }
 
     async fn make(self: &Rc<Self>, request: &api::CreateTaskRequest) -> Result<Rc<Container>> {
@@ -122,11 +149,11 @@ impl Shim {
             over: Cell::new(false),
             checkpoint: request.checkpoint.clone(),
         });
-        stdio::note_log(&container.bundle, &container.first.stdio)?;
-        // A container that is restored begins with `start`.
-        let result = match request.checkpoint.as_str() {
-            "" => self.create_first(&container).await,
-            _ => Ok(()),
+        let noted = stdio::note_log(&container.bundle, &container.first.stdio);
+        let result = match noted {
+            // A container that is restored begins with `start`.
+            Ok(()) if container.checkpoint.is_empty() => self.create_first(&container).await,
+            noted => noted,
         };
         if let Err(error) = result {
             if let Some(rootfs) = &container.rootfs

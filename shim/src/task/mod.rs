@@ -19,7 +19,8 @@ mod state;
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
+    path::PathBuf,
     rc::Rc,
 };
 
@@ -46,8 +47,8 @@ pub(crate) struct Shim {
     /// Raised when the shim is to end.
     pub(crate) shutdown: Signal,
     containers: RefCell<BTreeMap<String, Rc<Container>>>,
-    /// Containers that are being created.
-    creating: RefCell<BTreeSet<String>>,
+    /// Containers that are being created, with their bundles.
+    creating: RefCell<BTreeMap<String, PathBuf>>,
     /// A container or a sandbox has been asked for.
     begun: Cell<bool>,
     /// Raised, and replaced, whenever one of those has been created, or not.

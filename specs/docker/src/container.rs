@@ -323,7 +323,7 @@ impl Config {
             stdin_once: of.stdin_once,
             env: some(of.env),
             cmd: some(of.command),
-            healthcheck: of.health.filter(|health| health.test.len() > 0).map(|health| Health {
+            healthcheck: of.health.filter(|health| !health.test.is_empty()).map(|health| Health {
                 test: health.test,
                 interval: nanoseconds(health.interval),
                 timeout: nanoseconds(health.timeout),

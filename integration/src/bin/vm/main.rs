@@ -156,8 +156,8 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
         programs: Vec::new(),
         environment: Vec::new(),
         memory_mib: 2048,
-        // The suite needs 3 minutes, and 11 with systemd, where nothing else runs; an
-        // emulated machine on a busy host is many times slower.
+        // The runtime's suite needs some ten minutes, more with systemd, where nothing else
+        // runs; an emulated machine on a busy host is many times slower.
         timeout: Duration::from_secs(3600),
         cache: beside.with_file_name("vm-cache"),
         command: Vec::new(),

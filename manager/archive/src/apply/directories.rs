@@ -140,13 +140,13 @@ impl<'a> Directories<'a> {
                 if path::is_link(&found) {
                     // A dangling link: what it names is made, inside the root.
                     let target =
-                        path::resolve(self.root, as_path(path), Missing::Directory(IMPLIED_MODE));
+                        path::resolve(self.root, as_path(path), Missing::Directory(IMPLIED_MODE))
+                            .and_then(|target| fd::openat(&target.fd, c".", FLAGS, 0));
                     return match target {
-                        Ok(target) => Ok(fd::openat(&target.fd, c".", FLAGS, 0)?),
                         Err(error) if matches!(error.errno(), libc::ENOTDIR | libc::ELOOP) => {
                             refuse!("{} is not a directory", Shown(path))
                         }
-                        Err(error) => Err(error.into()),
+                        result => Ok(result?),
                     };
                 }
                 if self.whiteouts != Whiteouts::Overlay || !is_whiteout(&found) {

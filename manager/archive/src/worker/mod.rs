@@ -117,6 +117,12 @@ pub fn spawn_program(path: &CStr, job: &Job, files: Files<'_>) -> Result<Worker>
 }
 
 impl Worker {
+    /// Its process id, until it was waited for.
+    #[must_use]
+    pub fn pid(&self) -> Option<i32> {
+        self.child.as_ref().map(|child| child.pid)
+    }
+
     /// Waits for the end of the job: closes the input, and whatever is left of the output.
     /// Blocks for as long as the job takes.
     ///

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     Images, documents,
     install::{Layer, Prepared},
-    layer::{Unpack, Unpacked},
+    layer::{self, Unpack, Unpacked},
     progress::{Meter, Report},
 };
 
@@ -28,8 +28,10 @@ impl Images {
         if !same || !self.content.has(id) {
             return Ok(false);
         }
-        for layer in self.records.layers(id)? {
-            if !self.snapshots.has_layer(&layer.chain)? {
+        let (config, _) = self.config(id)?;
+        for (row, diff_id) in self.records.layers(id)?.iter().zip(&config.rootfs.diff_ids) {
+            if !self.snapshots.has_layer(&row.chain)? || !layer::is_there(self, &row.blob, diff_id)?
+            {
                 return Ok(false);
             }
         }
@@ -64,7 +66,7 @@ pub(crate) async fn image(
         .zip(config.rootfs.diff_ids.iter().zip(&chains))
         .map(|(blob, (diff_id, chain))| {
             let meter = Meter::new(report, blob.digest.short(), blob.size);
-            layer(images, repository, blob.clone(), *diff_id, *chain, meter)
+            one(images, repository, blob.clone(), *diff_id, *chain, meter)
         })
         .collect();
     let layers: Vec<Layer> = stream::iter(jobs).buffered(PARALLEL).try_collect().await?;
@@ -85,7 +87,7 @@ fn add_documents(images: &Images, lease: &Lease, config: &[u8], manifest: &[u8])
 }
 
 /// Fetches and unpacks a layer, as far as it is not there.
-async fn layer(
+async fn one(
     images: &Images,
     repository: &Repository,
     blob: Descriptor,
@@ -96,7 +98,7 @@ async fn layer(
     meter.tell(Phase::Waiting, 0);
     // The same blob may be another layer of this image, or of one that is pulled meanwhile.
     let claim = images.content.claim(blob.digest).await;
-    if images.snapshots.has_layer(&chain)? {
+    if images.snapshots.has_layer(&chain)? && layer::is_there(images, &blob.digest, &diff_id)? {
         meter.tell(Phase::AlreadyExists, blob.size);
         return Ok(Layer { diff_id, blob, unpacked: None });
     }
@@ -105,7 +107,7 @@ async fn layer(
         let (images, blob) = (images.clone(), blob.clone());
         tokio::task::spawn_blocking(move || {
             meter.tell(Phase::Extracting, 0);
-            let unpacked = crate::layer::unpack_blob(&images, &blob)?;
+            let unpacked = layer::unpack_blob(&images, &blob)?;
             meter.tell(Phase::Complete, blob.size);
             Ok(unpacked)
         })

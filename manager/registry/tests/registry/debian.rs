@@ -196,9 +196,6 @@ async fn blobs_are_uploaded_in_pieces_mounted_and_found() {
     let descriptor = hull_specs_image::Descriptor::of(media_type::LAYER_GZIP, &wrong);
     let error = a.push_blob(&descriptor, sample::file(&[0; 5000]), None, |_| {}).await.unwrap_err();
     assert!(error.to_string().contains("digest"), "{error}");
-    let begun = debian.root.path().join("data/docker/registry/v2/repositories/a/_uploads");
-    let left = Command::new("find").arg(&begun).output().unwrap();
-    assert_eq!(fs::read_dir(begun).map_or(0, Iterator::count), 0, "{left:?} {error}");
 }
 
 async fn push_manifest_and_index(repository: &Repository, sample: &Sample) {

@@ -1,16 +1,23 @@
 //! The client against registries: Debian's docker-registry, and scripted ones that are hostile.
 #![forbid(unsafe_code)]
 
+mod credentials;
 mod debian;
+mod lab;
+mod mirrors;
 mod sample;
+mod transfer;
+mod trust;
 
 /// A settings' default with short times, for servers on this machine.
 fn settings() -> hull_manager_registry::Settings {
     use std::time::Duration;
     hull_manager_registry::Settings {
         limits: hull_manager_registry::Limits {
-            connect: Duration::from_secs(10),
+            connect: Duration::from_secs(5),
             backoff: Duration::from_millis(10),
+            // Less than a registry asks for in these tests and is given.
+            backoff_max: Duration::from_secs(2),
             ..Default::default()
         },
         ..Default::default()

@@ -47,7 +47,7 @@ pub(crate) fn lower(input: &Input<'_>, init: Option<&str>) -> Result<Plan> {
     // A user's /dev comes without ours below it.
     let own_dev = taken("/dev");
     mounts.retain(|mount| {
-        !taken(&mount.destination) && !(own_dev && mount.destination.starts_with("/dev/"))
+        !(taken(&mount.destination) || own_dev && mount.destination.starts_with("/dev/"))
     });
     if options.read_only {
         // These are the container's own and hold nothing that lasts; docker leaves them writable.
@@ -70,8 +70,11 @@ pub(crate) fn lower(input: &Input<'_>, init: Option<&str>) -> Result<Plan> {
         ("/etc/hosts", &input.files.hosts),
     ] {
         if let Some(source) = source.as_deref().filter(|_| !taken(target)) {
-            let access = if options.read_only { "ro" } else { "rw" };
-            asked.push(mount(target, "bind", source, &["rbind", access, "rprivate"]));
+            let mut bind = mount(target, "bind", source, &["rbind", "rprivate"]);
+            if options.read_only {
+                bind.options.insert(1, "ro".to_owned());
+            }
+            asked.push(bind);
         }
     }
     // Parents first; of equals the order in which they were asked for.

@@ -4,7 +4,7 @@ use std::{
 };
 
 use super::*;
-use crate::mountinfo::tests::in_own_mounts;
+use crate::{mountinfo::tests::in_own_mounts, rootfs::unmount_all};
 
 const PLAIN: Classic = Classic {
     attributes: Attributes::NONE,
@@ -111,6 +111,13 @@ impl Layers {
         assert_eq!(fs::read_dir(&merged).unwrap().count(), count + 1);
         fs::write(merged.join("new"), "").unwrap();
         assert!(self.dir.path().join("upper/new").exists());
+    }
+}
+
+impl Drop for Layers {
+    /// With a mount in it the directory would stay.
+    fn drop(&mut self) {
+        let _ = unmount_all(self.dir.path());
     }
 }
 
