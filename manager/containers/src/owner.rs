@@ -214,9 +214,14 @@ impl Owner {
             result => result?,
         }
         if self.handle.now().status == Status::Paused && self.ends(signal) {
-            // A frozen process takes no signal.
-            shim.resume().await?;
-            self.set_status(Status::Running);
+            // A frozen process takes no signal. Runtimes thaw it for SIGKILL themselves.
+            match shim.resume().await {
+                Err(error) if error.kind() == ErrorKind::FailedPrecondition => {}
+                result => {
+                    result?;
+                    self.set_status(Status::Running);
+                }
+            }
         }
         self.event("kill", &[("signal", &signal.to_string())]);
         Ok(())
@@ -479,8 +484,11 @@ impl Owner {
             Err(error) if error.kind() == ErrorKind::Unavailable => {}
             result => result?,
         }
-        if self.handle.now().status == Status::Paused {
-            shim.resume().await?;
+        if self.handle.now().status == Status::Paused
+            && let Err(error) = shim.resume().await
+        {
+            // Thawed already, by the runtime; else it does not end, and that is said.
+            tracing::debug!(container = %self.handle.id, %error, "not resumed");
         }
         self.event("kill", &[("signal", "9")]);
         let ended = tokio::time::timeout(LIMIT, end_of(&mut self.waiting)).await;

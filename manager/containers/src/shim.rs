@@ -15,7 +15,7 @@ use containerd_shim_protos::{
     shim_async::{Client, TaskClient},
     ttrpc::{self, context::Context},
 };
-use hull_manager_core::{Error, ErrorKind, Result, error::IoContext as _};
+use hull_manager_core::{Error, ErrorKind, Result, error::IoContext as _, name};
 use protobuf::{Message, MessageField, well_known_types::any::Any};
 
 use crate::settings::Settings;
@@ -52,11 +52,13 @@ pub(crate) fn any(name: &str, message: &impl Message) -> Result<Any> {
 }
 
 /// The program with the words that every action begins with.
-fn command(settings: &Settings, id: &str, bundle: &Path, action: &str) -> Command {
+fn command(settings: &Settings, id: &str, bundle: &Path, run: &str, action: &str) -> Command {
     let mut command = Command::new(&settings.shim);
     command
         .args(["-namespace", NAMESPACE, "-id", id, "-address"])
-        .arg(settings.exec_root.join("hull.sock"))
+        // Makes the name of the socket, with the id: each run has its own, because the shim of the
+        // last one may still be about to end.
+        .arg(settings.exec_root.join("hull.sock").join(run))
         .arg("-bundle")
         .arg(bundle)
         .arg(action)
@@ -93,7 +95,7 @@ pub(crate) fn launch(
     let parameters = parameters
         .write_to_bytes()
         .map_err(|cause| Error::internal("the shim's parameters").because(cause))?;
-    let answer = run(command(settings, id, bundle, "start"), &parameters)
+    let answer = run(command(settings, id, bundle, &name::random_id()?, "start"), &parameters)
         .map_err(|error| error.context("cannot start the shim"))?;
     let answer = BootstrapResult::parse_from_bytes(&answer)
         .map_err(|cause| Error::internal("cannot read the shim's answer").because(cause))?;
@@ -103,7 +105,7 @@ pub(crate) fn launch(
 /// How a container ended, as the shim's `delete` says, after it removed everything of it.
 /// Blocks for some milliseconds.
 pub(crate) fn clean_up(settings: &Settings, id: &str, bundle: &Path) -> Result<()> {
-    run(command(settings, id, bundle, "delete"), &[])
+    run(command(settings, id, bundle, "", "delete"), &[])
         .map(drop)
         .map_err(|error| error.context(format!("cannot clean up after the shim of {id}")))
 }
@@ -213,7 +215,11 @@ impl Shim {
             ..api::StartRequest::default()
         };
         let answer = self.client.start(Context::default(), &request).await;
-        Ok(answer.map_err(|error| self.fail(error))?.pid)
+        let answer = answer.map_err(|error| match exec {
+            "" => self.fail(error),
+            _ => overtaken(&self.id, self.fail(error)),
+        });
+        Ok(answer?.pid)
     }
 
     /// Answers when the process has ended, however long that takes.
@@ -265,13 +271,13 @@ impl Shim {
     pub(crate) async fn pause(&self) -> Result<()> {
         let request = api::PauseRequest { id: self.id.clone(), ..api::PauseRequest::default() };
         let answer = self.client.pause(limited(), &request).await;
-        answer.map(drop).map_err(|error| self.fail(error))
+        answer.map(drop).map_err(|error| overtaken(&self.id, self.fail(error)))
     }
 
     pub(crate) async fn resume(&self) -> Result<()> {
         let request = api::ResumeRequest { id: self.id.clone(), ..api::ResumeRequest::default() };
         let answer = self.client.resume(limited(), &request).await;
-        answer.map(drop).map_err(|error| self.fail(error))
+        answer.map(drop).map_err(|error| overtaken(&self.id, self.fail(error)))
     }
 
     /// `resources`: as JSON, as the runtime's `update` takes it.
@@ -310,7 +316,7 @@ impl Shim {
             ..api::ExecProcessRequest::default()
         };
         let answer = self.client.exec(limited(), &request).await;
-        answer.map(drop).map_err(|error| self.fail(error))
+        answer.map(drop).map_err(|error| overtaken(&self.id, self.fail(error)))
     }
 
     /// No client will write to the process's stdin any more.
@@ -363,6 +369,33 @@ fn limited() -> Context {
     ttrpc::context::with_duration(CALL_LIMIT)
 }
 
+/// A failure because the container is not any more what it was when it was asked about: it has
+/// ended, or was unpaused, meanwhile. The runtimes' texts are those that other callers match on.
+fn overtaken(id: &str, error: Error) -> Error {
+    let text = error.to_string();
+    let has = |phrases: &[&str]| phrases.iter().any(|phrase| text.contains(phrase));
+    if has(&["container not paused"]) {
+        Error::conflict(format!("Container {id} is not paused"))
+    } else if has(&["cannot exec in a paused"]) {
+        Error::conflict(format!("Container {id} is paused, unpause the container before exec"))
+    } else if error.kind() == ErrorKind::Unavailable
+        || has(&[
+            "container not running",
+            "container does not exist",
+            "container not created",
+            "in a stopped",
+            "a stopped container",
+            "process was killed",
+            "setns: no such process",
+            "init process is not running",
+        ])
+    {
+        Error::conflict(format!("Container {id} is not running"))
+    } else {
+        error
+    }
+}
+
 /// What a caller is told of a call that failed: the shim's sentence, which is the runtime's.
 fn failure(id: &str, error: ttrpc::Error) -> Error {
     use ttrpc::Code;
@@ -381,4 +414,22 @@ fn failure(id: &str, error: ttrpc::Error) -> Error {
         _ => ErrorKind::Internal,
     };
     Error::new(kind, &status.message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_changed_meanwhile_is_said_in_dockers_words() {
+        for (text, expected) in [
+            ("OCI runtime resume failed: container not paused", "Container c is not paused"),
+            ("OCI runtime pause failed: container not running", "Container c is not running"),
+            ("exec failed: cannot exec in a stopped container", "Container c is not running"),
+            ("exec failed: executable file not found", "exec failed: executable file not found"),
+        ] {
+            assert_eq!(overtaken("c", Error::internal(text)).message(), expected);
+        }
+        assert_eq!(overtaken("c", Error::unavailable("x")).kind(), ErrorKind::FailedPrecondition);
+    }
 }
