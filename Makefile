@@ -39,8 +39,9 @@ COMMIT = $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/
 BUILD_PACKAGES := gcc libc6-dev musl-tools
 DEMO_PACKAGES := $(BUILD_PACKAGES) busybox-static jq mmdebstrap procps
 PACKAGES := $(DEMO_PACKAGES) acl ca-certificates conmon containerd \
-	containernetworking-plugins criu crun docker.io fuse-overlayfs \
-	golang-github-containers-common iproute2 iptables jq nftables podman runc skopeo \
+	containernetworking-plugins criu crun docker.io docker-registry fuse-overlayfs \
+	golang-github-containers-common iproute2 iptables jq nftables openssl podman \
+	python3 runc skopeo \
 	uidmap umoci util-linux
 VM_PACKAGES := $(DEMO_PACKAGES) cpio e2fsprogs jq kmod qemu-system-x86 util-linux
 
@@ -72,8 +73,9 @@ check: ## Formatting, lints, documentation, the repository's own rules
 	$(CARGO) run --locked --quiet -p hull-integration --bin tidy
 
 .PHONY: unit
-unit: ## Unit tests
-	$(CARGO) test --locked --workspace --lib --bins
+unit: ## Unit tests, and the tests of single packages
+	$(CARGO) test --locked --workspace --exclude hull-integration --tests
+	$(CARGO) test --locked -p hull-integration --lib --bins
 
 .PHONY: integration
 integration: build ## The suite against the release binary, or RUNTIME=runc (as root)
