@@ -18,7 +18,7 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Create a new container
     #[command(override_usage = "hull create [OPTIONS] IMAGE [COMMAND] [ARG...]")]
-    Create(ContainerArgs),
+    Create(CreateArgs),
     /// Start one or more stopped containers
     Start(StartArgs),
     /// Stop one or more running containers
@@ -102,6 +102,14 @@ pub(crate) struct RunArgs {
     /// Proxy received signals to the process
     #[arg(long, action = clap::ArgAction::Set, default_value = "true")]
     pub(crate) sig_proxy: bool,
+    #[command(flatten)]
+    pub(crate) container: ContainerArgs,
+}
+
+// `create`.
+#[derive(Args, Clone, Debug)]
+#[command(mut_args = habit)]
+pub(crate) struct CreateArgs {
     #[command(flatten)]
     pub(crate) container: ContainerArgs,
 }

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use super::parse::habit;
 use clap::Args;
 use hull_specs_api::v1;
 
@@ -12,7 +11,6 @@ use crate::options::{
 
 // What the container is to be.
 #[derive(Args, Clone, Debug)]
-#[command(mut_args = habit)]
 #[command(disable_help_flag = true)]
 pub(crate) struct ContainerArgs {
     /// Add an annotation to the container (passed through to the OCI runtime)
@@ -280,7 +278,6 @@ pub(crate) struct Names(pub(crate) Vec<String>);
 
 // Options of docker that are known, and refused with a reason.
 #[derive(Args, Clone, Debug)]
-#[command(mut_args = habit)]
 pub(crate) struct RefusedArgs {
     #[arg(short, long, hide = true)]
     pub(crate) publish: Vec<String>,

@@ -28,7 +28,7 @@ use crate::{
 pub(crate) async fn command(manager: &Manager, command: Command) -> Result<u8> {
     match command {
         Command::Run(args) => run::run(manager, &args).await,
-        Command::Create(args) => create::create(manager, &args).await,
+        Command::Create(args) => create::create(manager, &args.container).await,
         Command::Start(args) => start::start(manager, &args).await,
         Command::Stop(args) => lifecycle::stop(manager, args).await,
         Command::Restart(args) => lifecycle::restart(manager, args).await,

@@ -254,7 +254,7 @@ mod tests {
         let words: Vec<_> = format!("hull create {line}").split(' ').map(str::to_owned).collect();
         match parse(&words).map(|cli| cli.command) {
             Ok(Command::Container(container::Command::Create(args))) => {
-                lower(&args, Path::new("/here"))
+                lower(&args.container, Path::new("/here"))
             }
             other => panic!("{line}: {other:?}"),
         }
