@@ -1,5 +1,6 @@
 //! The program as a person and a script use it, against a manager that only pretends: what is
 //! printed where, exit codes, signals, terminals.
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 #![forbid(unsafe_code)]
 
 mod manager;

@@ -55,7 +55,9 @@ fn a_name_is_used_once() {
     engine.run(&["create", "--name", "one", "busybox", "true"]).ok();
     let refusal = engine.run(&["create", "--name", "one", "busybox", "true"]);
     refusal.fails().stderr_says("The container name \"/one\" is already in use by container");
-    engine.run(&["create", "--name", "a/b", "busybox", "true"]).fails()
+    engine
+        .run(&["create", "--name", "a/b", "busybox", "true"])
+        .fails()
         .stderr_says("only [a-zA-Z0-9]");
     assert_eq!(engine.run(&["ps", "-aq"]).ok().lines().len(), 1);
 }

@@ -219,10 +219,7 @@ fn devices() {
     let engine = Engine::start();
     engine.shell(&["--device", "/dev/kmsg"], "test -c /dev/kmsg && echo there").ok().says("there");
     engine
-        .shell(
-            &["--device", "/dev/fuse:/dev/other:r"],
-            ": < /dev/other; echo $?; : > /dev/other",
-        )
+        .shell(&["--device", "/dev/fuse:/dev/other:r"], ": < /dev/other; echo $?; : > /dev/other")
         .exits(1)
         .says("0");
     engine.shell(&[], "mknod /tmp/kmsg c 1 11 && cat /tmp/kmsg").fails();

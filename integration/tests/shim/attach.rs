@@ -126,7 +126,9 @@ fn a_client_that_holds_loses_nothing_however_slow() {
     // It is at work, and cannot end: nobody reads.
     let log = host.site().path("one.log");
     let limit = Duration::from_secs(20);
-    wait_until("output in the log", limit, || fs::metadata(&log).is_ok_and(|data| data.len() > 65536));
+    wait_until("output in the log", limit, || {
+        fs::metadata(&log).is_ok_and(|data| data.len() > 65536)
+    });
     assert!(!Path::new(&format!("{}/exit.json", host.launch("one").bundle)).exists());
     let mut output = 0;
     let mut errors = Vec::new();

@@ -1,4 +1,5 @@
 //! The worker as a process: what it makes, says and may not do.
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
 mod support;
 

@@ -222,7 +222,7 @@ fn the_layout_is_one_that_others_read() {
     let manifest = Descriptor::of(media_type::MANIFEST, b"{}");
     f.content.write_index(|| Ok(vec![manifest.clone()])).unwrap();
     let index: Index = serde_json::from_slice(&fs::read(root.join("index.json")).unwrap()).unwrap();
-    assert_eq!(index.manifests, [manifest.clone()]);
+    assert_eq!(index.manifests, std::slice::from_ref(&manifest));
     assert!(f.content.index_lists(vec![manifest]) && !f.content.index_lists(vec![]));
     fs::write(root.join("oci-layout"), r#"{"imageLayoutVersion":"2.0.0"}"#).unwrap();
     assert_eq!(Content::open(&root).err().unwrap().kind(), ErrorKind::FailedPrecondition);

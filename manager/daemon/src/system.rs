@@ -182,7 +182,7 @@ async fn check(
     }
     let worker = Arc::clone(parts);
     let on_disk = tokio::task::spawn_blocking(move || worker.check_disk(repair));
-    let (mut summary, found) = on_disk.await.map_err(|error| Error::internal(error))??;
+    let (mut summary, found) = on_disk.await.map_err(Error::internal)??;
     findings.extend(found);
     findings.extend(parts.containers.check(repair).await?);
     let counts = parts.containers.counts();
@@ -208,7 +208,7 @@ impl Wanted {
     fn parse(request: &v1::EventsRequest) -> Result<Self> {
         let keys = ["container", "image", "volume", "network", "event", "type", "label", "daemon"];
         let time = |time: &Option<_>| -> Result<Option<SystemTime>> {
-            let time: Option<prost_types::Timestamp> = time.clone();
+            let time: Option<prost_types::Timestamp> = *time;
             time.map(SystemTime::try_from)
                 .transpose()
                 .map_err(|_| Error::invalid("a time out of range"))
@@ -308,7 +308,7 @@ impl Wanted {
             let Some(newest) = kept.last() else { return Ok(last) };
             last = newest.sequence;
             for event in kept {
-                let time = event.time.clone().and_then(|time| SystemTime::try_from(time).ok());
+                let time = event.time.and_then(|time| SystemTime::try_from(time).ok());
                 if self.until.is_some_and(|until| time.is_some_and(|time| time > until)) {
                     return Ok(last);
                 }

@@ -30,6 +30,7 @@ pub(crate) struct Prepared {
 
 impl Images {
     /// Puts layers into the snapshotter, the lowest first.
+    #[expect(clippy::too_many_arguments, reason = "each is one fact of an image")]
     pub(crate) fn prepare(
         &self,
         id: Digest,

@@ -1,4 +1,5 @@
 //! What the program does, as process 1 of a pid namespace and as an ordinary process.
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
 use std::{
     fs,

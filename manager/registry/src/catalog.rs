@@ -208,6 +208,10 @@ impl Registry {
 
 impl Conversation {
     /// Reads a list from page to page.
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "that the future is Send is seen here, not at its callers"
+    )]
     fn list<'a, P, R>(
         &'a self,
         remote: &'a Remote,

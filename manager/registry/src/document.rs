@@ -31,6 +31,7 @@ pub(crate) const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
 
 /// A manifest or an index.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, and never kept in a list")]
 pub enum Document {
     /// One image.
     Manifest(Manifest),

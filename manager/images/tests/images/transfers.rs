@@ -21,11 +21,14 @@ fn request(reference: &str) -> v1::PullRequest {
     }
 }
 
+/// What was reported: of which blob, and how far it was.
+type Phases = Vec<(String, Phase)>;
+
 /// What was pulled, and the phases that were told.
 fn pull_all(
     manager: &Manager,
     request: v1::PullRequest,
-) -> Result<(Vec<v1::Pulled>, Vec<(String, Phase)>)> {
+) -> Result<(Vec<v1::Pulled>, Phases)> {
     let answers = manager.answers(|answers| manager.images.pull(request, answers))?;
     let (mut pulled, mut phases) = (Vec::new(), Vec::new());
     for answer in answers {
