@@ -1,5 +1,7 @@
 //! Whiteouts act on the layers below, whatever the order of entries.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
 mod support;
 
 use std::fs;

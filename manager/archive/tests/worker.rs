@@ -1,5 +1,7 @@
 //! The worker as a process: what it makes, says and may not do.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
 mod support;
 
 use std::{
