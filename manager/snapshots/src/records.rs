@@ -6,6 +6,7 @@ use std::{
 };
 
 use hull_manager_core::{Error, Result, Store, error::IoContext as _, files};
+use hull_runtime_sys::path::c_path;
 use hull_specs_image::Digest;
 use rusqlite::{OptionalExtension as _, Row, Transaction};
 
@@ -263,14 +264,36 @@ fn kind(code: u8) -> Kind {
     }
 }
 
-/// Removes a directory of ours with all that a container has put there. std's removal goes by
-/// directory descriptors and follows no link; it needs no permission that root lacks.
+/// Removes a directory of ours with all that a container has put there, however deep: std's
+/// removal calls itself for each level, and a container makes more of them than a stack holds.
 fn remove_tree(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
-            fs::remove_file(path).about(path.display())
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Error::internal(format!("{} has no parent", path.display())));
+    };
+    let parent = fs::File::open(parent).about(parent.display())?;
+    let name = c_path(name).map_err(anyhow::Error::new)?;
+    hull_manager_archive::remove(parent, &name)
+        .map_err(|cause| Error::internal(format!("remove {}", path.display())).because(cause))
+}
+
+#[cfg(test)]
+mod tests {
+    use hull_runtime_sys::fd::{mkdirat, openat};
+
+    use super::*;
+
+    #[test]
+    fn a_tree_as_deep_as_a_container_likes_is_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let deep = directory.path().join("deep");
+        fs::create_dir(&deep).unwrap();
+        let mut at: std::os::fd::OwnedFd = fs::File::open(&deep).unwrap().into();
+        for _ in 0..20_000 {
+            mkdirat(&at, c"d", 0o700).unwrap();
+            at = openat(&at, c"d", libc::O_RDONLY | libc::O_DIRECTORY, 0).unwrap();
         }
-        result => result.about(path.display()),
+        drop(at);
+        remove_tree(&deep).unwrap();
+        assert!(!deep.exists());
     }
 }

@@ -120,7 +120,17 @@ pub struct Place {
 
 impl Place {
     pub fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::in_directory(tempfile::tempdir().unwrap())
+    }
+
+    /// In memory, where there is a place for it: for what is done thousands of times.
+    pub fn in_memory() -> Self {
+        Self::in_directory(
+            tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap(),
+        )
+    }
+
+    fn in_directory(directory: tempfile::TempDir) -> Self {
         let canary = directory.path().join("canary");
         fs::create_dir_all(canary.join("below")).unwrap();
         fs::create_dir(directory.path().join("target")).unwrap();
