@@ -39,8 +39,8 @@ COMMIT = $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/
 BUILD_PACKAGES := gcc libc6-dev musl-tools
 DEMO_PACKAGES := $(BUILD_PACKAGES) busybox-static jq mmdebstrap procps
 PACKAGES := $(DEMO_PACKAGES) acl ca-certificates conmon containerd \
-	containernetworking-plugins criu crun docker.io fuse-overlayfs \
-	golang-github-containers-common iproute2 iptables jq nftables podman runc skopeo \
+	containernetworking-plugins criu crun docker-registry docker.io fuse-overlayfs \
+	golang-github-containers-common iproute2 iptables jq nftables openssl podman runc skopeo \
 	uidmap umoci util-linux
 VM_PACKAGES := $(DEMO_PACKAGES) cpio e2fsprogs jq kmod qemu-system-x86 util-linux
 
@@ -62,7 +62,7 @@ demo: demo-deps build ## Start a manager, run containers, explain each step (as 
 		HULL_RUNTIME=$(RUNTIME) bash integration/demo.sh
 
 .PHONY: test
-test: deps check unit build check-install integration shim manager strangers ## Everything that must pass before a change lands (as root)
+test: deps check unit build check-install registry integration shim manager strangers ## Everything that must pass before a change lands (as root)
 
 .PHONY: check
 check: ## Formatting, lints, documentation, the repository's own rules
@@ -74,6 +74,10 @@ check: ## Formatting, lints, documentation, the repository's own rules
 .PHONY: unit
 unit: ## Unit tests
 	$(CARGO) test --locked --workspace --lib --bins
+
+.PHONY: registry
+registry: ## The registry client against Debian's registry, and against hostile ones
+	$(CARGO) test --locked -p hull-manager-registry --test registry -- $(ARGS)
 
 .PHONY: integration
 integration: build ## The suite against the release binary, or RUNTIME=runc (as root)
