@@ -63,7 +63,7 @@ demo: demo-deps build ## Start a manager, run containers, explain each step (as 
 		HULL_RUNTIME=$(RUNTIME) bash integration/demo.sh
 
 .PHONY: test
-test: deps check unit build check-install integration shim manager strangers ## Everything that must pass before a change lands (as root)
+test: deps check unit build check-install registry integration shim manager strangers ## Everything that must pass before a change lands (as root)
 
 .PHONY: check
 check: ## Formatting, lints, documentation, the repository's own rules
@@ -76,6 +76,10 @@ check: ## Formatting, lints, documentation, the repository's own rules
 unit: ## Unit tests, and the tests of single packages
 	$(CARGO) test --locked --workspace --exclude hull-integration --tests
 	$(CARGO) test --locked -p hull-integration --lib --bins
+
+.PHONY: registry
+registry: ## The registry client against Debian's registry, and against hostile ones
+	$(CARGO) test --locked -p hull-manager-registry --test registry -- $(ARGS)
 
 .PHONY: integration
 integration: build ## The suite against the release binary, or RUNTIME=runc (as root)

@@ -1,32 +1,33 @@
 //! What a registry is told of the user, from docker's `config.json`: kept there, or by a
 //! credential helper. Passwords are never in an error, an argument or the environment (R23).
 
+mod helper;
+
 use std::{
     fs,
     io::{Read as _, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
-    process::{Command, Stdio},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hull_specs_api::v1::Credentials;
 use serde_json::{Map, Value, json};
 
+use self::helper::{Helper, TOKEN_USER};
+
 /// Docker Hub's name in the file.
 const HUB_KEY: &str = "https://index.docker.io/v1/";
-/// The most bytes of the file, and of a helper's answer.
+/// The most bytes of the file.
 const MAX_BYTES: u64 = 4 << 20;
-/// The name with which a helper says that it has a token and no password.
-const TOKEN_USER: &str = "<token>";
 
 /// What is known of a registry.
 pub(crate) fn get(config_dir: &Path, registry: &str) -> Result<Option<Credentials>> {
     let config = read(config_dir)?;
     let key = key(registry);
-    if let Some(helper) = helper(&config, key) {
-        return from_helper(&helper, key);
+    if let Some(helper) = helper(&config, registry)? {
+        return helper.get(key);
     }
     let Some(auths) = config.get("auths").and_then(Value::as_object) else { return Ok(None) };
     let entry = auths.iter().find(|(name, _)| matches(name, registry)).map(|(_, entry)| entry);
@@ -37,7 +38,7 @@ pub(crate) fn get(config_dir: &Path, registry: &str) -> Result<Option<Credential
 pub(crate) fn store(config_dir: &Path, registry: &str, of: &Credentials) -> Result<Option<String>> {
     let mut config = read(config_dir)?;
     let key = key(registry);
-    if let Some(helper) = helper(&config, key) {
+    if let Some(helper) = helper(&config, registry)? {
         let token = !of.identity_token.is_empty();
         let (user, secret) = if token {
             (TOKEN_USER, &of.identity_token)
@@ -45,7 +46,7 @@ pub(crate) fn store(config_dir: &Path, registry: &str, of: &Credentials) -> Resu
             (of.username.as_str(), &of.password)
         };
         let input = json!({ "ServerURL": key, "Username": user, "Secret": secret });
-        call(&helper, "store", &input.to_string())?;
+        helper.call("store", &input.to_string())?;
         return Ok(None);
     }
     let mut entry = json!({
@@ -66,8 +67,8 @@ pub(crate) fn store(config_dir: &Path, registry: &str, of: &Credentials) -> Resu
 pub(crate) fn erase(config_dir: &Path, registry: &str) -> Result<()> {
     let mut config = read(config_dir)?;
     let key = key(registry);
-    if let Some(helper) = helper(&config, key) {
-        return call(&helper, "erase", key).map(drop);
+    if let Some(helper) = helper(&config, registry)? {
+        return helper.call("erase", key).map(drop);
     }
     let auths = auths(&mut config)?;
     let before = auths.len();
@@ -87,12 +88,15 @@ fn matches(name: &str, registry: &str) -> bool {
     host == registry || (registry == "docker.io" && host == "index.docker.io")
 }
 
-fn helper(config: &Map<String, Value>, key: &str) -> Option<String> {
-    let own = config.get("credHelpers").and_then(|helpers| helpers.get(key));
-    own.or_else(|| config.get("credsStore"))
-        .and_then(Value::as_str)
-        .filter(|name| !name.is_empty())
-        .map(str::to_owned)
+/// The helper for a registry: its own, or that of all.
+fn helper(config: &Map<String, Value>, registry: &str) -> Result<Option<Helper>> {
+    let own = config.get("credHelpers").and_then(Value::as_object).and_then(|helpers| {
+        helpers.iter().find(|(name, _)| matches(name, registry)).map(|(_, helper)| helper)
+    });
+    let name = own.or_else(|| config.get("credsStore")).and_then(Value::as_str);
+    // An empty name means the file.
+    let name = name.filter(|name| !name.is_empty());
+    name.map(|name| Helper::new(name, std::env::vars_os())).transpose()
 }
 
 fn auths(config: &mut Map<String, Value>) -> Result<&mut Map<String, Value>> {
@@ -163,54 +167,6 @@ fn decode(entry: &Value) -> Result<Option<Credentials>> {
     Ok((of != Credentials::default()).then_some(of))
 }
 
-fn from_helper(helper: &str, key: &str) -> Result<Option<Credentials>> {
-    let Some(answer) = call(helper, "get", key)? else { return Ok(None) };
-    let answer: Value = serde_json::from_str(&answer).map_err(|_| {
-        anyhow::anyhow!("docker-credential-{helper} did not answer with credentials")
-    })?;
-    let text = |name: &str| answer.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let (username, secret) = (text("Username"), text("Secret"));
-    Ok(Some(if username == TOKEN_USER {
-        Credentials { identity_token: secret, ..Credentials::default() }
-    } else {
-        Credentials { username, password: secret, ..Credentials::default() }
-    }))
-}
-
-/// What a helper answers; none if it knows nothing of the server.
-fn call(helper: &str, verb: &str, input: &str) -> Result<Option<String>> {
-    let word = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if !helper.chars().all(word) {
-        bail!("{helper:?} is not the name of a credential helper");
-    }
-    let program = format!("docker-credential-{helper}");
-    let mut child = Command::new(&program)
-        .arg(verb)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("run {program}"))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // One that does not read says why by its exit.
-        let _ = stdin.write_all(input.as_bytes());
-    }
-    let mut answer = String::new();
-    if let Some(stdout) = child.stdout.take() {
-        stdout
-            .take(MAX_BYTES)
-            .read_to_string(&mut answer)
-            .with_context(|| format!("read {program}"))?;
-    }
-    let status = child.wait().with_context(|| format!("wait for {program}"))?;
-    if status.success() {
-        return Ok(Some(answer));
-    }
-    if answer.contains("credentials not found") {
-        return Ok(None);
-    }
-    bail!("{program} {verb} ended with {status}: {}", answer.trim())
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
@@ -248,6 +204,24 @@ mod tests {
             .unwrap();
         let error = format!("{:#}", get(directory.path(), "a").unwrap_err());
         assert!(!error.contains("secret"), "{error}");
-        assert!(call("../x", "get", "a").is_err());
+    }
+
+    #[test]
+    fn the_registrys_own_helper_comes_before_that_of_all_and_no_file_after_one_that_fails() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |text: &str| fs::write(directory.path().join("config.json"), text).unwrap();
+        let asked =
+            |registry: &str| get(directory.path(), registry).map_err(|error| format!("{error:#}"));
+        write(
+            r#"{"credsStore":"hull-test-all","credHelpers":{"a.b":"hull-test-own","c.d":""},
+                "auths":{"a.b":{"auth":"dTpw"},"x.y":{"auth":"dTpw"},"c.d":{"auth":"dTpw"}}}"#,
+        );
+        assert!(asked("a.b").unwrap_err().contains("docker-credential-hull-test-own"));
+        assert!(asked("x.y").unwrap_err().contains("docker-credential-hull-test-all"));
+        assert_eq!(asked("c.d").unwrap().unwrap().username, "u");
+        write(r#"{"credHelpers":{"docker.io":"hull-test-own"}}"#);
+        assert!(asked("docker.io").unwrap_err().contains("docker-credential-hull-test-own"));
+        write(r#"{"credsStore":"../../tmp/x"}"#);
+        assert!(asked("a.b").unwrap_err().contains("is not the name"));
     }
 }
