@@ -63,7 +63,7 @@ demo: demo-deps build ## Start a manager, run containers, explain each step (as 
 		HULL_RUNTIME=$(RUNTIME) bash integration/demo.sh
 
 .PHONY: test
-test: deps check unit build check-install registry integration shim manager strangers ## Everything that must pass before a change lands (as root)
+test: deps check unit build check-install integration shim manager strangers ## Everything that must pass before a change lands (as root)
 
 .PHONY: check
 check: ## Formatting, lints, documentation, the repository's own rules

@@ -1,6 +1,5 @@
 //! Hostile archives, byte-exact (H3): each is refused or does nothing outside of the target. A
 //! naive applier, and GNU tar where it is one, shows that the corpus bites.
-#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
 #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
@@ -460,7 +459,8 @@ fn time_grows_with_the_archive_and_no_faster() {
     // The table's size is a million entries.
     let full = std::env::var_os("HULL_FULL").is_some();
     let small = if full { 125_000 } else { 2_000 };
-    let shapes: [(&str, fn(usize) -> Forged); 4] = [
+    type Shape = (&'static str, fn(usize) -> Forged);
+    let shapes: [Shape; 4] = [
         ("the same whiteout", |_| file("d/.wh.x", "")),
         ("many whiteouts", |n| file(&format!("lower/{}/.wh.{n}", n % 64), "")),
         ("the same opaque directory", |_| file("lower/.wh..wh..opq", "")),
@@ -539,7 +539,7 @@ fn mutations_cause_no_panic_and_touch_nothing_outside() {
             );
         }
         rounds += 1;
-        if rounds % 500 == 0 {
+        if rounds.is_multiple_of(500) {
             assert_eq!(tree(&place.canary()), before, "seed {seed}");
             fs::remove_dir_all(place.target()).unwrap();
             fs::create_dir(place.target()).unwrap();

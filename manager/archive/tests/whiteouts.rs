@@ -1,5 +1,4 @@
 //! Whiteouts act on the layers below, whatever the order of entries.
-#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
 #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 

@@ -1,5 +1,4 @@
 //! The worker as a process: what it makes, says and may not do.
-#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
 #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 

@@ -25,10 +25,7 @@ fn request(reference: &str) -> v1::PullRequest {
 type Phases = Vec<(String, Phase)>;
 
 /// What was pulled, and the phases that were told.
-fn pull_all(
-    manager: &Manager,
-    request: v1::PullRequest,
-) -> Result<(Vec<v1::Pulled>, Phases)> {
+fn pull_all(manager: &Manager, request: v1::PullRequest) -> Result<(Vec<v1::Pulled>, Phases)> {
     let answers = manager.answers(|answers| manager.images.pull(request, answers))?;
     let (mut pulled, mut phases) = (Vec::new(), Vec::new());
     for answer in answers {
