@@ -359,13 +359,8 @@ mod tests {
         assert_eq!(names(&overlay.mount_detached("one", true).unwrap()), ["high", "low", "made"]);
         assert_eq!(names(&overlay.mount_layer(&low).unwrap()), ["low"]);
         assert!(overlay.usage("one").unwrap().inodes == 2);
-        assert!(
-            fs::write(
-                format!("/proc/self/fd/{}/x", overlay.mount_layer(&high).unwrap().as_raw_fd()),
-                "x"
-            )
-            .is_err()
-        );
+        let layer = overlay.mount_layer(&high).unwrap();
+        assert!(fs::write(format!("/proc/self/fd/{}/x", layer.as_raw_fd()), "x").is_err());
     }
 
     #[test]
