@@ -1,6 +1,7 @@
 //! hull, the command line, with docker's grammar. Commands are lowered to messages of hull.v1 and
 //! sent to the manager; nothing is decided here that the manager could decide.
 #![forbid(unsafe_code)]
+#![allow(rustdoc::invalid_html_tags, reason = "help texts are docker's, and documentation second")]
 
 mod args;
 mod connect;

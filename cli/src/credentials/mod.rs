@@ -1,7 +1,7 @@
 //! What a registry is told of the user, from docker's `config.json`: kept there, or by a
 //! credential helper. Passwords are never in an error, an argument or the environment (R23).
 
-mod helper;
+mod docker_credential;
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hull_specs_api::v1::Credentials;
 use serde_json::{Map, Value, json};
 
-use self::helper::{Helper, TOKEN_USER};
+use self::docker_credential::{Helper, TOKEN_USER};
 
 /// Docker Hub's name in the file.
 const HUB_KEY: &str = "https://index.docker.io/v1/";

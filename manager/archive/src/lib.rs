@@ -1,7 +1,7 @@
 //! Archives of file systems: the one applier, the one writer, and the confined process they run in
 //! (R11).
 //!
-//! [`apply`], [`pack`], [`diff`] and [`changes`] work in the calling thread; the manager calls
+//! [`apply()`], [`pack()`], [`diff`] and [`changes()`] work in the calling thread; the manager calls
 //! them through [`worker`], which does the same in a process that can reach nothing else. Errors
 //! whose chain has [`Refused`] are the archive's fault.
 #![forbid(unsafe_code)]

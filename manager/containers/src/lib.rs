@@ -1,9 +1,9 @@
 //! Containers: what is to run, and what became of it.
 //!
-//! The store keeps intent: the options, and facts that only the manager knows ([`record`]).
+//! The store keeps intent: the options, and facts that only the manager knows (`record`).
 //! Whether a container runs is never stored: it is seen from its shim, and from the exit record
-//! when there is no shim. Each container has one task that owns it ([`owner`]) and takes requests
-//! in turn; the function that accepts or refuses them is pure ([`state`]). What only looks, or
+//! when there is no shim. Each container has one task that owns it (`owner`) and takes requests
+//! in turn; the function that accepts or refuses them is pure (`state`). What only looks, or
 //! only concerns one further process, goes to the shim past the owner.
 #![forbid(unsafe_code)]
 

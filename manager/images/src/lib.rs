@@ -8,7 +8,7 @@
 //! row names is not there, whatever is on the disk; [`Images::collect`] removes it. Whoever makes
 //! an image holds a lease of its blobs and its layers' chain ids meanwhile.
 //!
-//! What changes rows, layers or `index.json` does so under one lock ([`Images::changes`]), on a
+//! What changes rows, layers or `index.json` does so under one lock (`Images::changes`), on a
 //! thread for blocking work.
 #![forbid(unsafe_code)]
 

@@ -3,7 +3,7 @@
 //!
 //! [`Registry::repository`] gives a [`Repository`], one conversation about one repository with
 //! one caller's credentials. Credentials and tokens are bound to the registry's scheme, host and
-//! port and leave it for nobody but its token server ([`realm`] says which); redirects are
+//! port and leave it for nobody but its token server (`realm` says which); redirects are
 //! followed here and not by the HTTP library; no certificate is taken unseen unless the operator
 //! named the registry. Documents are read to one meaning or refused ([`document`]). Everything
 //! is bounded in size, time and repetition.

@@ -80,7 +80,7 @@ pub(crate) struct Flags {
     /// A runtime: NAME=PATH; may be repeated
     #[arg(long = "add-runtime", value_name = "NAME=PATH")]
     runtimes: Vec<String>,
-    /// A limit for containers that give none: NAME=SOFT[:HARD]; may be repeated
+    /// A limit for containers that give none: NAME=SOFT or NAME=SOFT:HARD; may be repeated
     #[arg(long = "default-ulimit", value_name = "LIMIT")]
     default_ulimits: Vec<String>,
     /// Log driver for containers that name none [default: json-file]
