@@ -215,48 +215,6 @@ pub(crate) fn a_pull_that_is_given_up_goes_on_where_it_was() {
     assert_eq!(manager.snapshots.list().unwrap().len(), 2);
 }
 
-pub(crate) fn two_pulls_of_one_image_share_the_work() {
-    let registry = Registry::start();
-    let proxy = Proxy::before(&registry);
-    publish(&format!("{}/large:1", registry.address), &large());
-    publish(&format!("{}/large:2", registry.address), &large());
-    let manager = Manager::new();
-    proxy.allow(Some(3 << 20));
-    let (answers, mut one) = mpsc::channel(1000);
-    let images = manager.images.clone();
-    let name = format!("{}/large:1", proxy.address);
-    let first = manager.runtime.spawn(async move { images.pull(request(&name), answers).await });
-    let began = |told: &mut mpsc::Receiver<v1::PullResponse>| {
-        manager.run(async {
-            while let Some(answer) = told.recv().await {
-                if let Some(v1::pull_response::Event::Progress(told)) = answer.event
-                    && told.phase() == Phase::Downloading
-                {
-                    return;
-                }
-            }
-            panic!("it ended");
-        });
-    };
-    began(&mut one);
-    let images = manager.images.clone();
-    let name = format!("{}/large:2", proxy.address);
-    let (answers, mut other) = mpsc::channel(1000);
-    // Its manifest must come through as well.
-    let second = manager.runtime.spawn(async move { images.pull(request(&name), answers).await });
-    proxy.allow(Some(1 << 20));
-    began(&mut other);
-    // The first goes away; the second gets it all.
-    first.abort();
-    proxy.allow(None);
-    manager.run(second).unwrap().unwrap();
-    let blobs = proxy.seen("get /v2/large/blobs/");
-    assert_eq!(blobs.len(), 3, "{blobs:?}");
-    assert_eq!(manager.names(), [format!("{}/large:2", proxy.address)]);
-    assert_eq!(manager.snapshots.list().unwrap().len(), 2);
-    manager.assert_no_ingest();
-}
-
 pub(crate) fn a_damaged_layer_makes_no_image() {
     let registry = Registry::start();
     let sample = large();
