@@ -1,7 +1,5 @@
 //! Lists: the tags of a repository, the repositories of a registry, and search.
 
-use std::future::Future;
-
 use futures_util::FutureExt as _;
 use http::{Method, header};
 use hull_manager_core::{Error, ErrorKind, Result};
@@ -67,7 +65,7 @@ impl Repository {
             |can| can.resolve,
             |remote| {
                 let scope = Scope::Pull(talk.path().to_owned());
-                let read = |page: Page| page.tags.unwrap_or_default();
+                let read: fn(Page) -> _ = |page| page.tags.unwrap_or_default();
                 talk.list(remote, path, scope, MAX_NAMES, read).boxed()
             },
         )
@@ -93,7 +91,7 @@ impl Registry {
         let repository = self.about(registry, credentials)?;
         let talk = &*repository.talk;
         let remote = talk.registry().await?;
-        let read = |page: Page| page.repositories.unwrap_or_default();
+        let read: fn(Page) -> _ = |page| page.repositories.unwrap_or_default();
         let limit = limit.min(MAX_NAMES);
         let mut names = talk.list(remote, "_catalog", Scope::Catalog, limit, read).await?;
         names.truncate(limit);
@@ -208,38 +206,28 @@ impl Registry {
 
 impl Conversation {
     /// Reads a list from page to page.
-    #[expect(
-        clippy::manual_async_fn,
-        reason = "that the future is Send is seen here, not at its callers"
-    )]
-    fn list<'a, P, R>(
-        &'a self,
-        remote: &'a Remote,
-        path: &'a str,
+    async fn list<P: for<'de> Deserialize<'de>>(
+        &self,
+        remote: &Remote,
+        path: &str,
         scope: Scope,
         limit: usize,
-        read: R,
-    ) -> impl Future<Output = Result<Vec<String>>> + Send + 'a
-    where
-        P: for<'de> Deserialize<'de> + Send,
-        R: Fn(P) -> Vec<String> + Send + 'a,
-    {
-        async move {
-            let mut url = remote.url(path)?;
-            url.query_pairs_mut().append_pair("n", PAGE);
-            let mut names = Vec::new();
-            for _ in 0..MAX_PAGES {
-                let call = Call::new(Method::GET, url.clone(), scope.clone());
-                let (next, page) = self.page::<P>(remote, &call).await?;
-                names.extend(read(page));
-                match next {
-                    Some(next) if names.len() < limit => url = next,
-                    _ if names.len() > MAX_NAMES => break,
-                    _ => return Ok(names),
-                }
+        read: fn(P) -> Vec<String>,
+    ) -> Result<Vec<String>> {
+        let mut url = remote.url(path)?;
+        url.query_pairs_mut().append_pair("n", PAGE);
+        let mut names = Vec::new();
+        for _ in 0..MAX_PAGES {
+            let call = Call::new(Method::GET, url.clone(), scope.clone());
+            let (next, page) = self.page::<P>(remote, &call).await?;
+            names.extend(read(page));
+            match next {
+                Some(next) if names.len() < limit => url = next,
+                _ if names.len() > MAX_NAMES => break,
+                _ => return Ok(names),
             }
-            Err(Error::exhausted(format!("{} lists names without end", Shown(&url))))
         }
+        Err(Error::exhausted(format!("{} lists names without end", Shown(&url))))
     }
 
     /// One page, and where the next one is: at the same origin.

@@ -367,8 +367,9 @@ mod tests {
         for round in 0..20_000 {
             let mut bytes = both[round % 2].clone();
             for _ in 0..=random(3) {
-                let at = random(bytes.len());
+                let at = random(bytes.len().max(1));
                 match random(4) {
+                    _ if bytes.is_empty() => {}
                     0 => bytes[at] = u8::try_from(random(256)).unwrap(),
                     1 => drop(bytes.remove(at)),
                     2 => bytes.insert(at, b"\"{}[],:0"[random(8)]),

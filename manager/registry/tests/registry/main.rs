@@ -1,6 +1,7 @@
 //! The client against registries: Debian's docker-registry, and scripted ones that are hostile.
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 #![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test ends where it finds what it did not expect")]
 
 mod credentials;
 mod debian;
