@@ -47,6 +47,7 @@ tests! {
         skopeo_reads_what_is_pushed_and_the_reverse,
         a_second_pull_moves_nothing_and_a_shared_layer_is_not_moved,
         a_pull_that_is_given_up_goes_on_where_it_was,
+        two_pulls_of_one_image_share_the_work,
         a_damaged_layer_makes_no_image,
         names_that_are_not_there_are_told_in_dockers_words,
         all_tags_are_pushed_and_pulled;

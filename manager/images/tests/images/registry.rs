@@ -58,6 +58,9 @@ impl Registry {
     }
 }
 
+/// Of each connection so much passes always: what is small is not what is stopped.
+const FREE_BYTES: u64 = 64 << 10;
+
 #[derive(Default)]
 struct State {
     /// Bytes that may still go to clients; none: all.
@@ -118,14 +121,17 @@ fn forward(mut from: TcpStream, mut to: TcpStream, state: &(Mutex<State>, Condva
 
 fn back(mut from: TcpStream, mut to: TcpStream, state: &(Mutex<State>, Condvar)) {
     let mut piece = [0; 16 << 10];
+    let mut passed = 0;
     while let Ok(count @ 1..) = from.read(&mut piece) {
         let mut sent = 0;
+        passed += count as u64;
         while sent < count {
             let mut locked = state.0.lock().unwrap();
-            while locked.allowed == Some(0) {
+            while locked.allowed == Some(0) && passed > FREE_BYTES {
                 locked = state.1.wait(locked).unwrap();
             }
             let part = match &mut locked.allowed {
+                _ if passed <= FREE_BYTES => count - sent,
                 None => count - sent,
                 Some(left) => {
                     let part = (count - sent).min(usize::try_from(*left).unwrap());

@@ -177,32 +177,19 @@ pub(crate) fn a_pull_that_is_given_up_goes_on_where_it_was() {
     publish(&format!("{}/large", registry.address), &large());
     let name = format!("{}/large", proxy.address);
     let manager = Manager::new();
-    proxy.allow(Some(3 << 20));
-    manager.run(async {
-        let (answers, mut told) = mpsc::channel(64);
-        let pull = manager.images.pull(request(&name), answers);
-        tokio::pin!(pull);
-        let mut bytes = std::collections::BTreeMap::new();
-        loop {
-            tokio::select! {
-                done = &mut pull => panic!("{done:?}"),
-                Some(answer) = told.recv() => {
-                    if let Some(v1::pull_response::Event::Progress(told)) = answer.event
-                        && told.phase() == Phase::Downloading
-                    {
-                        bytes.insert(told.id.clone(), told.current_bytes);
-                    }
-                    if bytes.values().sum::<u64>() > 1 << 20 {
-                        break;
-                    }
-                }
-            }
-        }
-    });
+    let fetched = || manager.ingests().iter().map(|(_, bytes)| bytes).sum::<u64>();
+    // Not enough for one of the layers.
+    proxy.allow(Some(2 << 20));
+    let (answers, _kept) = mpsc::channel(1000);
+    let images = manager.images.clone();
+    let wanted = request(&name);
+    let running = manager.runtime.spawn(async move { images.pull(wanted, answers).await });
+    wait_for("a part is there", || fetched() > 1 << 20);
+    running.abort();
+    assert!(manager.run(running).unwrap_err().is_cancelled());
     assert_eq!(manager.list(&[]).unwrap(), []);
     wait_for("nothing staged is left", || manager.snapshots.list().unwrap().is_empty());
-    let kept = manager.ingests();
-    assert!(kept.iter().map(|(_, bytes)| bytes).sum::<u64>() > 1 << 20, "{kept:?}");
+    assert!(fetched() > 1 << 20, "{:?}", manager.ingests());
     let manager = manager.again();
     proxy.allow(None);
     proxy.seen("");
@@ -213,6 +200,59 @@ pub(crate) fn a_pull_that_is_given_up_goes_on_where_it_was() {
     assert_eq!(manager.read(&name, "large").unwrap(), noise(2, 3 << 20));
     manager.assert_no_ingest();
     assert_eq!(manager.snapshots.list().unwrap().len(), 2);
+}
+
+pub(crate) fn two_pulls_of_one_image_share_the_work() {
+    let registry = Registry::start();
+    let proxy = Proxy::before(&registry);
+    publish(&format!("{}/large:1", registry.address), &large());
+    publish(&format!("{}/large:2", registry.address), &large());
+    let manager = Manager::new();
+    proxy.allow(Some(1 << 20));
+    let (answers, mut one) = mpsc::channel(1000);
+    let images = manager.images.clone();
+    let name = format!("{}/large:1", proxy.address);
+    let first = manager.runtime.spawn(async move { images.pull(request(&name), answers).await });
+    // Lets more through as long as nothing is told: the second hears only of what comes after it.
+    let began = |told: &mut mpsc::Receiver<v1::PullResponse>| {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        manager.run(async {
+            loop {
+                let patience = std::time::Duration::from_millis(100);
+                match tokio::time::timeout(patience, told.recv()).await {
+                    Err(_) => proxy.allow(Some(64 << 10)),
+                    Ok(Some(answer)) => {
+                        if let Some(v1::pull_response::Event::Progress(told)) = answer.event
+                            && told.phase() == Phase::Downloading
+                        {
+                            return true;
+                        }
+                    }
+                    Ok(None) => return false,
+                }
+                assert!(std::time::Instant::now() < deadline);
+            }
+        })
+    };
+    if !began(&mut one) {
+        panic!("the first ended: {:?}", manager.run(first));
+    }
+    let images = manager.images.clone();
+    let name = format!("{}/large:2", proxy.address);
+    let (answers, mut other) = mpsc::channel(1000);
+    let second = manager.runtime.spawn(async move { images.pull(request(&name), answers).await });
+    if !began(&mut other) {
+        panic!("the second ended: {:?}", manager.run(second));
+    }
+    // The first goes away; the second gets it all.
+    first.abort();
+    proxy.allow(None);
+    manager.run(second).unwrap().unwrap();
+    let blobs = proxy.seen("get /v2/large/blobs/");
+    assert_eq!(blobs.len(), 3, "{blobs:?}");
+    assert_eq!(manager.names(), [format!("{}/large:2", proxy.address)]);
+    assert_eq!(manager.snapshots.list().unwrap().len(), 2);
+    manager.assert_no_ingest();
 }
 
 pub(crate) fn a_damaged_layer_makes_no_image() {
