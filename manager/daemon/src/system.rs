@@ -180,17 +180,22 @@ async fn check(
             repaired: String::new(),
         });
     }
+    let checked = parts.images.check(repair).await?;
+    findings.extend(checked.findings);
     let worker = Arc::clone(parts);
-    let on_disk = tokio::task::spawn_blocking(move || worker.check_disk(repair));
-    let (mut summary, found) = on_disk.await.map_err(Error::internal)??;
+    let on_disk = tokio::task::spawn_blocking(move || worker.check_snapshots(repair));
+    let (snapshots, found) = on_disk.await.map_err(Error::internal)??;
     findings.extend(found);
     findings.extend(parts.containers.check(repair).await?);
     let counts = parts.containers.counts();
-    summary.containers = u64::from(counts.running + counts.paused + counts.stopped);
-    summary.images = parts.images.list(v1::ListImagesRequest::default()).await?.images.len() as u64;
-    summary.findings = findings.len() as u64;
-    summary.repaired =
-        findings.iter().filter(|finding| !finding.repaired.is_empty()).count() as u64;
+    let summary = v1::CheckSummary {
+        blobs: checked.blobs,
+        images: checked.images,
+        snapshots,
+        containers: u64::from(counts.running + counts.paused + counts.stopped),
+        findings: findings.len() as u64,
+        repaired: findings.iter().filter(|finding| !finding.repaired.is_empty()).count() as u64,
+    };
     for finding in findings {
         tell(Event::Finding(finding)).await?;
     }

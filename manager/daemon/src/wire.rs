@@ -53,7 +53,6 @@ pub(crate) struct Parts {
     pub(crate) id: String,
     pub(crate) store: Store,
     pub(crate) journal: Journal,
-    pub(crate) content: Content,
     pub(crate) snapshotter: Arc<dyn Snapshotter>,
     pub(crate) images: Images,
     pub(crate) volumes: Volumes,
@@ -68,20 +67,17 @@ impl Parts {
         Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Looks at blobs and snapshots; blocks.
-    pub(crate) fn check_disk(
+    /// Looks at snapshots; blocks. Their number, and what is wrong with them.
+    pub(crate) fn check_snapshots(
         &self,
         repair: bool,
-    ) -> hull_manager_core::Result<(v1::CheckSummary, Vec<v1::Finding>)> {
-        let mut blobs = 0;
-        let mut findings = self.content.check(repair, |count| blobs = count)?;
-        findings.extend(self.snapshotter.check(repair)?.into_iter().map(|finding| v1::Finding {
+    ) -> hull_manager_core::Result<(u64, Vec<v1::Finding>)> {
+        let findings = self.snapshotter.check(repair)?.into_iter().map(|finding| v1::Finding {
             subject: finding.subject,
             problem: finding.problem,
             repaired: finding.repaired.unwrap_or_default(),
-        }));
-        let snapshots = self.snapshotter.list()?.len() as u64;
-        Ok((v1::CheckSummary { blobs, snapshots, ..Default::default() }, findings))
+        });
+        Ok((self.snapshotter.list()?.len() as u64, findings.collect()))
     }
 }
 
@@ -117,7 +113,7 @@ impl Manager {
         let images = Images::open(hull_manager_images::Parts {
             store: store.clone(),
             journal: journal.clone(),
-            content: content.clone(),
+            content,
             snapshots: Arc::clone(&snapshotter),
             registry: Registry::new(registry_settings(config))?,
         })?;
@@ -145,7 +141,6 @@ impl Manager {
             id,
             store,
             journal,
-            content,
             snapshotter,
             images,
             volumes,
@@ -156,7 +151,15 @@ impl Manager {
 
     /// Finds what ran on without a manager.
     pub(crate) async fn recover(&self) -> Result<()> {
-        Ok(self.0.containers.recover().await?)
+        self.0.containers.recover().await?;
+        // What a killed manager has left and nothing names. Nobody waits for it.
+        let images = self.0.images.clone();
+        tokio::spawn(async move {
+            if let Err(error) = images.collect().await {
+                tracing::warn!(%error, "content that nothing names is not collected");
+            }
+        });
+        Ok(())
     }
 
     /// The work of answering, until it is stopped.
