@@ -222,12 +222,12 @@ fn devices() {
         .shell(&["--device", "/dev/fuse:/dev/other:r"], ": < /dev/other; echo $?; : > /dev/other")
         .exits(1)
         .says("0");
-    engine.shell(&[], "mknod /tmp/kmsg c 1 11 && cat /tmp/kmsg").fails();
+    engine.shell(&[], "mknod /tmp/fuse c 10 229 && : < /tmp/fuse").fails();
     engine.shell(&["--device", "/dev/nonexistent"], "true").exits(125);
     engine
         .shell(
-            &["--device-cgroup-rule", "c 1:11 rwm"],
-            "mknod /tmp/kmsg c 1 11 && : < /tmp/kmsg && echo opened",
+            &["--device-cgroup-rule", "c 10:229 rwm"],
+            "mknod /tmp/fuse c 10 229 && : < /tmp/fuse && echo opened",
         )
         .ok()
         .says("opened");

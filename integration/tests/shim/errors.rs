@@ -97,7 +97,7 @@ fn a_log_that_cannot_be_noted_leaves_no_mount() {
     let log = format!("hull-log://{}", host.site().path("one.log"));
     let plan = host.shell("one", "true").io(Io { stdout: log, ..Io::default() });
     let refused = plan.try_create().expect_err("the file cannot be written");
-    assert!(refused.message.contains("log's URI"), "{refused:?}");
+    assert!(refused.message.contains("log-uri"), "{refused:?}");
     // Sees that nothing is mounted.
     host.shut_down("one");
 }

@@ -6,6 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command};
 use std::thread;
+use std::time::Duration;
 
 use hull_integration::shim::{Host, SLEEPER, SOON, ended};
 use hull_integration::{Invocation, reference_lacks, runtime, tests, wait_until};
@@ -161,6 +162,8 @@ fn nobody_is_ended_who_has_the_number_of_a_container() {
     let task = host.shell("one", SLEEPER).start();
     host.kill_shim("one");
     drop(task);
+    // A start time has steps of 10 ms; in the same one, number and time would name the stranger.
+    thread::sleep(Duration::from_millis(30));
     let mut stranger = Stranger::new();
     let mut record = read(&host, "init.json").expect("it is there");
     record["pid"] = json!(stranger.0.id());
