@@ -110,8 +110,11 @@ fn configure(
     let config = spec::config(&input).map_err(Error::invalid)?;
     let json = serde_json::to_vec(&config)
         .map_err(|cause| Error::internal("the configuration").because(cause))?;
+    // The shim starts at the same time and looks for it: it is there whole, or not yet.
     let path = inner.bundle(id).join(CONFIG);
-    fs::write(&path, json).about(path.display())
+    let begun = inner.bundle(id).join("config.json.begun");
+    fs::write(&begun, json).about(begun.display())?;
+    fs::rename(&begun, &path).about(path.display())
 }
 
 fn text(path: impl AsRef<Path>) -> String {
