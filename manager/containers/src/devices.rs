@@ -96,8 +96,17 @@ pub(crate) fn cdi_documents(
     for directory in directories {
         let mut names = crate::bundle::names(directory)?;
         names.sort();
-        for name in names.iter().filter(|name| name.ends_with(".json")) {
-            let path = directory.join(name);
+        for name in names {
+            let path = directory.join(&name);
+            if name.ends_with(".yaml") || name.ends_with(".yml") {
+                return Err(Error::unimplemented(format!(
+                    "CDI specification {} is YAML: only JSON is read",
+                    path.display()
+                )));
+            }
+            if !name.ends_with(".json") {
+                continue;
+            }
             let mut text = Vec::new();
             fs::File::open(&path)
                 .and_then(|file| file.take(cdi::MAX_DOCUMENT_BYTES).read_to_end(&mut text))
@@ -114,6 +123,18 @@ pub(crate) fn cdi_documents(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cdi_specification_is_read_or_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let (places, wanted) = ([directory.path().to_owned()], ["a.b/c=d".to_owned()]);
+        fs::write(directory.path().join("notes.txt"), "x").unwrap();
+        assert!(cdi_documents(&places, &wanted).unwrap().is_empty());
+        fs::write(directory.path().join("gpu.yaml"), "x").unwrap();
+        assert!(cdi_documents(&places, &[]).unwrap().is_empty());
+        let refused = cdi_documents(&places, &wanted).unwrap_err().to_string();
+        assert!(refused.contains("gpu.yaml"), "{refused}");
+    }
 
     #[test]
     fn a_device_has_its_numbers_and_a_directory_those_below() {

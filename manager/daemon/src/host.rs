@@ -1,14 +1,7 @@
 //! What the host is and can, for `info` and `version`: read where the kernel tells it.
 
 use hull_manager_spec::Host;
-use std::{
-    ffi::OsStr,
-    fs,
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
-};
+use std::{ffi::OsStr, fs, path::Path, process::Stdio, time::Duration};
 
 /// For a program that tells its version.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -122,14 +115,9 @@ fn thermal_throttle() -> Vec<String> {
     paths
 }
 
-/// In docker's form.
+/// In docker's form: what containers get. AppArmor is not among it as long as no profile is loaded.
 pub(crate) fn security_options() -> Vec<String> {
     let mut options = Vec::new();
-    if fs::read_to_string("/sys/module/apparmor/parameters/enabled")
-        .is_ok_and(|on| on.trim() == "Y")
-    {
-        options.push("name=apparmor".into());
-    }
     if Path::new("/proc/sys/kernel/seccomp/actions_avail").exists() {
         options.push("name=seccomp,profile=builtin".into());
     }
@@ -184,35 +172,6 @@ pub(crate) async fn first_line(program: &Path, args: &[&str]) -> String {
     }
 }
 
-/// What the files below a directory take on disk; files with several names once.
-pub(crate) async fn tree_bytes(root: PathBuf) -> u64 {
-    tokio::task::spawn_blocking(move || sum(&root)).await.unwrap_or(0)
-}
-
-/// Follows no link: it only ever lists what it has seen to be a directory of one file system.
-fn sum(root: &Path) -> u64 {
-    let Ok(metadata) = fs::symlink_metadata(root) else { return 0 };
-    let device = metadata.dev();
-    let (mut bytes, mut open, mut seen) =
-        (0, vec![root.to_owned()], std::collections::HashSet::new());
-    while let Some(directory) = open.pop() {
-        let Ok(entries) = fs::read_dir(&directory) else { continue };
-        for entry in entries.flatten() {
-            let Ok(metadata) = entry.metadata() else { continue };
-            if metadata.dev() != device {
-                continue;
-            }
-            if metadata.is_dir() {
-                open.push(entry.path());
-            }
-            if metadata.nlink() < 2 || metadata.is_dir() || seen.insert(metadata.ino()) {
-                bytes += metadata.blocks() * 512;
-            }
-        }
-    }
-    bytes
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,16 +186,6 @@ mod tests {
         assert!(!kernel().is_empty() && !name().is_empty() && !operating_system().is_empty());
         assert!(memory_bytes() > 64 << 20);
         assert!(resident_bytes().unwrap() > 0.0 && cpu_seconds().unwrap() >= 0.0);
-    }
-
-    #[test]
-    fn a_file_with_two_names_is_counted_once() {
-        let directory = tempfile::tempdir().unwrap();
-        let base = sum(directory.path());
-        fs::write(directory.path().join("a"), vec![1; 8192]).unwrap();
-        fs::hard_link(directory.path().join("a"), directory.path().join("b")).unwrap();
-        std::os::unix::fs::symlink("/usr", directory.path().join("c")).unwrap();
-        assert_eq!(sum(directory.path()) - base, 8192);
     }
 
     #[tokio::test]

@@ -130,34 +130,26 @@ async fn info(parts: &Parts) -> Result<v1::InfoResponse> {
 }
 
 async fn disk_usage(parts: &Parts) -> Result<v1::DiskUsageResponse> {
-    use v1::disk_usage_response::{Images, Item};
-    let all = v1::ListImagesRequest { all: true, ..Default::default() };
-    let images = parts.images.list(all).await?.images;
-    let mut summary =
-        Images { count: u32::try_from(images.len()).unwrap_or(u32::MAX), ..Images::default() };
-    for image in &images {
-        // A layer that several images have is counted with the first.
-        summary.size_bytes += image.size_bytes.saturating_sub(image.shared_bytes);
-        if image.containers > 0 {
-            summary.active += 1;
-        } else {
-            summary.reclaimable_bytes += image.size_bytes.saturating_sub(image.shared_bytes);
+    use v1::disk_usage_response::Item;
+    let volumes = parts.volumes.clone();
+    // A volume is as large as a container makes it.
+    let measured = tokio::task::spawn_blocking(move || {
+        let mut items = Vec::new();
+        for volume in volumes.list(&v1::ListVolumesRequest::default())?.volumes {
+            items.push(Item {
+                size_bytes: volumes.size(&volume.name)?,
+                id: volume.name.clone(),
+                name: volume.name,
+                in_use: !volume.containers.is_empty(),
+            });
         }
-    }
-    let mut volumes = Vec::new();
-    for volume in parts.volumes.list(&v1::ListVolumesRequest::default())?.volumes {
-        volumes.push(Item {
-            size_bytes: host::tree_bytes(volume.mountpoint.clone().into()).await,
-            id: volume.name.clone(),
-            name: volume.name,
-            in_use: !volume.containers.is_empty(),
-        });
-    }
+        Ok::<_, Error>(items)
+    });
     Ok(v1::DiskUsageResponse {
-        images: Some(summary),
+        images: Some(parts.images.usage().await?),
         containers: parts.containers.disk_usage().await?,
-        volumes,
-        content_bytes: host::tree_bytes(parts.config().data_root.join("content")).await,
+        volumes: measured.await.map_err(Error::internal)??,
+        content_bytes: parts.images.content_bytes().await?,
     })
 }
 
