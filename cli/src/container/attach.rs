@@ -48,7 +48,8 @@ pub(crate) async fn attach(manager: &Manager, args: &AttachArgs) -> Result<u8> {
     };
     let exit = tokio::spawn(async move { client.wait(request).await });
     match session.run(Part { stdin, tty: options.tty, keys, proxy }).await? {
-        End::Detached => Ok(0),
+        // In docker's words and with its code: here a detached client has not ended well.
+        End::Detached => bail!("read escape sequence"),
         End::Ended(code) => match exit.await? {
             Ok(response) => Ok(run::exit_code(response.into_inner().exit_code)),
             Err(status) => Ok(run::exit_code(code.ok_or_else(|| refused(status))?)),

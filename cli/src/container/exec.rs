@@ -59,7 +59,7 @@ pub(crate) async fn exec(manager: &Manager, args: &ExecArgs) -> Result<u8> {
     // Signals stay ours: docker forwards none to an exec.
     let part = Part { stdin, tty: args.tty, keys, proxy: false };
     match session.run(part).await.map_err(of_exec)? {
-        End::Detached => Ok(0),
+        End::Detached => bail!("read escape sequence"),
         End::Ended(Some(code)) => Ok(exit_code(code)),
         End::Ended(None) => {
             let request = InspectExecRequest { exec_id: id };
