@@ -360,23 +360,19 @@ impl Owner {
     /// Takes away what a start has made. Idempotent.
     pub(crate) async fn dismantle(&mut self, connected: bool) {
         let bundle = self.bundle();
-        let shim = self.shim.take();
-        let mut clean = false;
-        if let Some(shim) = shim.filter(|_| connected) {
-            match shim.delete("").await {
-                Ok(()) => {
-                    clean = true;
-                    // Its last word is worth nothing to wait for.
-                    tokio::spawn(async move { shim.shut_down().await });
-                }
+        match self.shim.take().filter(|_| connected) {
+            Some(shim) => match delete(&shim).await {
+                // Its last word is worth nothing to wait for.
+                Ok(()) => drop(tokio::spawn(async move { shim.shut_down().await })),
                 Err(error) => {
                     tracing::warn!(container = %self.handle.id, %error, "the shim cannot delete");
+                    self.clean_up().await;
+                    // It may know of what is gone now, and would stay for it.
+                    let _ = shim.delete("").await;
                     shim.shut_down().await;
                 }
-            }
-        }
-        if !clean {
-            self.clean_up().await;
+            },
+            None => self.clean_up().await,
         }
         if let Err(error) = self.inner.parts.network.detach(&self.handle.id).await {
             tracing::warn!(container = %self.handle.id, %error, "not disconnected");
@@ -511,6 +507,22 @@ impl Owner {
         self.handle.set_record(record);
         self.event("rename", &[("oldName", &format!("/{}", old.name()))]);
         Ok(())
+    }
+}
+
+/// Has the shim delete its container. One whose start was under way when its manager was killed
+/// runs by then, and is ended.
+async fn delete(shim: &Shim) -> Result<()> {
+    const LIMIT: Duration = Duration::from_secs(30);
+    match shim.delete("").await {
+        Err(error) if error.kind() == ErrorKind::FailedPrecondition => {
+            // It may have ended.
+            let _ = shim.kill("", libc::SIGKILL).await;
+            let ended = tokio::time::timeout(LIMIT, shim.wait("")).await;
+            ended.map_err(|_| Error::timed_out("the container's process does not end"))??;
+            shim.delete("").await
+        }
+        result => result,
     }
 }
 

@@ -177,13 +177,22 @@ async fn look(id: &str, bundle: &Path) -> (Found, Option<Shim>) {
     if !bundle.is_dir() {
         return (Found::Nothing, None);
     }
+    let place = bundle.to_owned();
+    match tokio::task::spawn_blocking(move || shim::wait_for_others(&place)).await {
+        Ok(Ok(())) | Err(_) => {}
+        Ok(Err(error)) => tracing::error!(container = %id, %error, "taken as it is"),
+    }
     if let Some(address) = shim::address(bundle)
         && let Ok(shim) = Shim::connect(id, bundle, &address).await
     {
-        match shim.state("").await {
-            Ok((liveness, _)) => return (Found::Shim(liveness), Some(shim)),
-            // It has not made the container, or has deleted it: it may end.
-            Err(_) => shim.shut_down().await,
+        if let Ok((liveness, _)) = shim.state("").await {
+            return (Found::Shim(liveness), Some(shim));
+        }
+        // It has no container: it has deleted it, or was not asked for one, or is making one for
+        // the manager that was killed. It answers when that is made, and ends if it is not.
+        shim.shut_down().await;
+        if let Ok((liveness, _)) = shim.state("").await {
+            return (Found::Shim(liveness), Some(shim));
         }
     }
     let recorded = bundle.join(exit_record::FILE).exists();
