@@ -172,7 +172,7 @@ impl Owner {
                 self.backoff = Backoff::default();
                 self.start(true).await?;
             }
-            Request::Signal { signal, why } => self.signal(signal, why).await?,
+            Request::Signal { signal, why } => self.signal(signal, why, called).await?,
             Request::Pause => {
                 self.shim()?.pause().await?;
                 self.set_status(Status::Paused);
@@ -197,7 +197,7 @@ impl Owner {
         self.shim.as_ref().ok_or_else(missing)
     }
 
-    async fn signal(&mut self, signal: i32, why: Why) -> Result<()> {
+    async fn signal(&mut self, signal: i32, why: Why, called: &str) -> Result<()> {
         if why == Why::Stop || why == Why::Kill && self.ends(signal) {
             self.change(|facts| facts.stopped_by_user = true)?;
         }
@@ -210,7 +210,15 @@ impl Owner {
         let shim = self.shim()?.clone();
         match shim.kill("", signal).await {
             // It has ended, and this task is about to learn it.
-            Err(error) if error.kind() == ErrorKind::NotFound && why != Why::Kill => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return match why {
+                    Why::Kill => Err(Error::conflict(format!(
+                        "Cannot kill container: {called}: Container {} is not running",
+                        self.handle.id
+                    ))),
+                    _ => Ok(()),
+                };
+            }
             result => result?,
         }
         if self.handle.now().status == Status::Paused && self.ends(signal) {

@@ -329,7 +329,7 @@ impl Shim {
             ..api::UpdateTaskRequest::default()
         };
         let answer = self.client.update(limited(), &request).await;
-        answer.map(drop).map_err(|error| self.fail(error))
+        answer.map(drop).map_err(|error| overtaken(&self.id, self.fail(error)))
     }
 
     pub(crate) async fn resize(&self, exec: &str, columns: u32, rows: u32) -> Result<()> {
@@ -341,7 +341,7 @@ impl Shim {
             ..api::ResizePtyRequest::default()
         };
         let answer = self.client.resize_pty(limited(), &request).await;
-        answer.map(drop).map_err(|error| self.fail(error))
+        answer.map(drop).map_err(|error| overtaken(&self.id, self.fail(error)))
     }
 
     /// `process`: as JSON.
@@ -375,7 +375,7 @@ impl Shim {
     pub(crate) async fn pids(&self) -> Result<Vec<u32>> {
         let request = api::PidsRequest { id: self.id.clone(), ..api::PidsRequest::default() };
         let answer = self.client.pids(limited(), &request).await;
-        let answer = answer.map_err(|error| self.fail(error))?;
+        let answer = answer.map_err(|error| overtaken(&self.id, self.fail(error)))?;
         Ok(answer.processes.iter().map(|process| process.pid).collect())
     }
 
@@ -383,7 +383,7 @@ impl Shim {
     pub(crate) async fn stats(&self) -> Result<Any> {
         let request = api::StatsRequest { id: self.id.clone(), ..api::StatsRequest::default() };
         let answer = self.client.stats(limited(), &request).await;
-        Ok(answer.map_err(|error| self.fail(error))?.stats.unwrap_or_default())
+        Ok(answer.map_err(|error| overtaken(&self.id, self.fail(error)))?.stats.unwrap_or_default())
     }
 
     /// Removes what has ended: an exec, or with the first process the container.
@@ -426,6 +426,7 @@ fn overtaken(id: &str, error: Error) -> Error {
             "container not created",
             "in a stopped",
             "a stopped container",
+            "a deleted process",
             "process was killed",
             "setns: no such process",
             "init process is not running",
