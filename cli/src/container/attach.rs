@@ -19,7 +19,6 @@ use crate::{
 
 /// Attaches until the container ends, whose exit code is ours, or the person leaves.
 pub(crate) async fn attach(manager: &Manager, args: &AttachArgs) -> Result<u8> {
-    let keys = Keys::parse(args.detach_keys.as_deref())?;
     let mut client = manager.containers();
     let request = InspectContainerRequest { container: args.container.clone(), size: false };
     let answer = client.inspect(request).await.map_err(refused)?.into_inner();
@@ -35,6 +34,7 @@ pub(crate) async fn attach(manager: &Manager, args: &AttachArgs) -> Result<u8> {
     let options = container.options.unwrap_or_default();
     let stdin = !args.no_stdin && options.open_stdin;
     check_tty(stdin, options.tty)?;
+    let keys = Keys::of(args.detach_keys.as_deref(), options.tty, &manager.config_dir)?;
     let streams = Streams { stdin, stdout: true, stderr: true };
     let proxy = args.sig_proxy && !options.tty;
     let signals = proxy.then(signals::forwarded).transpose()?;

@@ -26,7 +26,8 @@ use crate::{
 /// Runs; the exit code is the container's.
 pub(crate) async fn run(manager: &Manager, args: &RunArgs) -> Result<u8> {
     let streams = Streams::of(args)?;
-    let keys = Keys::parse(args.detach_keys.as_deref()).map_err(of_start)?;
+    let keys = Keys::of(args.detach_keys.as_deref(), args.container.tty, &manager.config_dir);
+    let keys = keys.map_err(of_start)?;
     check_tty(streams.stdin, args.container.tty)?;
     let mut options = create::lower(&args.container).map_err(of_start)?;
     if args.detach {

@@ -42,13 +42,13 @@ async fn attached(manager: &Manager, args: &StartArgs) -> Result<u8> {
     let [name] = args.containers.as_slice() else {
         bail!("you cannot start and attach multiple containers at once");
     };
-    let keys = Keys::parse(args.detach_keys.as_deref())?;
     let request = InspectContainerRequest { container: name.clone(), size: false };
     let answer = manager.containers().inspect(request).await.map_err(refused)?.into_inner();
     let container = answer.container.unwrap_or_default();
     let options = container.options.unwrap_or_default();
     let stdin = args.interactive && options.open_stdin;
     check_tty(stdin, options.tty)?;
+    let keys = Keys::of(args.detach_keys.as_deref(), options.tty, &manager.config_dir)?;
     let streams = Streams { stdin, stdout: true, stderr: true };
     let session = run::open(manager, &container.id, &streams).await?;
     let attached = Attached {
