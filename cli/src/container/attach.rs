@@ -1,9 +1,7 @@
 //! `hull attach`.
 
 use anyhow::{Result, bail};
-use hull_specs_api::v1::{
-    InspectContainerRequest, Status, WaitContainerRequest, wait_container_request::Condition,
-};
+use hull_specs_api::v1::{InspectContainerRequest, Status};
 
 use super::run::{self, Streams};
 use crate::{
@@ -42,16 +40,9 @@ pub(crate) async fn attach(manager: &Manager, args: &AttachArgs) -> Result<u8> {
     if let Some(signals) = signals {
         run::forward(manager, &container.id, signals);
     }
-    let request = WaitContainerRequest {
-        container: container.id.clone(),
-        condition: Condition::NotRunning.into(),
-    };
-    let exit = tokio::spawn(async move { client.wait(request).await });
     match session.run(Part { stdin, tty: options.tty, keys, proxy }).await? {
         End::Detached => Ok(0),
-        End::Ended(code) => match exit.await? {
-            Ok(response) => Ok(run::exit_code(response.into_inner().exit_code)),
-            Err(status) => Ok(run::exit_code(code.ok_or_else(|| refused(status))?)),
-        },
+        End::Ended(Some(code)) => Ok(run::exit_code(code)),
+        End::Ended(None) => run::wait(manager, &container.id, false, None).await,
     }
 }

@@ -1,7 +1,7 @@
 //! `hull start`.
 
 use anyhow::{Result, bail};
-use hull_specs_api::v1::{InspectContainerRequest, wait_container_request::Condition};
+use hull_specs_api::v1::InspectContainerRequest;
 
 use super::run::{self, Attached, Streams};
 use crate::{
@@ -53,7 +53,7 @@ async fn attached(manager: &Manager, args: &StartArgs) -> Result<u8> {
     let session = run::open(manager, &container.id, &streams).await?;
     let attached = Attached {
         part: Part { stdin, tty: options.tty, keys, proxy: !options.tty },
-        condition: if options.auto_remove { Condition::Removed } else { Condition::NextExit },
+        removed: options.auto_remove,
     };
     attached.start_and_wait(manager, &container.id, session).await
 }

@@ -76,7 +76,7 @@ impl Owner {
             ..Mount::default()
         });
         shim.create(mounts.collect(), streams, runtime).await?;
-        self.handle.attaching.connect(&socket).await?;
+        self.handle.connect_waiting(&socket).await?;
         let waiting = shim.clone();
         let waiting = tokio::spawn(async move { waiting.wait("").await });
         let pid = shim.start("").await?;

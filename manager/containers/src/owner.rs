@@ -271,7 +271,7 @@ impl Owner {
         self.adopt(started, Status::Running);
         // Those that came while it was being started.
         let socket = self.inner.attach_socket(&self.handle.id);
-        if let Err(error) = self.handle.attaching.connect(&socket).await {
+        if let Err(error) = self.handle.connect_waiting(&socket).await {
             tracing::warn!(container = %self.handle.id, %error, "a client is not attached");
         }
         self.event("start", &[]);
@@ -354,6 +354,7 @@ impl Owner {
             state.status = status;
             state.pid = 0;
             state.exits += 1;
+            state.exit_code = record.shell_code;
         });
         self.dismantle(connected).await;
         if again {
