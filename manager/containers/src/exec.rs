@@ -168,7 +168,7 @@ impl Inner {
                 Some(prepare::resolve_user(&root, user, &[])?)
             }
         };
-        let available = self.settings.defaults.host.capabilities;
+        let available = self.settings().defaults.host.capabilities;
         spec::process(request, &config, user, available).map_err(Error::invalid)
     }
 }

@@ -46,12 +46,12 @@ impl Owner {
         let id = record.id();
         let options = &record.effective;
         let inner = Arc::clone(&self.inner);
-        let runtime = shim::options(&inner.settings, &options.runtime)?;
+        let runtime = shim::options(&inner.settings(), &options.runtime)?;
         let starting = {
             let (inner, id, bundle) = (Arc::clone(&inner), id.to_owned(), bundle.to_owned());
             let runtime = runtime.clone();
             tokio::task::spawn_blocking(move || {
-                shim::launch(&inner.settings, &id, &bundle, &runtime)
+                shim::launch(&inner.settings(), &id, &bundle, &runtime)
             })
         };
         let prepared = prepare::prepare(&inner, &record).await;

@@ -401,7 +401,7 @@ impl Owner {
     pub(crate) async fn clean_up(&self) {
         let (inner, id, bundle) = (Arc::clone(&self.inner), self.handle.id.clone(), self.bundle());
         let done = tokio::task::spawn_blocking(move || match bundle.is_dir() {
-            true => shim::clean_up(&inner.settings, &id, &bundle),
+            true => shim::clean_up(&inner.settings(), &id, &bundle),
             false => Ok(()),
         });
         if let Ok(Err(error)) = done.await {

@@ -203,7 +203,8 @@ impl Inner {
     /// Removes what belongs to no row: of creations that were cut off.
     fn remove_orphans(&self, known: &BTreeSet<String>) -> Result<Vec<String>> {
         let mut orphans: BTreeSet<String> = BTreeSet::new();
-        for root in [&self.settings.data_root, &self.settings.exec_root] {
+        let settings = self.settings();
+        for root in [&settings.data_root, &settings.exec_root] {
             orphans.extend(bundle::names(&root.join("containers"))?);
         }
         let snapshots = self.parts.snapshots.list()?;
@@ -213,7 +214,7 @@ impl Inner {
         for id in &orphans {
             let bundle = self.bundle(id);
             if bundle.is_dir() {
-                shim::clean_up(&self.settings, id, &bundle)?;
+                shim::clean_up(&settings, id, &bundle)?;
             }
             self.discard_parts(id, true)?;
         }
@@ -281,10 +282,10 @@ impl Containers {
     pub async fn shutdown(&self) {
         let inner = &self.0;
         inner.ending.store(true, std::sync::atomic::Ordering::Relaxed);
-        if inner.settings.live_restore {
+        if inner.settings().live_restore {
             return;
         }
-        let limit = inner.settings.shutdown_timeout;
+        let limit = inner.settings().shutdown_timeout;
         let stopping = inner.all().into_iter().filter(|handle| handle.now().is_live()).map(
             |handle| async move {
                 let stopped =
@@ -330,7 +331,7 @@ impl Containers {
             }
             // Creations are rows last: one that is under way is looked at again.
             let known: BTreeSet<String> = handles.iter().map(|handle| handle.id.clone()).collect();
-            for id in bundle::names(&inner.settings.data_root.join("containers"))? {
+            for id in bundle::names(&inner.settings().data_root.join("containers"))? {
                 if !known.contains(&id)
                     && inner.find(&id).is_err()
                     && !inner.registry().is_reserved(&id)

@@ -227,6 +227,11 @@ impl Manager {
         next.registry_mirrors = fresh.registry_mirrors.clone();
         next.insecure_registries = fresh.insecure_registries.clone();
         next.shutdown_timeout = fresh.shutdown_timeout;
+        next.default_runtime = fresh.default_runtime.clone();
+        next.runtimes = fresh.runtimes.clone();
+        if let Err(error) = self.0.containers.reload(&container_settings(&next)) {
+            tracing::error!("the runtimes stay as they were: {error}");
+        }
         match Registry::new(registry_settings(&next)) {
             Ok(registry) => self.0.images.set_registry(registry),
             Err(error) => tracing::error!("the registries stay as they were: {error}"),
