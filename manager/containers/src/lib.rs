@@ -109,7 +109,7 @@ impl Containers {
             records: Records::open(&parts.store)?,
             settings: RwLock::new(Arc::new(settings)),
             registry: Mutex::default(),
-            execs: exec::Execs::default(),
+            execs: exec::Execs::open(&parts.store)?,
             ending: AtomicBool::new(false),
             parts,
         };

@@ -81,6 +81,9 @@ impl Owner {
         let record = self.record();
         let decision = decide(&record.facts, found);
         self.shim = shim;
+        if !matches!(decision, Decision::Adopt(_)) {
+            self.inner.end_execs(&self.handle.id, &bundle);
+        }
         let gone = match decision {
             Decision::AsStored => {
                 self.resume().await;
@@ -126,7 +129,7 @@ impl Owner {
             tracing::error!(container = %self.handle.id, %error, "not stored");
         }
         let waiting = shim.clone();
-        self.inner.forsake_execs(&shim);
+        self.inner.take_up_execs(&self.handle, &shim);
         self.adopt((shim, pid, tokio::spawn(async move { waiting.wait("").await })), status);
     }
 

@@ -24,8 +24,8 @@ impl Inner {
         let discard = move || -> Result<()> {
             let id = record.id();
             inner.discard_parts(id, volumes)?;
+            inner.execs.forget(id)?;
             inner.records.remove(id)?;
-            inner.execs.forget(id);
             inner.registry().remove(id);
             Ok(())
         };
