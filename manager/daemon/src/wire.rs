@@ -44,6 +44,9 @@ pub(crate) const CDI_DIRS: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
 const MAX_CONNECTIONS: usize = 1024;
 const MAX_CALLS: u32 = 1024;
 
+/// Between two collections: as old as content without a name has to be.
+const COLLECTION: Duration = Duration::from_secs(24 * 3600);
+
 /// A client that does not answer for so long is gone.
 const PING: Duration = Duration::from_secs(60);
 
@@ -152,11 +155,14 @@ impl Manager {
     /// Finds what ran on without a manager.
     pub(crate) async fn recover(&self) -> Result<()> {
         self.0.containers.recover().await?;
-        // What a killed manager has left and nothing names. Nobody waits for it.
+        // What a killed manager, and transfers that were cut off, have left and nothing names.
         let images = self.0.images.clone();
         tokio::spawn(async move {
-            if let Err(error) = images.collect().await {
-                tracing::warn!(%error, "content that nothing names is not collected");
+            loop {
+                if let Err(error) = images.collect().await {
+                    tracing::warn!(%error, "content that nothing names is not collected");
+                }
+                tokio::time::sleep(COLLECTION).await;
             }
         });
         Ok(())
