@@ -1,5 +1,8 @@
 //! hulld on places of its own, and the hull command line to talk to it.
 
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
+
 use super::daemon::Daemon;
 use super::site::{attempt, report};
 use super::{Site, Terminal, busybox_archive, command, runtime_path};
@@ -27,7 +30,7 @@ impl Hull {
     #[track_caller]
     pub fn start_empty(flags: &[&str]) -> Self {
         let site = Site::new();
-        site.write("daemon.json", "{}");
+        configure(&site, &[]);
         let words = vec![
             program("HULL_CLI", "hull"),
             "--config".to_owned(),
@@ -66,6 +69,14 @@ impl Hull {
     #[track_caller]
     pub fn restart(&mut self) {
         self.daemon = Some(start_daemon(&self.site, &self.flags));
+    }
+
+    /// Writes the configuration anew, with the runtime under test by these names too, and has
+    /// hulld read it.
+    pub fn reload(&self, runtimes: &[&str]) {
+        configure(&self.site, runtimes);
+        let pid = i32::try_from(self.pid()).expect("process ids are positive");
+        signal::kill(Pid::from_raw(pid), Signal::SIGHUP).expect("hulld runs");
     }
 
     /// Kills hulld and starts it again.
@@ -116,6 +127,13 @@ pub fn program(variable: &str, name: &str) -> String {
         .unwrap_or_else(|_| panic!("{variable} must name {name}; `make` sets it"))
 }
 
+fn configure(site: &Site, runtimes: &[&str]) {
+    let names = ["hull"].iter().chain(runtimes);
+    let runtimes: Vec<String> =
+        names.map(|name| format!("{name:?}: {{\"path\": {:?}}}", runtime_path())).collect();
+    site.write("daemon.json", &format!("{{\"runtimes\": {{{}}}}}", runtimes.join(", ")));
+}
+
 fn socket(site: &Site) -> String {
     site.path("hull.sock")
 }
@@ -133,8 +151,6 @@ fn start_daemon(site: &Site, flags: &[String]) -> Daemon {
         socket(site),
         "--cgroup-parent".to_owned(),
         site.cgroup(),
-        "--add-runtime".to_owned(),
-        format!("hull={}", runtime_path()),
         "--shim-path".to_owned(),
         program("HULL_SHIM_PROGRAM", "containerd-shim-hull-v2"),
         "--init-path".to_owned(),

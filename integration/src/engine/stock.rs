@@ -13,6 +13,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("ctr", "containerd"),
     ("docker", "docker.io"),
     ("docker-init", "docker.io"),
+    ("docker-registry", "docker-registry"),
     ("dockerd", "docker.io"),
     ("env", "coreutils"),
     ("ip", "iproute2"),

@@ -78,7 +78,7 @@ impl Containers {
             hosts_path: text(&directory.join("hosts")),
             snapshotter: snapshots.name().to_owned(),
             snapshot_data: data.into_iter().collect(),
-            exec_ids: inner.execs.of(&handle.id),
+            exec_ids: inner.execs.of(&handle.id).iter().map(|exec| exec.id.clone()).collect(),
             oci_spec_json: fs::read(bundle.join(prepare::CONFIG)).unwrap_or_default(),
             bundle_path: text(&bundle),
             effective: Some(handle.record().effective.clone()),

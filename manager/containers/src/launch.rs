@@ -46,12 +46,12 @@ impl Owner {
         let id = record.id();
         let options = &record.effective;
         let inner = Arc::clone(&self.inner);
-        let runtime = shim::options(&inner.settings, &options.runtime)?;
+        let runtime = shim::options(&inner.settings(), &options.runtime)?;
         let starting = {
             let (inner, id, bundle) = (Arc::clone(&inner), id.to_owned(), bundle.to_owned());
             let runtime = runtime.clone();
             tokio::task::spawn_blocking(move || {
-                shim::launch(&inner.settings, &id, &bundle, &runtime)
+                shim::launch(&inner.settings(), &id, &bundle, &runtime)
             })
         };
         let prepared = prepare::prepare(&inner, &record).await;
@@ -76,7 +76,7 @@ impl Owner {
             ..Mount::default()
         });
         shim.create(mounts.collect(), streams, runtime).await?;
-        self.handle.attaching.connect(&socket).await?;
+        self.handle.connect_waiting(&socket).await?;
         let waiting = shim.clone();
         let waiting = tokio::spawn(async move { waiting.wait("").await });
         let pid = shim.start("").await?;

@@ -80,7 +80,7 @@ fn configure(
     shm: Option<&str>,
 ) -> Result<()> {
     let (id, options) = (record.id(), &record.effective);
-    let settings = &inner.settings;
+    let settings = inner.settings();
     let root = inner.parts.snapshots.mount_detached(id, true)?;
     let user = resolve_user(&root, &options.user, &options.group_add)?;
     drop(root);
