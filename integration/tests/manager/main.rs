@@ -7,6 +7,7 @@
 //! [`Engine`]: hull_integration::engine::Engine
 #![forbid(unsafe_code)]
 
+mod api;
 mod images;
 mod lifecycle;
 mod options;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
             false => program("HULL_HULLD", "hulld"),
         },
         &[
+            api::TESTS,
             images::TESTS,
             lifecycle::TESTS,
             options::TESTS,
