@@ -36,7 +36,7 @@ pub fn local(seconds: i64) -> LocalTime {
         hour: small(parts.tm_hour),
         minute: small(parts.tm_min),
         second: small(parts.tm_sec),
-        offset_seconds: i64::from(parts.tm_gmtoff),
+        offset_seconds: parts.tm_gmtoff,
     }
 }
 
