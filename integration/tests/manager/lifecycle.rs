@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use hull_integration::engine::{Engine, SLEEPER, reference};
-use hull_integration::{tests, wait_until};
+use hull_integration::{NotRun, not_run, tests, wait_until};
 
 tests![
     a_container_is_created_started_waited_for_and_removed,
@@ -30,6 +30,7 @@ tests![
     events_tell_what_happened,
     many_containers_live_at_once,
     prune_removes_what_does_not_run,
+    layers_of_a_removed_image_go_with_its_last_container,
 ];
 
 const SOON: Duration = Duration::from_secs(15);
@@ -386,4 +387,16 @@ fn prune_removes_what_does_not_run() {
     engine.run(&["create", "--name", "two", "busybox", "true"]).ok();
     engine.run(&["container", "prune", "--force"]).ok();
     engine.run(&["ps", "-a", "--format", "{{.Names}}"]).ok().says("one");
+}
+
+fn layers_of_a_removed_image_go_with_its_last_container() {
+    let Engine::Hull(hull) = Engine::start() else {
+        not_run(NotRun::PeerLacks("docker: it does not tell of its layers".into()));
+    };
+    hull.run(&["create", "--name", "one", "busybox", "true"]).ok();
+    hull.run(&["rmi", "-f", "busybox"]).ok();
+    let left = || hull.run(&["system", "check"]).ok().text().to_owned();
+    assert!(left().contains(" 0 images, 2 snapshots"), "{}", left());
+    hull.run(&["rm", "one"]).ok();
+    wait_until("nothing is left", SOON, || left().starts_with("0 blobs, 0 images, 0 snapshots"));
 }

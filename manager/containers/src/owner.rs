@@ -369,10 +369,10 @@ impl Owner {
     /// Takes away what a start has made. Idempotent.
     pub(crate) async fn dismantle(&mut self, connected: bool) {
         let bundle = self.bundle();
+        let mut idle = None;
         match self.shim.take().filter(|_| connected) {
             Some(shim) => match delete(&shim).await {
-                // Its last word is worth nothing to wait for.
-                Ok(()) => drop(tokio::spawn(async move { shim.shut_down().await })),
+                Ok(()) => idle = Some(shim),
                 Err(error) => {
                     tracing::warn!(container = %self.handle.id, %error, "the shim cannot delete");
                     self.clean_up().await;
@@ -383,7 +383,14 @@ impl Owner {
             },
             None => self.clean_up().await,
         }
-        if let Err(error) = self.inner.parts.network.detach(&self.handle.id).await {
+        // It ends before its bundle goes: without that a later manager would not find it.
+        let shut_down = async {
+            if let Some(shim) = idle {
+                shim.shut_down().await;
+            }
+        };
+        let detach = self.inner.parts.network.detach(&self.handle.id);
+        if let ((), Err(error)) = tokio::join!(shut_down, detach) {
             tracing::warn!(container = %self.handle.id, %error, "not disconnected");
         }
         if volumes::has_mounted(&self.record())

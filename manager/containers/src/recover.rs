@@ -107,6 +107,10 @@ impl Owner {
                 false
             }
             Decision::Remove => {
+                if found != Found::Nothing {
+                    let connected = self.shim.is_some();
+                    self.dismantle(connected).await;
+                }
                 let volumes = record.facts.removing_volumes;
                 self.remove(true, volumes).await.is_ok()
             }
