@@ -72,7 +72,7 @@ impl Containers {
         let data = snapshots.data(&handle.id).unwrap_or_default();
         Ok(v1::InspectContainerResponse {
             container: Some(container),
-            log_path: inner.log_file(&handle).map(|path| text(&path)).unwrap_or_default(),
+            log_path: inner.public_log(&handle).map(|path| text(&path)).unwrap_or_default(),
             resolv_conf_path: text(&directory.join("resolv.conf")),
             hostname_path: text(&directory.join("hostname")),
             hosts_path: text(&directory.join("hosts")),

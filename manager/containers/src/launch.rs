@@ -60,12 +60,13 @@ impl Owner {
         let shim = Shim::connect(id, bundle, &address).await?;
         self.shim = Some(shim.clone());
         let rootfs = prepared?;
+        let receiver = driver::receiver(options).await?;
         let socket = inner.attach_socket(id);
         let directory = inner.directory(id);
-        let place = Place { id, directory: &directory, bundle, attach: &socket };
+        let place = Place { directory: &directory, bundle, attach: &socket };
         let streams = Streams {
             stdin: if options.open_stdin { ATTACHED.to_owned() } else { String::new() },
-            stdout: driver::uri(options, &place),
+            stdout: driver::uri(&record, &place, receiver.as_deref())?,
             stderr: String::new(),
             terminal: options.tty,
         };

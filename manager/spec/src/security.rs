@@ -3,6 +3,7 @@
 use crate::{
     defaults::Host,
     error::{Error, Result, must, refuse},
+    logging::parse_bool,
     path, seccomp,
 };
 
@@ -30,14 +31,6 @@ pub(crate) enum Seccomp {
     Profile(String),
 }
 
-fn flag(value: &str) -> Option<bool> {
-    match value {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
-}
-
 pub(crate) fn parse(list: &[String]) -> Result<Options> {
     let mut options = Options::default();
     for option in list {
@@ -52,8 +45,12 @@ pub(crate) fn parse(list: &[String]) -> Result<Options> {
         };
         let bad = || Error::new(format!("invalid --security-opt 2: {option:?}"));
         match key {
-            "no-new-privileges" => options.no_new_privileges = Some(flag(value).ok_or_else(bad)?),
-            "writable-cgroups" => options.writable_cgroups = Some(flag(value).ok_or_else(bad)?),
+            "no-new-privileges" => {
+                options.no_new_privileges = Some(parse_bool(value).ok_or_else(bad)?)
+            }
+            "writable-cgroups" => {
+                options.writable_cgroups = Some(parse_bool(value).ok_or_else(bad)?)
+            }
             "seccomp" => {
                 options.seccomp = match value {
                     "unconfined" => Seccomp::Unconfined,
