@@ -7,6 +7,7 @@
 //! only concerns one further process, goes to the shim past the owner.
 #![forbid(unsafe_code)]
 
+pub mod apparmor;
 mod attach;
 mod bundle;
 mod copy;

@@ -12,6 +12,7 @@
 //! The rules and the words are docker's, unless a comment says why not.
 #![forbid(unsafe_code)]
 
+pub mod apparmor;
 mod capabilities;
 pub mod cdi;
 mod config;

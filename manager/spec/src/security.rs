@@ -102,6 +102,11 @@ pub(crate) fn check(list: &[String], host: &Host) -> Result<()> {
         );
         seccomp::parse(json)?;
     }
+    must!(
+        host.apparmor.is_some() || matches!(options.apparmor.as_str(), "" | "unconfined"),
+        "--security-opt apparmor={}: AppArmor is not in force on this host",
+        options.apparmor
+    );
     if !host.selinux {
         return Ok(());
     }
@@ -224,6 +229,16 @@ mod tests {
         assert!(check(&words("seccomp={}"), &host).is_ok());
         assert!(check(&["seccomp=/no/such/file".to_owned()], &host).is_err());
         assert!(check(&words("seccomp={}"), &Host { seccomp: false, ..host }).is_err());
+    }
+
+    #[test]
+    fn a_profile_that_nobody_would_enforce_is_refused() {
+        let with = |apparmor: Option<&str>, option: &str| {
+            let host = Host { apparmor: apparmor.map(Into::into), ..example().host };
+            check(&words(option), &host).is_ok()
+        };
+        assert!(with(None, "apparmor=unconfined") && with(Some("p"), "apparmor=mine"));
+        assert!(!with(None, "apparmor=mine"));
     }
 
     #[test]
