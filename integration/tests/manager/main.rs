@@ -10,6 +10,7 @@
 mod concurrency;
 mod images;
 mod lifecycle;
+mod logging;
 mod options;
 mod recovery;
 mod sessions;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
             concurrency::TESTS,
             images::TESTS,
             lifecycle::TESTS,
+            logging::TESTS,
             options::TESTS,
             recovery::TESTS,
             sessions::TESTS,

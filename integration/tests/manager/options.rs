@@ -415,6 +415,7 @@ fn what_needs_a_network_is_refused_clearly() {
         &["--ip", "10.0.0.1"],
         &["-P"],
     ] {
-        engine.run(&[&["run", "--rm"], words, &["busybox", "true"]].concat()).exits(125);
+        let output = engine.run(&[&["run", "--rm"], words, &["busybox", "true"]].concat());
+        output.exits(125).stderr_says("network");
     }
 }
