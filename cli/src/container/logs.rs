@@ -86,9 +86,20 @@ impl Lines {
 
 fn attributes(entry: &LogEntry) -> String {
     let mut list: Vec<_> =
-        entry.attributes.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        entry.attributes.iter().map(|(key, value)| (escape(key), escape(value))).collect();
     list.sort();
-    list.join(",")
+    list.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+}
+
+/// As Go escapes a query, and docker these: they come from whoever made the image.
+fn escape(text: &str) -> String {
+    let escaped = |byte: u8| match byte {
+        b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+        b' ' => "+".to_owned(),
+        _ if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(escaped).collect()
 }
 
 #[cfg(test)]
@@ -109,7 +120,7 @@ mod tests {
         let entry = |data: &str| LogEntry {
             time: Some(prost_types::Timestamp { seconds: 0, nanos: 5 }),
             data: data.as_bytes().to_vec(),
-            attributes: [("a".to_owned(), "b".to_owned())].into(),
+            attributes: [("a".to_owned(), "b <\n".to_owned())].into(),
             ..LogEntry::default()
         };
         let mut lines = Lines::default();
@@ -117,7 +128,7 @@ mod tests {
         for data in ["one ", "line\n", "two\n"] {
             lines.write(&mut out, &entry(data), &args).unwrap();
         }
-        let time = "1970-01-01T00:00:00.000000005Z a=b";
+        let time = "1970-01-01T00:00:00.000000005Z a=b+%3C%0A";
         assert_eq!(String::from_utf8(out).unwrap(), format!("{time} one line\n{time} two\n"));
         assert_eq!((tail("all"), tail("5"), tail("-1")), (None, Some(5), None));
     }

@@ -11,6 +11,7 @@ mod api;
 mod concurrency;
 mod images;
 mod lifecycle;
+mod logging;
 mod options;
 mod recovery;
 mod sessions;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
             concurrency::TESTS,
             images::TESTS,
             lifecycle::TESTS,
+            logging::TESTS,
             options::TESTS,
             recovery::TESTS,
             sessions::TESTS,

@@ -1,7 +1,7 @@
 //! The options of run, each by what it does in the container.
 
 use hull_integration::engine::{Engine, SLEEPER, reference};
-use hull_integration::{NotRun, not_run, tests};
+use hull_integration::{NotRun, not_run, require, tests};
 
 tests![
     the_process_is_what_was_asked,
@@ -12,6 +12,7 @@ tests![
     privileged_has_everything,
     seccomp_is_on_unless_told_otherwise,
     a_profile_of_the_users_own,
+    containers_are_confined_by_apparmor,
     no_new_privileges,
     the_root_is_read_only,
     temporary_file_systems,
@@ -144,6 +145,24 @@ fn a_profile_of_the_users_own() {
     let broken = format!("seccomp={}", engine.site().write("broken.json", "{"));
     engine.shell(&["--security-opt", &broken], "true").exits(125);
     engine.shell(&["--security-opt", "nonsense=1"], "true").exits(125);
+}
+
+fn containers_are_confined_by_apparmor() {
+    let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled");
+    let enabled = enabled.is_ok_and(|text| text.starts_with('Y'));
+    let parser = std::path::Path::new("/usr/sbin/apparmor_parser").exists();
+    require!(enabled && parser, "AppArmor is not enabled, or its parser is not installed");
+    let engine = Engine::start();
+    let own = "cat /proc/self/attr/current";
+    let default = if reference() { "docker-default (enforce)" } else { "hull-default (enforce)" };
+    engine.shell(&[], own).ok().says(default);
+    engine.sleeper("one", &[]);
+    let name = default.trim_end_matches(" (enforce)");
+    assert_eq!(engine.inspect("one", "{{.AppArmorProfile}}"), name);
+    engine.shell(&["--privileged"], own).ok().says("unconfined");
+    engine.shell(&["--security-opt", "apparmor=unconfined"], own).ok().says("unconfined");
+    let refused = engine.shell(&["--security-opt", "apparmor=no-such-profile"], own);
+    assert_ne!(refused.code(), Some(0), "{}", refused.transcript());
 }
 
 fn no_new_privileges() {
@@ -415,6 +434,7 @@ fn what_needs_a_network_is_refused_clearly() {
         &["--ip", "10.0.0.1"],
         &["-P"],
     ] {
-        engine.run(&[&["run", "--rm"], words, &["busybox", "true"]].concat()).exits(125);
+        let output = engine.run(&[&["run", "--rm"], words, &["busybox", "true"]].concat());
+        output.exits(125).stderr_says("network");
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -15,6 +16,9 @@ tests![
     lines_are_in_dockers_form,
     lines_are_in_kuberneteses_form,
     raw_output_is_as_it_is,
+    the_local_form_keeps_bytes,
+    lines_go_to_journald,
+    a_syslog_that_is_not_there_is_told_at_the_creation,
     a_full_file_is_rotated,
     rotated_files_are_compressed,
     a_full_disk_holds_nobody_up_and_is_told,
@@ -111,6 +115,50 @@ fn raw_output_is_as_it_is() {
     let host = Host::new();
     let text = logged(&host, "?format=raw", r"printf 'a\000b\r\n\nc'");
     assert_eq!(text, "a\0b\r\n\nc");
+}
+
+fn the_local_form_keeps_bytes() {
+    reference_lacks!("it writes no log");
+    let host = Host::new();
+    let text = logged(&host, "?format=local", r"printf 'a b\r\n\nc'");
+    let entries: Vec<(&str, &str)> = text
+        .split_inclusive('\n')
+        .map(|line| {
+            let (time, rest) = line.split_once(' ').expect("it begins with a time");
+            nanoseconds(time);
+            rest.split_at("stdout F ".len())
+        })
+        .collect();
+    let expected = [("stdout F ", "a b\r\n"), ("stdout F ", "\n"), ("stdout P ", "c\n")];
+    assert_eq!(entries, expected);
+}
+
+fn lines_go_to_journald() {
+    reference_lacks!("it writes no log");
+    let host = Host::new();
+    let path = host.site().path("journal");
+    let journal = UnixDatagram::bind(&path).expect("the directory is ours");
+    journal.set_read_timeout(Some(SOON)).expect("it is more than nothing");
+    let query = format!("?journald={path}&field=CONTAINER_NAME=one&field=LABEL=a%0ab");
+    let text = logged(&host, &query, "echo out; read x < /dev/null; printf end");
+    assert_eq!(of(&entries(&text), "stdout"), ["out\n", "end"]);
+    let mut next = || {
+        let mut buffer = [0; 1000];
+        let n = journal.recv(&mut buffer).expect("a message comes");
+        String::from_utf8_lossy(&buffer[..n]).into_owned()
+    };
+    let fields = "PRIORITY=6\nCONTAINER_NAME=one\nLABEL\n\u{3}\0\0\0\0\0\0\0a\nb\n";
+    assert_eq!(next(), format!("{fields}MESSAGE=out\n"));
+    assert_eq!(next(), format!("{fields}CONTAINER_PARTIAL_MESSAGE=true\nMESSAGE=end\n"));
+}
+
+fn a_syslog_that_is_not_there_is_told_at_the_creation() {
+    reference_lacks!("it writes no log");
+    let host = Host::new();
+    let query = "?tag=t&syslog=unixgram:///nonexistent/log";
+    let refused = host.shell("one", "true").io(streams(&host, query)).try_create();
+    let error = format!("{:?}", refused.err().expect("nobody is there"));
+    assert!(error.contains("failed to initialize logging driver"), "{error}");
 }
 
 /// Every line of a log and its rotated files, oldest first.
@@ -267,10 +315,11 @@ fn a_terminals_output_is_logged() {
     reference_lacks!("it writes no log");
     let host = Host::new();
     let io = Io { terminal: true, ..streams(&host, "") };
-    let task = host.shell("one", "echo out; echo err >&2; exit 2").io(io).start();
+    let task = host.shell("one", "echo out; echo err >&2; printf end; exit 2").io(io).start();
     assert_eq!(task.finish().status, 2);
     let text = fs::read_to_string(log(&host)).expect("it was made");
-    assert_eq!(of(&entries(&text), "stdout"), ["out\r\n", "err\r\n"]);
+    assert_eq!(of(&entries(&text), "stdout"), ["out\r\n", "err\r\n", "end"]);
+    assert!(!log(&host).with_extension("log.partial").exists());
 }
 
 /// Waits for a container's end and holds the record to what Wait says.

@@ -42,9 +42,11 @@ pub(super) struct LogFile {
 }
 
 impl LogFile {
+    /// A log that so many streams end.
+    ///
     /// # Errors
     /// The URI is wrong, the log or the socket cannot be opened, or the host's log is not there.
-    pub(super) async fn open(uri: &str) -> Result<Rc<Self>> {
+    pub(super) async fn open(uri: &str, streams: usize) -> Result<Rc<Self>> {
         let options = Options::parse(uri)?;
         let forward = match &options.forward {
             Some(forward) => Some(Forward::open(forward).await?),
@@ -58,7 +60,7 @@ impl LogFile {
             forward,
             attach,
             keyboard,
-            open: Cell::new(2),
+            open: Cell::new(streams),
             compressing: Cell::new(false),
         }))
     }

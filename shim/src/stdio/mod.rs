@@ -162,7 +162,9 @@ impl Prepared {
                 stderr = Some(Target::File(file));
             }
             Destination::Log(uri) => {
-                let file = LogFile::open(uri).await?;
+                // A terminal has no standard error.
+                let streams = if stdio.terminal { 1 } else { 2 };
+                let file = LogFile::open(uri, streams).await?;
                 stdout = Some(Target::Log(Rc::clone(&file), Stream::Stdout));
                 stderr = Some(Target::Log(Rc::clone(&file), Stream::Stderr));
                 log = Some(file);

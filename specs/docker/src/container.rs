@@ -222,6 +222,7 @@ pub fn inspect(answer: &v1::InspectContainerResponse) -> Container {
         restart_count: state.restart_count,
         driver: answer.snapshotter.clone(),
         platform: "linux".to_owned(),
+        app_armor_profile: apparmor_profile(&answer.oci_spec_json),
         exec_ids: (!answer.exec_ids.is_empty()).then(|| answer.exec_ids.clone()),
         host_config: HostConfig::of(&given, &effective),
         graph_driver: GraphDriver {
@@ -353,9 +354,36 @@ impl NetworkSettings {
     }
 }
 
+/// The profile that the runtime was told; none is known before the first start.
+fn apparmor_profile(config: &[u8]) -> String {
+    #[derive(Default, serde::Deserialize)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Process {
+        apparmor_profile: String,
+    }
+    #[derive(Default, serde::Deserialize)]
+    #[serde(default)]
+    struct Config {
+        process: Process,
+    }
+    serde_json::from_slice::<Config>(config).unwrap_or_default().process.apparmor_profile
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_profile_is_the_runtimes() {
+        for (config, expected) in [
+            (r#"{"ociVersion":"1.2.0","process":{"cwd":"/","apparmorProfile":"p"}}"#, "p"),
+            (r#"{"process":{}}"#, ""),
+            ("{}", ""),
+            ("", ""),
+        ] {
+            assert_eq!(apparmor_profile(config.as_bytes()), expected, "{config}");
+        }
+    }
 
     #[test]
     fn a_container_is_told_as_docker_tells_it() {

@@ -19,7 +19,7 @@ usage: bench-manager [--quick] [--runs N] [--only WORK]...
   --quick      5 rounds instead of 30, and 10 containers at rest instead of 100
   --runs N     rounds of each work that is timed
   --only WORK  only works whose name contains WORK (may be repeated): run, exec,
-               32-at-once, create-start-list, memory";
+               32-at-once, create-start-list, write, follow, memory";
 
 /// Longer than any command of a loaded machine.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -102,6 +102,18 @@ const WORKS: &[Work] = &[
         round: |engine| drop(engine.call(&["exec", "one", "true"]).run().ok()),
         finish: |engine| drop(engine.call(&["rm", "-f", "one"]).run().ok()),
     },
+    Work {
+        name: "write",
+        prepare: nothing,
+        round: |engine| drop(write(engine, &["wait", "one"])),
+        finish: nothing,
+    },
+    Work {
+        name: "follow",
+        prepare: nothing,
+        round: |engine| assert_eq!(write(engine, &["logs", "--follow", "one"]).len(), 200_000 * 65),
+        finish: nothing,
+    },
     Work { name: "32-at-once", prepare: nothing, round: at_once, finish: nothing },
     Work {
         name: "create-start-list",
@@ -115,6 +127,18 @@ const WORKS: &[Work] = &[
         finish: nothing,
     },
 ];
+
+/// 13 MB in lines of 65 bytes, as fast as busybox writes them.
+const WRITER: &str =
+    "yes 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef | head -n 200000";
+
+/// Lets a container write, and waits for its end as `wait` says.
+fn write(engine: &Engine, wait: &[&str]) -> String {
+    engine.start("run", &["-d", "--name", "one"], &["sh", "-c", WRITER]).run().ok();
+    let output = engine.call(wait).run().ok();
+    engine.call(&["rm", "-f", "one"]).run().ok();
+    output.stdout
+}
 
 fn nothing(_: &Engine) {}
 

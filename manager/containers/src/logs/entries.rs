@@ -34,6 +34,8 @@ struct Json<'a> {
 /// An entry, whatever its form is.
 struct Entry<'a> {
     text: Cow<'a, [u8]>,
+    /// A line end follows the text.
+    ends_line: bool,
     stream: Stream,
     time: &'a str,
     attributes: BTreeMap<String, String>,
@@ -43,13 +45,16 @@ impl<'a> Entry<'a> {
     /// Reads a line of a log, with its end. What is no entry of ours says nothing.
     fn parse(line: &'a [u8]) -> Option<Self> {
         if line.first() == Some(&b'{') {
+            if let Some(plain) = Self::parse_plain(line) {
+                return Some(plain);
+            }
             let Json { log, stream, time, attrs } = serde_json::from_slice(line).ok()?;
             let text = match log {
                 Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
                 Cow::Owned(text) => Cow::Owned(text.into_bytes()),
             };
-            let attributes = attrs.unwrap_or_default();
-            return Some(Self { text, stream: stream_of(stream.as_bytes())?, time, attributes });
+            let (stream, attributes) = (stream_of(stream.as_bytes())?, attrs.unwrap_or_default());
+            return Some(Self { text, ends_line: false, stream, time, attributes });
         }
         // `TIME STREAM F|P TEXT`.
         let mut fields = line.splitn(4, |byte| *byte == b' ');
@@ -61,8 +66,26 @@ impl<'a> Entry<'a> {
             _ => return None,
         };
         let text = fields.next()?;
-        let text = if goes_on { text.strip_suffix(b"\n").unwrap_or(text) } else { text };
-        Some(Self { text: text.into(), stream, time, attributes: BTreeMap::new() })
+        let text = text.strip_suffix(b"\n").unwrap_or(text).into();
+        Some(Self { text, ends_line: !goes_on, stream, time, attributes: BTreeMap::new() })
+    }
+
+    /// Reads what most entries are without decoding it: no escape but the line end's, and no
+    /// attributes.
+    fn parse_plain(line: &'a [u8]) -> Option<Self> {
+        let rest = line.strip_prefix(b"{\"log\":\"")?;
+        let (text, rest) = rest.split_at(memchr::memchr2(b'\\', b'"', rest)?);
+        let rest = rest.strip_prefix(b"\\n\",\"stream\":\"")?;
+        let (stream, rest) = rest.split_at_checked("stdout".len())?;
+        let rest = rest.strip_prefix(b"\",\"time\":\"")?;
+        let time = rest.strip_suffix(b"\"}\n").filter(|time| !time.contains(&b'"'))?;
+        Some(Self {
+            text: text.into(),
+            ends_line: true,
+            stream: stream_of(stream)?,
+            time: str::from_utf8(time).ok()?,
+            attributes: BTreeMap::new(),
+        })
     }
 }
 
@@ -101,10 +124,10 @@ impl Entries {
     /// The entries that are complete now.
     pub(super) fn take(&mut self) -> Vec<v1::LogEntry> {
         let Some(end) = memchr::memrchr(b'\n', &self.buffer) else { return Vec::new() };
-        let rest = self.buffer.split_off(end + 1);
-        let text = std::mem::replace(&mut self.buffer, rest);
+        // Its memory is used again for the next block.
+        let mut buffer = std::mem::take(&mut self.buffer);
         let mut found = Vec::new();
-        for line in text.split_inclusive(|byte| *byte == b'\n') {
+        for line in buffer[..=end].split_inclusive(|byte| *byte == b'\n') {
             if self.over {
                 break;
             }
@@ -112,6 +135,8 @@ impl Entries {
                 self.add(entry, &mut found);
             }
         }
+        buffer.drain(..=end);
+        self.buffer = buffer;
         found
     }
 
@@ -137,16 +162,22 @@ impl Entries {
             && !wanted.details
             && let Some(last) = found.last_mut()
             && last.stream() == stream
-            && last.data.len() + entry.text.len() <= BATCH_BYTES
+            && last.data.len() + entry.text.len() < BATCH_BYTES
         {
+            if last.data.capacity() < BATCH_BYTES {
+                last.data.reserve_exact(BATCH_BYTES - last.data.len());
+            }
             last.data.extend_from_slice(&entry.text);
+            last.data.extend(entry.ends_line.then_some(b'\n'));
             return;
         }
         let attributes = if wanted.details { entry.attributes } else { BTreeMap::new() };
+        let mut data = entry.text.into_owned();
+        data.extend(entry.ends_line.then_some(b'\n'));
         found.push(v1::LogEntry {
             stream: stream.into(),
             time: time.map(Into::into),
-            data: entry.text.into_owned(),
+            data,
             attributes: attributes.into_iter().collect(),
         });
     }
@@ -206,6 +237,22 @@ mod tests {
     #[test]
     fn lines_are_put_together_by_stream() {
         assert_eq!(text(&read(wanted(), 10_000)), "0:a\nb\n|1:e\u{1}\n|0:part|");
+    }
+
+    #[test]
+    fn a_plain_entry_is_read_as_any_other() {
+        for (text, plain) in
+            [("a b\n", true), ("\n", true), ("", false), ("part", false), ("q\"\n", false)]
+        {
+            let line = line(text, "stderr", 7).replace("\"attrs\":{\"k\":\"v\"},", "");
+            assert_eq!(Entry::parse_plain(line.as_bytes()).is_some(), plain, "{line}");
+            let mut entries = Entries::new(Wanted { times: true, ..wanted() });
+            entries.buffer().extend_from_slice(line.as_bytes());
+            let found = entries.take().pop().unwrap();
+            assert_eq!((found.data.as_slice(), found.stream()), (text.as_bytes(), Stream::Stderr));
+            assert_eq!(found.time.unwrap().seconds, 7);
+        }
+        assert!(Entry::parse_plain(line("a\n", "stdout", 1).as_bytes()).is_none());
     }
 
     #[test]

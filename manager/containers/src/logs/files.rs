@@ -193,9 +193,18 @@ pub(super) struct Text {
 }
 
 impl Text {
-    /// Adds the next block to `buffer`; false at what is now the end.
+    /// Adds the next block to `buffer`, by one read; false at what is now the end.
     pub(super) fn more(&mut self, buffer: &mut Vec<u8>) -> io::Result<bool> {
-        Ok((&mut self.read).take(BLOCK as u64).read_to_end(buffer)? > 0)
+        let length = buffer.len();
+        buffer.resize(length + BLOCK, 0);
+        let read = loop {
+            match self.read.read(&mut buffer[length..]) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => break read,
+            }
+        };
+        buffer.truncate(length + *read.as_ref().unwrap_or(&0));
+        Ok(read? > 0)
     }
 }
 

@@ -62,12 +62,8 @@ impl Forward {
         let mut rest = bytes;
         while !rest.is_empty() {
             let mut batch = Batch::default();
-            rest = self.lines.borrow_mut()[stream as usize].feed(
-                rest,
-                &self.form,
-                (now, &frame),
-                &mut batch,
-            );
+            let lines = &mut self.lines.borrow_mut()[stream as usize];
+            rest = lines.feed(rest, &self.form, (now, &frame), &mut batch);
             self.deliver(batch).await;
         }
     }
