@@ -21,6 +21,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("mmdebstrap", "mmdebstrap"),
     ("podman", "podman"),
     ("prlimit", "util-linux"),
+    ("python3", "python3-venv"),
     ("runc", "runc"),
     ("setsid", "util-linux"),
     ("skopeo", "skopeo"),

@@ -7,6 +7,7 @@
 //! [`Engine`]: hull_integration::engine::Engine
 #![forbid(unsafe_code)]
 
+mod api;
 mod concurrency;
 mod images;
 mod lifecycle;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
             false => program("HULL_HULLD", "hulld"),
         },
         &[
+            api::TESTS,
             concurrency::TESTS,
             images::TESTS,
             lifecycle::TESTS,
