@@ -6,7 +6,7 @@ mod docker_credential;
 use std::{
     fs,
     io::{Read as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::Path,
 };
 
@@ -36,9 +36,8 @@ pub(crate) fn get(config_dir: &Path, registry: &str) -> Result<Option<Credential
 
 /// Keeps credentials; a warning if they can be read by whoever reads the file.
 pub(crate) fn store(config_dir: &Path, registry: &str, of: &Credentials) -> Result<Option<String>> {
-    let mut config = read(config_dir)?;
     let key = key(registry);
-    if let Some(helper) = helper(&config, registry)? {
+    if let Some(helper) = helper(&read(config_dir)?, registry)? {
         let token = !of.identity_token.is_empty();
         let (user, secret) = if token {
             (TOKEN_USER, &of.identity_token)
@@ -55,8 +54,10 @@ pub(crate) fn store(config_dir: &Path, registry: &str, of: &Credentials) -> Resu
     if !of.identity_token.is_empty() {
         entry["identitytoken"] = json!(of.identity_token);
     }
-    auths(&mut config)?.insert(key.to_owned(), entry);
-    write(config_dir, &config)?;
+    update(config_dir, |auths| {
+        auths.insert(key.to_owned(), entry);
+        true
+    })?;
     Ok(Some(format!(
         "WARNING! Your credentials are stored unencrypted in '{}'.",
         config_dir.join("config.json").display()
@@ -65,15 +66,34 @@ pub(crate) fn store(config_dir: &Path, registry: &str, of: &Credentials) -> Resu
 
 /// Forgets them.
 pub(crate) fn erase(config_dir: &Path, registry: &str) -> Result<()> {
-    let mut config = read(config_dir)?;
+    let config = read(config_dir)?;
     let key = key(registry);
     if let Some(helper) = helper(&config, registry)? {
         return helper.call("erase", key).map(drop);
     }
-    let auths = auths(&mut config)?;
-    let before = auths.len();
-    auths.retain(|name, _| !matches(name, registry));
-    if auths.len() < before { write(config_dir, &config) } else { Ok(()) }
+    if config.is_empty() {
+        return Ok(());
+    }
+    update(config_dir, |auths| {
+        let before = auths.len();
+        auths.retain(|name, _| !matches(name, registry));
+        auths.len() < before
+    })
+}
+
+/// Changes the entries of the file, if there is something to change. One at a time: another login
+/// at this moment is not lost.
+fn update(config_dir: &Path, change: impl FnOnce(&mut Map<String, Value>) -> bool) -> Result<()> {
+    let about = || format!("write {}", config_dir.join("config.json").display());
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(config_dir).with_context(about)?;
+    // The directory is the lock: the file is replaced, and one more would lie about.
+    let lock = fs::File::open(config_dir).with_context(about)?;
+    lock.lock().with_context(about)?;
+    let mut config = read(config_dir)?;
+    if change(auths(&mut config)?) {
+        write(config_dir, &config)?;
+    }
+    Ok(())
 }
 
 fn key(registry: &str) -> &str {
@@ -131,7 +151,6 @@ fn write(config_dir: &Path, config: &Map<String, Value>) -> Result<()> {
     let path = fs::canonicalize(&path).unwrap_or(path);
     let beside = path.with_extension(format!("json.hull-{}", std::process::id()));
     let about = || format!("write {}", path.display());
-    fs::create_dir_all(config_dir).with_context(about)?;
     let mut file = fs::OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -196,6 +215,23 @@ mod tests {
         erase(directory.path(), "docker.io").unwrap();
         assert_eq!(get(directory.path(), "docker.io").unwrap(), None);
         assert!(fs::read_to_string(&path).unwrap().contains("detachKeys"));
+    }
+
+    #[test]
+    fn no_login_is_lost_to_another_at_the_same_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("new/.docker");
+        let of = Credentials { username: "u".into(), password: "p".into(), ..Default::default() };
+        std::thread::scope(|scope| {
+            for number in 0..32 {
+                let (config, of) = (&config, &of);
+                scope.spawn(move || store(config, &format!("r{number}.test"), of).unwrap());
+            }
+        });
+        let found = |number| get(&config, &format!("r{number}.test")).unwrap().is_some();
+        assert_eq!((0..32).filter(|number| found(*number)).count(), 32);
+        assert_eq!(fs::read_dir(&config).unwrap().count(), 1, "nothing lies about");
+        assert_eq!(fs::metadata(&config).unwrap().permissions().mode() & 0o777, 0o700);
     }
 
     #[test]

@@ -110,10 +110,10 @@ pub(crate) async fn save(manager: &Manager, args: SaveArgs) -> Result<u8> {
 
 /// `import`.
 pub(crate) async fn import(manager: &Manager, args: &ImportArgs) -> Result<u8> {
-    if args.source.starts_with("http://") || args.source.starts_with("https://") {
-        bail!("import from a URL is not supported: download it, and import - from standard input");
-    }
+    let is_url = ["http://", "https://"].iter().any(|scheme| args.source.starts_with(scheme));
     let source: Box<dyn Read + Send> = match args.source.as_str() {
+        // The manager fetches it.
+        _ if is_url => Box::new(std::io::empty()),
         "-" => Box::new(stdin()),
         path => source(Some(Path::new(path)))?,
     };
@@ -122,6 +122,7 @@ pub(crate) async fn import(manager: &Manager, args: &ImportArgs) -> Result<u8> {
         message: args.message.clone().unwrap_or_default(),
         changes: args.change.clone(),
         platform: args.platform.clone().unwrap_or_default(),
+        url: if is_url { args.source.clone() } else { String::new() },
     };
     let first = ImportRequest { part: Some(import_request::Part::Options(options)) };
     let (chunks, mut failed) = upload(source, Some(first), |chunk| ImportRequest {

@@ -57,6 +57,11 @@ impl Docker {
         &self.site
     }
 
+    /// Its two daemons: dockerd and containerd.
+    pub fn pids(&self) -> [u32; 2] {
+        [self.daemon.as_ref().expect("dockerd runs").pid(), self.containerd.pid()]
+    }
+
     /// Kills dockerd and starts it again; containerd and the containers live on.
     pub fn crash_and_restart(&mut self) {
         if let Some(mut daemon) = self.daemon.take() {

@@ -27,6 +27,15 @@ impl Podman {
 
     /// A store, and lines for the `engine` table of containers.conf.
     pub fn with_configuration(engine: &str) -> Self {
+        Self::with(engine, runtime_path())
+    }
+
+    /// A store, and another runtime than the one under test.
+    pub fn with_runtime(runtime: &str) -> Self {
+        Self::with("", runtime)
+    }
+
+    fn with(engine: &str, runtime: &str) -> Self {
         let site = Site::new();
         // Locks in shared memory would be those of the machine's own podman. Its
         // built-in limits are above the hard limits of some machines.
@@ -55,7 +64,7 @@ impl Podman {
             ("--tmpdir", site.make("tmp")),
             ("--network-config-dir", site.make("networks")),
             ("--storage-driver", "overlay".to_owned()),
-            ("--runtime", runtime_path().to_owned()),
+            ("--runtime", runtime.to_owned()),
             ("--cgroup-manager", "cgroupfs".to_owned()),
             ("--events-backend", "file".to_owned()),
         ] {

@@ -1,7 +1,9 @@
 //! Images: from and to archives, by name, and made of containers.
 
+use std::path::Path;
+
 use hull_integration::engine::{
-    Engine, Hull, busybox_archive, command, debian_archive, oci_layout, reference,
+    Engine, Hull, Registry, Site, busybox_archive, command, debian_archive, oci_layout, reference,
 };
 use hull_integration::{NotRun, not_run, tests};
 
@@ -24,6 +26,10 @@ tests![
     bad_archives_are_refused,
     a_debian_runs,
     ids_are_docker_s,
+    images_of_umoci_are_loaded_and_pulled,
+    umoci_unpacks_what_is_pushed,
+    a_root_is_imported_from_a_url,
+    containers_are_found_by_patterns_of_names,
 ];
 
 fn an_import_runs() {
@@ -352,4 +358,121 @@ fn ids_are_docker_s() {
         id(hull.run(&[&format[..], &["busybox"]].concat())),
         id(docker.run(&[&format[..], &["busybox"]].concat()))
     );
+}
+
+/// A layout of umoci's own, with one image of the tag `made`.
+fn made_by_umoci(site: &Site) -> String {
+    let layout = site.path("layout");
+    let image = format!("{layout}:made");
+    let command = |words: &[&str]| drop(command(words).run().ok());
+    command(&["umoci", "init", "--layout", &layout]);
+    command(&["umoci", "new", "--image", &image]);
+    command(&["umoci", "raw", "add-layer", "--image", &image, busybox_archive()]);
+    let root = site.make("upper/etc");
+    std::fs::write(format!("{root}/made"), "by umoci\n").expect("the site is writable");
+    command(&["umoci", "insert", "--image", &image, &root, "/etc"]);
+    command(&["umoci", "insert", "--image", &image, "--whiteout", "/etc/group"]);
+    let look = ["--config.cmd", "cat", "--config.cmd", "/etc/made"];
+    command(&[&["umoci", "config", "--image", &image], &look[..]].concat());
+    layout
+}
+
+fn copy(words: &[&str]) {
+    command(&[&["skopeo", "--insecure-policy", "copy"], words].concat()).run().ok();
+}
+
+fn images_of_umoci_are_loaded_and_pulled() {
+    let engine = Engine::start();
+    let site = engine.site();
+    let registry = Registry::start(Path::new(&site.make("registry")));
+    let layout = made_by_umoci(site);
+    let name = format!("{}/umoci:1", registry.address);
+    let target = format!("docker://{name}");
+    copy(&["--dest-tls-verify=false", &format!("oci:{layout}:made"), &target]);
+    engine.run(&["pull", &name]).ok();
+    let ran = |image: &str| {
+        engine.run(&["run", "--rm", "--network", "none", image]).ok().says("by umoci");
+        let gone = ["run", "--rm", "--network", "none", image, "test", "!", "-e", "/etc/group"];
+        engine.run(&gone).ok();
+    };
+    ran(&name);
+    let id = engine.inspect(&name, "{{.Id}}");
+    if reference() {
+        return;
+    }
+    // The layout itself: its name is a tag alone, which is no image's name.
+    engine.run(&["rmi", &name]).ok();
+    let archive = site.path("layout.tar");
+    command(&["tar", "-C", &layout, "-cf", &archive, "."]).run().ok();
+    engine.run(&["load", "-i", &archive]).ok().says(&format!("Loaded image ID: {id}"));
+    ran(&id);
+}
+
+fn umoci_unpacks_what_is_pushed() {
+    let engine = Engine::start();
+    let site = engine.site();
+    let registry = Registry::start(Path::new(&site.make("registry")));
+    let name = format!("{}/ours:1", registry.address);
+    let script = "echo made > /made; rm /etc/group; ln -s made /link; chown 5:6 /made";
+    engine.run(&["run", "--name", "one", "--network", "none", "busybox", "sh", "-c", script]).ok();
+    engine.run(&["commit", "-c", "ENV A=1", "one", &name]).ok();
+    engine.run(&["push", &name]).ok();
+    let layout = site.path("layout");
+    copy(&["--src-tls-verify=false", &format!("docker://{name}"), &format!("oci:{layout}:1")]);
+    let bundle = site.path("bundle");
+    command(&["umoci", "unpack", "--image", &format!("{layout}:1"), &bundle]).run().ok();
+    let root = format!("{bundle}/rootfs");
+    let read = |path: &str| std::fs::read_to_string(format!("{root}/{path}")).ok();
+    assert_eq!(read("made").as_deref(), Some("made\n"));
+    assert_eq!(read("link").as_deref(), Some("made\n"));
+    assert_eq!(read("etc/group"), None);
+    command(&["stat", "-c", "%u:%g", &format!("{root}/made")]).run().ok().says("5:6");
+    let config = std::fs::read_to_string(format!("{bundle}/config.json")).expect("umoci made it");
+    assert!(config.contains("\"A=1\""), "{config}");
+}
+
+fn a_root_is_imported_from_a_url() {
+    let engine = Engine::start();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let url = format!("http://{}/root.tar", listener.local_addr().expect("it is bound"));
+    let server = std::thread::spawn(move || {
+        use std::io::{BufRead, BufReader, Write};
+        let (stream, _) = listener.accept().expect("it listens");
+        let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
+        let first = lines.next().expect("a request begins so");
+        while lines.next().is_some_and(|line| !line.is_empty()) {}
+        let body = std::fs::read(busybox_archive()).expect("it is there");
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            body.len()
+        );
+        (&stream).write_all(&[head.as_bytes(), &body].concat()).expect("somebody reads");
+        first
+    });
+    engine.run(&["import", &url, "fetched"]).ok();
+    assert!(server.join().expect("it served").starts_with("GET /root.tar HTTP/1.1"));
+    let words = ["run", "--rm", "--network", "none", "fetched", "echo", "hello"];
+    engine.run(&words).ok().says("hello");
+    assert_eq!(engine.inspect("fetched", "{{.Comment}}"), format!("Imported from {url}"));
+}
+
+fn containers_are_found_by_patterns_of_names() {
+    let engine = Engine::start();
+    for name in ["web-1", "web-22", "db"] {
+        engine.run(&["create", "--name", name, "--network", "none", "busybox", "true"]).ok();
+    }
+    for (pattern, names) in [
+        ("web", &["web-1", "web-22"][..]),
+        ("^web-[0-9]$", &["web-1"]),
+        ("^/db$", &["db"]),
+        ("(1|db)$", &["db", "web-1"]),
+        ("WEB", &[]),
+        ("(?i)WEB-2+", &["web-22"]),
+    ] {
+        let filter = format!("name={pattern}");
+        let found = engine.run(&["ps", "-a", "--format", "{{.Names}}", "--filter", &filter]).ok();
+        let mut found = found.lines();
+        found.sort_unstable();
+        assert_eq!(found, names, "{pattern}");
+    }
 }

@@ -8,6 +8,7 @@ use std::{
 use hull_manager_core::{Error, Result, filter::Filters};
 use hull_specs_api::v1::{self, Status};
 use hull_specs_oci::time::parse_rfc3339;
+use regex::bytes::{Regex, RegexBuilder};
 
 use crate::{Containers, Inner, handle::Handle};
 
@@ -79,31 +80,28 @@ pub(crate) fn status_word(status: Status) -> &'static str {
     }
 }
 
-/// Whether a filter's value is in a name: docker takes a regular expression; anchors are what
-/// people use of it.
-fn matches(wanted: &str, name: &str) -> bool {
-    let (start, text) = match wanted.strip_prefix('^') {
-        Some(text) => (true, text),
-        None => (false, wanted),
-    };
-    let (end, text) = match text.strip_suffix('$') {
-        Some(text) => (true, text),
-        None => (false, text),
-    };
-    // Names once began with it.
-    let text = text.strip_prefix('/').unwrap_or(text);
-    match (start, end) {
-        (true, true) => name == text,
-        (true, false) => name.starts_with(text),
-        (false, true) => name.ends_with(text),
-        (false, false) => name.contains(text),
-    }
+/// The pattern of `name=`: docker takes a regular expression that matches somewhere in the name,
+/// which once began with a slash. Names have no other characters than ASCII's.
+fn name_pattern(text: &str) -> Result<Regex> {
+    RegexBuilder::new(text)
+        .unicode(false)
+        .build()
+        .map_err(|_| Error::invalid(format!("invalid filter 'name={}'", text.escape_default())))
+}
+
+fn is_named(patterns: &[Regex], name: &str) -> bool {
+    let with_slash = format!("/{name}");
+    patterns.is_empty()
+        || patterns
+            .iter()
+            .any(|one| one.is_match(name.as_bytes()) || one.is_match(with_slash.as_bytes()))
 }
 
 /// What the filters mean for this list.
 struct Selection {
     filters: Filters,
     all: bool,
+    names: Vec<Regex>,
     exited: Vec<i32>,
     before: Option<SystemTime>,
     since: Option<SystemTime>,
@@ -143,7 +141,7 @@ impl Selection {
             container.ports.iter().any(|port| port == wanted || *port == with_protocol)
         };
         filters.any("id", |wanted| container.id.starts_with(wanted.as_str()))
-            && filters.any("name", |wanted| matches(wanted, &container.name))
+            && is_named(&self.names, &container.name)
             && filters.any("status", |wanted| wanted == status_word(status))
             && (!filters.has("exited") || is_exited())
             && filters.any("health", |wanted| *wanted == health)
@@ -220,7 +218,9 @@ impl Inner {
             })
             .collect();
         let all = request.all || request.limit > 0 || filters.has("status");
-        Ok(Selection { filters, all, exited, before, since, ancestors })
+        let names =
+            filters.values("name").iter().map(|text| name_pattern(text)).collect::<Result<_>>()?;
+        Ok(Selection { filters, all, names, exited, before, since, ancestors })
     }
 
     /// A container as it is shown.
@@ -315,7 +315,8 @@ mod tests {
         let (before, since) = (at("before"), at("since"));
         let ancestors =
             filters.values("ancestor").iter().map(|id| (id.clone(), vec!["l1".into()])).collect();
-        let selection = Selection { filters, all, exited, before, since, ancestors };
+        let names = filters.values("name").iter().map(|text| name_pattern(text).unwrap()).collect();
+        let selection = Selection { filters, all, names, exited, before, since, ancestors };
         let effective = v1::ContainerOptions { network_mode: "none".into(), ..Default::default() };
         let created = UNIX_EPOCH + Duration::from_secs(100);
         let candidate = Candidate { container, effective: &effective, created, ran: true };
@@ -333,6 +334,10 @@ mod tests {
             (&[("name", "^name-a")], true, false),
             (&[("name", "^/name-abc$")], true, false),
             (&[("name", "f$")], false, true),
+            (&[("name", "^name-(abc|x+)$")], true, false),
+            (&[("name", "E-D")], false, false),
+            (&[("name", "(?i)E-D")], false, true),
+            (&[("name", "^na.*[^c]$")], false, true),
             (&[("status", "exited")], false, true),
             (&[("status", "exited"), ("status", "running")], true, true),
             (&[("exited", "3")], false, true),
@@ -361,6 +366,14 @@ mod tests {
             assert_eq!(takes(pairs, true, &exited), takes_exited, "{pairs:?} exited");
         }
         assert!(takes(&[], false, &running) && !takes(&[], false, &exited));
+    }
+
+    #[test]
+    fn a_pattern_that_is_none_is_refused() {
+        for bad in ["[", "(", "a{2,1}", "*"] {
+            let error = name_pattern(bad).unwrap_err();
+            assert_eq!(error.to_string(), format!("invalid filter 'name={bad}'"));
+        }
     }
 
     #[test]

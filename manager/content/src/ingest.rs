@@ -2,13 +2,13 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{ErrorKind, Read as _, Seek as _, Write as _},
+    io::{self, Read as _, Seek as _, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use hull_manager_core::{Error, Result, error::IoContext as _, name};
+use hull_manager_core::{Error, ErrorKind, Result, error::IoContext as _, name};
 use hull_specs_image::{Digest, Hasher};
 use tokio::sync::OwnedMutexGuard;
 
@@ -120,12 +120,18 @@ impl Claim {
             let count = match file.read(&mut piece) {
                 Ok(0) => break,
                 Ok(count) => count,
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error).about(what()),
             };
             let read = piece.get(..count).unwrap_or_default();
             hasher.update(read);
-            replay(read)?;
+            if let Err(error) = replay(read) {
+                // Of a kind that whoever comes next would meet again.
+                if matches!(error.kind(), ErrorKind::InvalidArgument | ErrorKind::DataLoss) {
+                    drop(fs::remove_file(&path));
+                }
+                return Err(error);
+            }
             offset_bytes += count as u64;
         }
         Ok(Ingest { path, file, hasher, offset_bytes, size_bytes, claim: self })

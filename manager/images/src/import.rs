@@ -2,7 +2,8 @@
 
 use std::{io::Read, sync::Arc, time::SystemTime};
 
-use futures_util::{Stream, StreamExt as _};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _, stream};
 use hull_manager_content::Lease;
 use hull_manager_core::{Error, Result};
 use hull_specs_api::v1::{self, import_request::Part, progress::Phase};
@@ -44,19 +45,30 @@ pub(crate) async fn import(
             drop(answers.try_send(v1::ImportResponse { event }));
         })
     };
-    let (chunks, passing) = outer::pass(requests.map(|request| match request?.part {
-        Some(Part::Chunk(chunk)) => Ok(chunk.into()),
-        _ => Err(Error::invalid("a message has no chunk")),
-    }));
+    let (chunks, total) = if options.url.is_empty() {
+        let chunks = requests.map(|request| match request?.part {
+            Some(Part::Chunk(chunk)) => Ok(Bytes::from(chunk)),
+            _ => Err(Error::invalid("a message has no chunk")),
+        });
+        (chunks.boxed(), 0)
+    } else {
+        let file = images.registry().download(&options.url).await?;
+        let size = file.size().unwrap_or_default();
+        let pieces = stream::try_unfold(file, |mut file| async move {
+            Ok::<_, Error>(file.next().await?.map(|piece| (piece, file)))
+        });
+        (pieces.boxed(), size)
+    };
+    let (chunks, passing) = outer::pass(chunks);
     let name = reference.as_ref().map(ToString::to_string).unwrap_or_default();
     let making = images.blocking(move |images| {
-        let meter = Meter::new(&report, "archive", 0);
+        let meter = Meter::new(&report, "archive", total);
         let lease = images.content.lease();
         let layer = read(images, chunks, &lease, meter)?;
         let config = config(&options, platform, &layer)?;
         images.make(&config, None, vec![layer], lease, reference.as_slice())
     });
-    let id = futures_util::future::join(making, passing).await.0?;
+    let id = outer::while_passing(making, passing).await?;
     images.event(&id, &id.to_string(), "import");
     let imported = v1::LoadedImage { reference: name, image_id: id.to_string() };
     let event = Some(v1::import_response::Event::Imported(imported));
@@ -79,8 +91,9 @@ pub(crate) fn new_reference(text: &str) -> Result<Option<Reference>> {
 fn config(options: &v1::ImportOptions, platform: Platform, layer: &Layer) -> Result<ImageConfig> {
     let now = rfc3339_nano(SystemTime::now());
     let message = match options.message.as_str() {
-        "" => "Imported from -",
-        message => message,
+        "" if options.url.is_empty() => "Imported from -".to_owned(),
+        "" => format!("Imported from {}", options.url),
+        message => message.to_owned(),
     };
     Ok(ImageConfig {
         architecture: platform.architecture,
@@ -88,12 +101,8 @@ fn config(options: &v1::ImportOptions, platform: Platform, layer: &Layer) -> Res
         os: platform.os,
         config: changes::parse(&options.changes)?,
         created: Some(now.clone()),
-        comment: message.to_owned(),
-        history: vec![History {
-            created: Some(now),
-            comment: message.to_owned(),
-            ..History::default()
-        }],
+        comment: message.clone(),
+        history: vec![History { created: Some(now), comment: message, ..History::default() }],
         rootfs: RootFs { kind: "layers".into(), diff_ids: vec![layer.diff_id] },
         ..ImageConfig::default()
     })

@@ -9,14 +9,10 @@ mod compressed;
 mod docker;
 pub(crate) mod oci;
 
-use std::{pin::pin, sync::Arc};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::{
-    Stream, StreamExt as _, TryStreamExt as _,
-    future::{Either, select},
-    stream,
-};
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use hull_manager_core::{Error, Result};
 use hull_specs_api::v1::{self, progress::Phase};
 use hull_specs_image::{
@@ -129,18 +125,14 @@ async fn receive(
     if compression == Compression::None {
         let (chunks, passing) = outer::pass(chunks);
         let reading = images.blocking(move |images| outer::read(images, chunks, tell));
-        return while_passing(reading, async {
-            passing.await;
-            Ok(())
-        })
-        .await;
+        return outer::while_passing(reading, passing).await;
     }
     let (mut plain, input) = images.blocking(|_| Plain::begin()).await?;
     let reading = images.blocking(move |images| {
         let files = outer::read(images, &mut plain, tell);
         plain.finish(files)
     });
-    while_passing(reading, feed(chunks, input)).await
+    outer::while_passing(reading, feed(chunks, input)).await
 }
 
 /// The first bytes, which say what it is.
@@ -154,20 +146,6 @@ async fn begin(chunks: &mut (impl Stream<Item = Result<Bytes>> + Unpin)) -> Resu
     Ok(first.freeze())
 }
 
-/// Whoever reads knows when to end, and why; but if the client failed, that is the reason.
-async fn while_passing<T>(
-    reading: impl Future<Output = Result<T>>,
-    passing: impl Future<Output = Result<()>>,
-) -> Result<T> {
-    let (reading, passing) = (pin!(reading), pin!(passing));
-    match select(reading, passing).await {
-        Either::Left((read, _)) => read,
-        Either::Right((passed, reading)) => {
-            let read = reading.await;
-            passed.and(read)
-        }
-    }
-}
 /// Unpacks the layers that are not there.
 async fn prepare(images: &Images, image: Incoming, report: &Report) -> Result<Prepared> {
     let Incoming { config, config_bytes, manifest, manifest_bytes, layers, .. } = image;

@@ -6,10 +6,14 @@
 use std::{
     collections::HashMap,
     io::{self, BufRead, BufReader, Read},
+    pin::pin,
 };
 
 use bytes::{Buf as _, Bytes};
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{
+    Stream, StreamExt as _,
+    future::{Either, select},
+};
 use hull_manager_archive::{
     Budgets, Refused,
     tar::{Kind, Reader},
@@ -233,20 +237,35 @@ pub(crate) struct Chunks {
     ended: bool,
 }
 
+/// Whoever reads knows when to end, and why; but if the client failed, that is the reason.
+pub(crate) async fn while_passing<T>(
+    reading: impl Future<Output = Result<T>>,
+    passing: impl Future<Output = Result<()>>,
+) -> Result<T> {
+    let (reading, passing) = (pin!(reading), pin!(passing));
+    match select(reading, passing).await {
+        Either::Left((read, _)) => read,
+        Either::Right((passed, reading)) => {
+            let read = reading.await;
+            passed.and(read)
+        }
+    }
+}
 /// Passes a stream on to a thread that reads it.
 pub(crate) fn pass(
     mut chunks: impl Stream<Item = Result<Bytes>> + Send + Unpin,
-) -> (Chunks, impl Future<Output = ()>) {
+) -> (Chunks, impl Future<Output = Result<()>>) {
     let (sender, incoming) = mpsc::channel(CHUNKS);
     let passing = async move {
         while let Some(chunk) = chunks.next().await {
             // An empty one is the end's. One that is not taken: the reader has ended, and says why.
             let empty = chunk.as_ref().is_ok_and(Bytes::is_empty);
             if !empty && sender.send(chunk).await.is_err() {
-                return;
+                return Ok(());
             }
         }
         drop(sender.send(Ok(Bytes::new())).await);
+        Ok(())
     };
     (Chunks { incoming, current: Bytes::new(), ended: false }, passing)
 }

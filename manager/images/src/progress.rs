@@ -11,6 +11,7 @@ const INTERVAL: Duration = Duration::from_millis(100);
 pub(crate) type Report = std::sync::Arc<dyn Fn(Progress) + Send + Sync>;
 
 /// The progress of one thing.
+#[derive(Clone)]
 pub(crate) struct Meter {
     report: Report,
     id: String,

@@ -7,7 +7,7 @@ use futures_util::{FutureExt as _, Stream};
 use http::{HeaderMap, Method, StatusCode, header};
 use hull_manager_core::{Error, Result};
 use hull_specs_image::Descriptor;
-use reqwest::Response;
+use reqwest::{Response, Url};
 use tokio::time::{Instant, timeout};
 
 use crate::{
@@ -43,6 +43,8 @@ pub struct Blob {
     patience: Patience,
     failed: Option<Failure>,
     pace: Pace,
+    /// Where the last bytes came from.
+    from: Option<Url>,
 }
 
 impl Repository {
@@ -58,6 +60,7 @@ impl Repository {
             patience: Patience::new(self.talk.shared.settings.limits.retries),
             failed: None,
             pace: Pace::default(),
+            from: None,
         }
     }
 
@@ -69,21 +72,25 @@ impl Repository {
         if descriptor.size > max {
             return Err(Error::invalid(format!("{} has more than {max} bytes", descriptor.digest)));
         }
-        let mut bytes = bytes::BytesMut::new();
-        let mut blob = self.blob(descriptor, 0);
-        while let Some(event) = blob.next().await? {
-            if let BlobEvent::Data(piece) = event {
-                bytes.extend_from_slice(&piece);
+        loop {
+            let mut bytes = bytes::BytesMut::new();
+            let mut blob = self.blob(descriptor, 0);
+            while let Some(event) = blob.next().await? {
+                if let BlobEvent::Data(piece) = event {
+                    bytes.extend_from_slice(&piece);
+                }
+            }
+            let found = hull_specs_image::Digest::of(&bytes);
+            if found == descriptor.digest {
+                return Ok(bytes.freeze());
+            }
+            if !blob.distrust() {
+                return Err(Error::corrupt(format!(
+                    "the blob has the digest {found}, not {}",
+                    descriptor.digest
+                )));
             }
         }
-        let found = hull_specs_image::Digest::of(&bytes);
-        if found != descriptor.digest {
-            return Err(Error::corrupt(format!(
-                "the blob has the digest {found}, not {}",
-                descriptor.digest
-            )));
-        }
-        Ok(bytes.freeze())
     }
 }
 
@@ -92,6 +99,12 @@ impl Blob {
     #[must_use]
     pub fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// What came is not what it should be: whoever sent it is not asked again in this
+    /// conversation. Whether there is somebody else to ask, from the beginning.
+    pub fn distrust(&self) -> bool {
+        self.from.as_ref().is_some_and(|from| self.repository.talk.distrust(from))
     }
 
     /// The next piece; nothing at the end.
@@ -109,9 +122,10 @@ impl Blob {
                     return self.end().map(|()| None);
                 }
                 match self.open().await {
-                    Ok((body, discard)) => {
+                    Ok((body, discard, from)) => {
                         self.body = Some(body);
                         self.discard = discard;
+                        self.from = Some(from);
                     }
                     Err(failure) => return self.retry(failure).map(Some),
                 }
@@ -182,14 +196,15 @@ impl Blob {
         Error::corrupt(format!("{} {how} than {} bytes", self.what(), self.descriptor.size))
     }
 
-    /// A body, and how much of it is before the offset, from the first place that has the blob.
-    async fn open(&self) -> Result<(Response, u64), Failure> {
+    /// A body, and how much of it is before the offset, from the first place that has the blob;
+    /// and which that is.
+    async fn open(&self) -> Result<(Response, u64, Url), Failure> {
         let opened = self.repository.talk.first(
             |can| can.pull,
             |remote| {
                 async move {
                     match self.open_at(remote).await {
-                        Ok(body) => Ok(Ok(body)),
+                        Ok((body, discard)) => Ok(Ok((body, discard, remote.base.clone()))),
                         // After any other place the next one is asked instead.
                         Err(failure) if failure.again && remote.is_last => Ok(Err(failure)),
                         Err(failure) => Err(failure.error),
@@ -271,13 +286,17 @@ fn content_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
 
 /// How fast bytes come, counted only while we wait for them.
 #[derive(Default)]
-struct Pace {
+pub(crate) struct Pace {
     waited: Duration,
     bytes: u64,
 }
 
 impl Pace {
-    async fn next(&mut self, body: &mut Response, limits: &Limits) -> Result<Option<Bytes>> {
+    pub(crate) async fn next(
+        &mut self,
+        body: &mut Response,
+        limits: &Limits,
+    ) -> Result<Option<Bytes>> {
         let began = Instant::now();
         let piece = match timeout(limits.idle, body.chunk()).await {
             Ok(Ok(piece)) => piece,

@@ -65,7 +65,7 @@ pub(crate) fn redirect(from: &Url, location: &str) -> Result<Url, Refused> {
     Ok(url)
 }
 
-fn plain_url(mut url: Url) -> Result<Url, Refused> {
+pub(crate) fn plain_url(mut url: Url) -> Result<Url, Refused> {
     if Origin::of(&url).is_none() || !url.username().is_empty() || url.password().is_some() {
         return Err(Refused::NoUrl);
     }

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// So often a request is sent elsewhere.
-const MAX_REDIRECTS: usize = 10;
+pub(crate) const MAX_REDIRECTS: usize = 10;
 
 /// So often a request is sent again with other credentials.
 const MAX_CHALLENGES: usize = 2;
@@ -352,12 +352,12 @@ async fn speaks_tls(shared: &Shared, client: &Client, base: &Url) -> Result<bool
     }
 }
 
-fn is_redirect(status: StatusCode) -> bool {
+pub(crate) fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
 /// Sends and waits for the answer's head. An upload may take as long as it moves.
-async fn execute(
+pub(crate) async fn execute(
     request: reqwest::RequestBuilder,
     body: &Body,
     what: String,

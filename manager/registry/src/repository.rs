@@ -8,10 +8,11 @@ use std::sync::{
 use futures_util::future::BoxFuture;
 use hull_manager_core::{Error, ErrorKind, Result};
 use hull_specs_image::Reference;
+use reqwest::Url;
 use tokio::sync::OnceCell;
 
 use crate::{
-    endpoint::Endpoint, hosts::Capabilities, remote::Remote, secret::Credentials,
+    endpoint::Endpoint, hosts::Capabilities, origin::Shown, remote::Remote, secret::Credentials,
     settings::Settings, shared::Shared,
 };
 
@@ -120,6 +121,18 @@ impl Conversation {
             }
         }
         Err(last.unwrap_or_else(|| self.nobody()))
+    }
+
+    /// A place serves what it should not; whether there is another one to ask for content.
+    pub(crate) fn distrust(&self, base: &Url) -> bool {
+        for place in &self.places {
+            if place.remote.get().is_some_and(|remote| remote.base == *base) {
+                tracing::warn!(place = %Shown(base), "it serves something else than it was asked for");
+                place.broken.store(true, Ordering::Relaxed);
+            }
+        }
+        let able = |place: &&Place| place.endpoint.can.pull;
+        self.places.iter().filter(able).any(|place| !place.broken.load(Ordering::Relaxed))
     }
 
     /// Asks the first place for it only: changes are made in one.

@@ -1,5 +1,4 @@
-//! Memory of all processes of an engine: those whose command line names its directory. The
-//! programs in containers are not among them.
+//! Memory of processes.
 
 use std::fs;
 use std::path::Path;
@@ -13,27 +12,35 @@ pub(crate) enum Kind {
     Pss,
 }
 
-/// In KiB.
+/// Of all processes of an engine: those whose command line names its directory. The programs in
+/// containers are not among them. In KiB.
 pub(crate) fn total(directory: &Path, kind: Kind) -> u64 {
     let directory = directory.to_string_lossy();
+    let mut sum = 0;
+    for entry in fs::read_dir("/proc").expect("/proc is mounted").flatten() {
+        let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        if pid != std::process::id() && String::from_utf8_lossy(&command).contains(&*directory) {
+            sum += figure(pid, kind);
+        }
+    }
+    sum
+}
+
+/// Of one process, in KiB; 0 once it is gone.
+pub(crate) fn pss_kib(pid: u32) -> u64 {
+    figure(pid, Kind::Pss)
+}
+
+fn figure(pid: u32, kind: Kind) -> u64 {
     let field = match kind {
         Kind::Rss => "Rss:",
         Kind::Pss => "Pss:",
     };
-    let mut sum = 0;
-    for entry in fs::read_dir("/proc").expect("/proc is mounted").flatten() {
-        let read = |file: &str| fs::read(entry.path().join(file)).unwrap_or_default();
-        let command = read("cmdline");
-        let command = String::from_utf8_lossy(&command);
-        let own = entry.file_name().to_str() == Some(&std::process::id().to_string());
-        if own || !command.contains(&*directory) {
-            continue;
-        }
-        let smaps = read("smaps_rollup");
-        let smaps = String::from_utf8_lossy(&smaps);
-        let line = smaps.lines().find_map(|line| line.strip_prefix(field));
-        sum +=
-            line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0);
-    }
-    sum
+    let smaps = fs::read(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let smaps = String::from_utf8_lossy(&smaps);
+    let line = smaps.lines().find_map(|line| line.strip_prefix(field));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }

@@ -325,11 +325,16 @@ impl<R: BufRead> Reader<R> {
             let length = piece.len();
             self.consume(length);
         }
+        // umoci's inserted layers end without it, and Go's reader does not miss it: nothing of the
+        // entry is lost.
         self.remaining = std::mem::take(&mut self.padding);
-        while let Some(piece) = self.chunk()? {
+        while !self.input.fill_buf().map_err(input_failed)?.is_empty()
+            && let Some(piece) = self.chunk()?
+        {
             let length = piece.len();
             self.consume(length);
         }
+        self.remaining = 0;
         Ok(())
     }
 

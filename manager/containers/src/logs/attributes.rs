@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use hull_manager_core::{Error, Result};
 use hull_specs_api::v1;
-use regex_lite::Regex;
+use regex::Regex;
 
 /// Which labels and variables are wanted.
 #[derive(Debug, Default)]

@@ -2,8 +2,8 @@
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use hull_manager_content::{Claim, Lease};
-use hull_manager_core::{Error, Result};
-use hull_manager_registry::{BlobEvent, Image, Repository};
+use hull_manager_core::{Error, ErrorKind, Result};
+use hull_manager_registry::{Blob, BlobEvent, Image, Repository};
 use hull_specs_api::v1::progress::Phase;
 use hull_specs_image::{Descriptor, Digest, config::MAX_CONFIG_BYTES};
 use tokio::sync::{mpsc, oneshot};
@@ -132,14 +132,48 @@ enum Piece {
     End,
 }
 
-/// One stream: from the network through a thread that hashes and writes, into the content store
-/// and the worker that unpacks.
+/// Fetches and unpacks, from a mirror that serves something else no more than once.
 async fn fetch(
     images: &Images,
     repository: &Repository,
     blob: &Descriptor,
     claim: Claim,
     meter: Meter,
+) -> Result<Unpacked> {
+    let mut claim = Some(claim);
+    loop {
+        let claim = match claim.take() {
+            Some(claim) => claim,
+            None => images.content.claim(blob.digest).await,
+        };
+        let mut source = None;
+        let outcome = attempt(images, repository, blob, claim, meter.clone(), &mut source).await;
+        let Err(error) = outcome else { return outcome };
+        let wrong = matches!(error.kind(), ErrorKind::DataLoss | ErrorKind::InvalidArgument);
+        // What was there already may be what is wrong.
+        let other = |source: &Source| source.resumed || source.blob.distrust();
+        if !wrong || !source.as_ref().is_some_and(other) {
+            return Err(error);
+        }
+        meter.say(Phase::Retrying, 0, &error.to_string());
+    }
+}
+
+/// Where an attempt took a blob from.
+struct Source {
+    blob: Blob,
+    resumed: bool,
+}
+
+/// One stream: from the network through a thread that hashes and writes, into the content store
+/// and the worker that unpacks.
+async fn attempt(
+    images: &Images,
+    repository: &Repository,
+    blob: &Descriptor,
+    claim: Claim,
+    meter: Meter,
+    source: &mut Option<Source>,
 ) -> Result<Unpacked> {
     let (pieces, incoming) = mpsc::channel(PIECES);
     let (at, offset) = oneshot::channel();
@@ -150,7 +184,9 @@ async fn fetch(
     let pump = async {
         // Without an offset the writer has failed, and says why.
         let Ok(offset) = offset.await else { return Ok(()) };
-        let mut fetching = repository.blob(blob, offset);
+        let fetching = repository.blob(blob, offset);
+        let Source { blob: fetching, .. } =
+            source.insert(Source { blob: fetching, resumed: offset > 0 });
         while let Some(event) = fetching.next().await? {
             let piece = match event {
                 BlobEvent::Data(bytes) => Piece::Data(bytes),
@@ -191,7 +227,12 @@ fn write(
             Some(Piece::Retrying(why)) => meter.say(Phase::Retrying, ingest.offset(), &why),
             Some(Piece::Data(bytes)) => {
                 ingest.write(&bytes)?;
-                unpack.write(&bytes)?;
+                if let Err(error) = unpack.write(&bytes) {
+                    if error.kind() == ErrorKind::InvalidArgument {
+                        ingest.discard();
+                    }
+                    return Err(error);
+                }
                 meter.tell(Phase::Downloading, ingest.offset());
             }
             Some(Piece::End) => break,

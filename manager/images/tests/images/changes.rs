@@ -116,7 +116,7 @@ pub(crate) fn a_root_file_system_is_imported() {
             reference: "root".into(),
             changes: vec!["ENTRYPOINT [\"/bin/sh\"]".into(), "LABEL a=b".into()],
             platform: "linux/arm64".into(),
-            message: String::new(),
+            ..v1::ImportOptions::default()
         };
         let imported = import(&manager, options, &crate::fixture::compress(form, &root)).unwrap();
         assert_eq!(imported.reference, "docker.io/library/root:latest");

@@ -32,20 +32,25 @@ pub(crate) struct Manager {
 
 impl Manager {
     pub(crate) fn new() -> Self {
+        Self::with(settings())
+    }
+
+    /// With other words of the operator about registries.
+    pub(crate) fn with(settings: Settings) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .unwrap();
         let directory = tempfile::tempdir().unwrap();
-        let (images, snapshots, content, journal) = open(directory.path());
+        let (images, snapshots, content, journal) = open(directory.path(), settings);
         Self { images, snapshots, content, journal, directory, runtime }
     }
 
     /// As after SIGKILL: another one in the same directory.
     pub(crate) fn again(self) -> Self {
         let Self { directory, runtime, .. } = self;
-        let (images, snapshots, content, journal) = open(directory.path());
+        let (images, snapshots, content, journal) = open(directory.path(), settings());
         Self { images, snapshots, content, journal, directory, runtime }
     }
 
@@ -171,12 +176,16 @@ impl Manager {
     }
 }
 
-fn open(root: &Path) -> (Images, Arc<dyn Snapshotter>, Content, Journal) {
+/// Registries on this machine speak no TLS.
+pub(crate) fn settings() -> Settings {
+    Settings { insecure: vec!["127.0.0.0/8".into()], ..Settings::default() }
+}
+
+fn open(root: &Path, settings: Settings) -> (Images, Arc<dyn Snapshotter>, Content, Journal) {
     let store = Store::open(&root.join("meta.db")).unwrap();
     let journal = Journal::open(&store).unwrap();
     let content = Content::open(&root.join("content")).unwrap();
     let snapshots = hull_manager_snapshots::open(None, &root.join("snapshots"), &store).unwrap();
-    let settings = Settings { insecure: vec!["127.0.0.0/8".into()], ..Settings::default() };
     let registry = Registry::new(settings).unwrap();
     let parts = Parts {
         store,

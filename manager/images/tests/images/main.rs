@@ -8,7 +8,9 @@ mod changes;
 mod fixture;
 mod hostile;
 mod registry;
+mod remote;
 mod transfers;
+mod whims;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -44,6 +46,11 @@ tests! {
     hostile: archives_are_refused_and_leave_nothing,
         a_refusal_does_not_wait_for_the_client,
         a_client_that_goes_away_leaves_nothing;
+    remote: a_search_asks_the_catalogue,
+        credentials_are_checked_where_they_are_for,
+        a_mirror_that_serves_something_else_is_left,
+        a_wrong_part_of_a_layer_is_no_hindrance,
+        a_root_file_system_is_fetched_from_a_url;
     transfers: what_is_pushed_is_pulled_as_it_was,
         skopeo_reads_what_is_pushed_and_the_reverse,
         a_second_pull_moves_nothing_and_a_shared_layer_is_not_moved,
@@ -52,6 +59,7 @@ tests! {
         a_damaged_layer_makes_no_image,
         names_that_are_not_there_are_told_in_dockers_words,
         all_tags_are_pushed_and_pulled;
+    whims: whims_of_a_registry_do_no_harm;
 }
 
 fn main() -> ExitCode {

@@ -22,10 +22,22 @@ impl Drop for Registry {
 
 impl Registry {
     pub(crate) fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// One that only `alice` with `opensesame` may use.
+    pub(crate) fn with_password() -> Self {
+        Self::start_with("auth:\n  htpasswd: {realm: test, path: PLACE/htpasswd}\n")
+    }
+
+    fn start_with(more: &str) -> Self {
         let root = tempfile::tempdir().unwrap();
+        let hash = "alice:$2y$05$abcdefghijklmnopqrstuuQbLfdQZSxZ9gjhA5V9o8Tyc6aQRO0Qi\n";
+        std::fs::write(root.path().join("htpasswd"), hash).unwrap();
+        let more = more.replace("PLACE", root.path().to_str().unwrap());
         let data = root.path().join("data");
         let config = format!(
-            "version: 0.1\nlog: {{level: info, formatter: text}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\nhttp:\n  addr: 127.0.0.1:0\n",
+            "version: 0.1\nlog: {{level: info, formatter: text}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\nhttp:\n  addr: 127.0.0.1:0\n{more}",
             data.display()
         );
         let path = root.path().join("config.yml");

@@ -39,7 +39,10 @@ fn pull_all(manager: &Manager, request: v1::PullRequest) -> Result<(Vec<v1::Pull
     Ok((pulled, phases))
 }
 
-fn pull(manager: &Manager, reference: &str) -> Result<(v1::Pulled, Vec<(String, Phase)>)> {
+pub(crate) fn pull(
+    manager: &Manager,
+    reference: &str,
+) -> Result<(v1::Pulled, Vec<(String, Phase)>)> {
     let (mut pulled, phases) = pull_all(manager, request(reference))?;
     assert_eq!(pulled.len(), 1);
     Ok((pulled.remove(0), phases))
@@ -67,7 +70,7 @@ fn push(manager: &Manager, reference: &str) -> v1::Pushed {
 }
 
 /// Loads and pushes a sample as this reference.
-fn publish(reference: &str, sample: &Sample) -> v1::Pushed {
+pub(crate) fn publish(reference: &str, sample: &Sample) -> v1::Pushed {
     let manager = Manager::new();
     manager.load(&sample.archive(&[reference])).unwrap();
     push(&manager, reference)

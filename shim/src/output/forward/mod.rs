@@ -62,8 +62,12 @@ impl Forward {
         let mut rest = bytes;
         while !rest.is_empty() {
             let mut batch = Batch::default();
-            let lines = &mut self.lines.borrow_mut()[stream as usize];
-            rest = lines.feed(rest, &self.form, (now, &frame), &mut batch);
+            rest = self.lines.borrow_mut()[stream as usize].feed(
+                rest,
+                &self.form,
+                (now, &frame),
+                &mut batch,
+            );
             self.deliver(batch).await;
         }
     }
