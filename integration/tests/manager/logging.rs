@@ -148,7 +148,7 @@ fn a_syslog_over_the_network() {
     let mut text = String::new();
     let (mut stream, _) = tcp.accept().expect("it has connected");
     stream.read_to_string(&mut text).expect("the connection ends with the container");
-    let lines: Vec<&str> = text.lines().map(|line| super::logging::text(line)).collect();
+    let lines: Vec<&str> = text.lines().map(super::logging::text).collect();
     assert_eq!(lines, ["x", "y"]);
 }
 
