@@ -142,7 +142,7 @@ fn lines_go_to_journald() {
     let query = format!("?journald={path}&field=CONTAINER_NAME=one&field=LABEL=a%0ab");
     let text = logged(&host, &query, "echo out; read x < /dev/null; printf end");
     assert_eq!(of(&entries(&text), "stdout"), ["out\n", "end"]);
-    let mut next = || {
+    let next = || {
         let mut buffer = [0; 1000];
         let n = journal.recv(&mut buffer).expect("a message comes");
         String::from_utf8_lossy(&buffer[..n]).into_owned()
@@ -157,7 +157,7 @@ fn a_syslog_that_is_not_there_is_told_at_the_creation() {
     let host = Host::new();
     let query = "?tag=t&syslog=unixgram:///nonexistent/log";
     let refused = host.shell("one", "true").io(streams(&host, query)).try_create();
-    let error = format!("{:?}", refused.err().expect("nobody is there"));
+    let error = format!("{:?}", refused.expect_err("nobody is there"));
     assert!(error.contains("failed to initialize logging driver"), "{error}");
 }
 
