@@ -1,8 +1,9 @@
 //! Compiles the protocol without protoc: protox parses, prost and tonic write.
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "hull/v1/types.proto",
     "hull/v1/images.proto",
+    "hull/v1/networks.proto",
     "hull/v1/containers.proto",
     "hull/v1/volumes.proto",
     "hull/v1/system.proto",
