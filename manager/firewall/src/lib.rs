@@ -13,6 +13,18 @@
 //! one port, and it is the proxy's socket for what the kernel cannot translate.
 #![forbid(unsafe_code)]
 
+mod conntrack;
+mod firewall;
+mod host;
+mod netlink;
+mod nft;
+mod ports;
+mod proxy;
 pub mod rules;
+mod ruleset;
+mod watch;
 
+pub use firewall::{Firewall, HostInput, Loopback, Settings};
+pub use ports::{PortTaken, Ports, Reservation, Wanted};
 pub use rules::{Endpoint, Link, Mac, Network, Port, Protocol, Publish, Rules, Subnet};
+pub use watch::Watch;

@@ -129,6 +129,7 @@ impl Rules {
                 bail!("network {name:?} is filed under another name than {:?}", network.bridge);
             }
         }
+        self.check_subnets()?;
         let mut taken = std::collections::BTreeSet::new();
         for (name, endpoint) in &self.endpoints {
             endpoint.check()?;
@@ -145,6 +146,28 @@ impl Rules {
                 if !taken.insert((port.protocol, port.host_address, port.host_port)) {
                     bail!("port {port} is published twice");
                 }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Rules {
+    /// Whose a packet is must have one answer.
+    pub(crate) fn check_subnets(&self) -> Result<()> {
+        let all = self
+            .networks
+            .values()
+            .flat_map(|network| network.subnets.iter().map(|subnet| (*subnet, &network.bridge)));
+        let mut all: Vec<_> = all.collect();
+        all.sort();
+        // Ranges of prefixes are nested or apart, so what overlaps stands side by side.
+        for pair in all.windows(2) {
+            if let [(first, one), (second, other)] = pair
+                && second.address() <= first.last()
+                && first.address().is_ipv4() == second.address().is_ipv4()
+            {
+                bail!("subnet {second} of {other} overlaps with {first} of {one}");
             }
         }
         Ok(())
@@ -356,6 +379,30 @@ mod tests {
         for text in ["10.0.0.0", "10.0.0.0/33", "::/129", "x/8", "10.0.0.0/-1"] {
             assert!(text.parse::<Subnet>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn two_networks_have_no_address_in_common() {
+        let clash = |subnets: &[&str]| {
+            let networks = subnets.iter().enumerate().map(|(number, subnet)| {
+                let bridge = format!("br{number}");
+                let subnets = vec![subnet.parse().unwrap()];
+                let (masquerade, internal, inter_container) = (true, false, true);
+                let network = Network {
+                    bridge: bridge.clone(),
+                    subnets,
+                    masquerade,
+                    internal,
+                    inter_container,
+                };
+                (bridge, network)
+            });
+            Rules { networks: networks.collect(), ..Rules::default() }.check().is_err()
+        };
+        assert!(clash(&["10.0.0.0/8", "10.0.0.0/8"]));
+        assert!(clash(&["10.1.0.0/16", "10.2.0.0/16", "10.0.0.0/8"]));
+        assert!(clash(&["fd00::/8", "10.0.0.0/8", "fdff:1::/64"]));
+        assert!(!clash(&["10.0.0.0/16", "10.1.0.0/16", "::/1", "fd00::/8", "9.0.0.0/8"]));
     }
 
     #[test]
