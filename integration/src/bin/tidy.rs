@@ -34,6 +34,8 @@ const EDGES: &[(&str, &[&str])] = &[
         &["hull-manager-core", "hull-manager-archive", "hull-specs-api", "hull-runtime-sys"],
     ),
     ("hull-init", &["hull-runtime-sys"]),
+    // The system calls of its tests only: namespaces.
+    ("hull-manager-firewall", &["hull-runtime-sys"]),
     ("hull-manager-spec", &["hull-specs-oci", "hull-specs-image", "hull-specs-api"]),
     (
         "hull-manager-images",
@@ -60,6 +62,19 @@ const EDGES: &[(&str, &[&str])] = &[
             "hull-manager-spec",
             "hull-specs-image",
             "hull-specs-oci",
+            "hull-specs-api",
+            "hull-runtime-sys",
+        ],
+    ),
+    ("hull-manager-names", &["hull-manager-core", "hull-runtime-sys"]),
+    ("hull-manager-cni", &["hull-manager-core", "hull-runtime-sys"]),
+    (
+        "hull-manager-networks",
+        &[
+            "hull-manager-core",
+            "hull-manager-firewall",
+            "hull-manager-names",
+            "hull-manager-cni",
             "hull-specs-api",
             "hull-runtime-sys",
         ],
