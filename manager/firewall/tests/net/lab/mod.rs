@@ -119,7 +119,7 @@ pub(crate) struct Container {
 }
 
 /// The host, its networks `br0` (172.30.0.0/24, fd30::/64) and `br1` (172.31.0.0/24), and a
-/// neighbour on the host's `up`.
+/// neighbour on the host's `uplink`.
 pub(crate) struct Lab {
     pub(crate) host: Namespace,
     pub(crate) neighbour: Namespace,
@@ -146,9 +146,9 @@ impl Lab {
         host.sysctl("ipv6.conf.all.forwarding", "1");
         host.sysctl("ipv4.conf.all.rp_filter", "0");
         host.sysctl("ipv4.conf.default.rp_filter", "0");
-        host.link("up", &neighbour, "eth0");
-        host.ip(&format!("addr add {HOST}/24 dev up"));
-        host.ip(&format!("addr add {HOST6}/64 dev up nodad"));
+        host.link("uplink", &neighbour, "eth0");
+        host.ip(&format!("addr add {HOST}/24 dev uplink"));
+        host.ip(&format!("addr add {HOST6}/64 dev uplink nodad"));
         neighbour.ip(&format!("addr add {NEIGHBOUR}/24 dev eth0"));
         neighbour.ip(&format!("addr add {NEIGHBOUR6}/64 dev eth0 nodad"));
         neighbour.ip(&format!("route add 172.16.0.0/12 via {HOST}"));
