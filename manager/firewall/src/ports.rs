@@ -391,13 +391,15 @@ fn open(protocol: Protocol, address: SocketAddr, is_served: bool) -> Result<Owne
         socket::setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
     }
     let listens = protocol == Protocol::Tcp && is_served;
-    if listens {
-        // Past connections of a proxy would keep the port for a minute. A second listener is
-        // refused all the same.
+    // Past connections of a proxy would keep the port for a minute. A second listener is refused
+    // all the same. With it, the kernel chooses from half of its range, so a choice comes first.
+    let is_chosen = address.port() == 0;
+    if listens && !is_chosen {
         socket::setsockopt(&fd, sockopt::ReuseAddr, &true)?;
     }
     socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
     if listens {
+        socket::setsockopt(&fd, sockopt::ReuseAddr, &true)?;
         socket::listen(&fd, Backlog::MAXCONN)?;
     }
     Ok(fd)

@@ -140,7 +140,7 @@ impl Rule {
         self.load(&[what]).step(Expression::Compare { equal: true, value: value.to_vec() })
     }
 
-    pub(crate) fn is_not(self, what: Load, value: &[u8]) -> Self {
+    pub(crate) fn differs(self, what: Load, value: &[u8]) -> Self {
         self.load(&[what]).step(Expression::Compare { equal: false, value: value.to_vec() })
     }
 

@@ -87,7 +87,7 @@ fn guard() -> Vec<Rule> {
 fn guard_arp() -> Vec<Rule> {
     let arp = |comment| Rule::new(comment).is(FrameProtocol, &ETHERTYPE_ARP);
     vec![
-        Rule::new("ARP of another form").is_not(ArpHeader, &ARP_ETHERNET_IPV4).drop(),
+        Rule::new("ARP of another form").differs(ArpHeader, &ARP_ETHERNET_IPV4).drop(),
         arp("another's hardware address in ARP")
             .outside(&[InputInterface, ArpSenderMac], name::MACS)
             .drop(),
