@@ -83,7 +83,7 @@ fn forget_of(
         Err(error) if error.downcast_ref() == Some(&Errno::EINVAL) => {
             socket.dump(GET, family, |_| {}, each)?;
         }
-        other => other?,
+        other => _ = other?,
     }
     for flow in doomed {
         let copy = |writer: &mut Writer| {

@@ -254,8 +254,8 @@ impl Firewall {
         self.state().socket.as_ref().map(Socket::port).transpose()
     }
 
-    pub(crate) fn table(&self) -> &str {
-        &self.0.settings.table
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.0.settings
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

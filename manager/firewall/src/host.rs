@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::{
     netlink::{Socket, nft_kind},
-    nft::{Attributes, Family, Table, message},
+    nft::{Attributes, Family, Received, Table, Writer, message},
     ruleset::Elements,
 };
 
@@ -15,6 +15,9 @@ const FAMILIES: [u8; 3] = [1, Family::IPV4, Family::IPV6];
 const INPUT: u32 = 1;
 const DROP: u32 = 0;
 
+/// How often a list is asked for that changes meanwhile.
+const ATTEMPTS: usize = 8;
+
 /// Whether a table that is not `ours` drops what comes in unless a rule takes it: by its chain's
 /// policy, as ufw does, or by a last rule without a condition, as firewalld does.
 ///
@@ -22,12 +25,12 @@ const DROP: u32 = 0;
 pub(crate) fn input_is_closed(socket: &mut Socket, ours: &str) -> Result<bool> {
     for family in FAMILIES {
         let mut is_closed = false;
-        let mut open = Vec::new();
-        socket.dump(
-            nft_kind(message::GET_CHAIN),
-            family,
-            |_| {},
-            |message| {
+        let mut chains = Vec::new();
+        // A list that was overtaken by a change is asked for again; whoever changes rules all
+        // the time is seen as of some moment.
+        for _ in 0..ATTEMPTS {
+            (is_closed, chains) = (false, Vec::new());
+            let each = |message: Received<'_>| {
                 let chain = Attributes::of_message(message.payload);
                 let (Some(table), Some(name)) = (chain.text(1), chain.text(3)) else { return };
                 let hook = chain.nested(4).and_then(|hook| hook.u32(1));
@@ -35,10 +38,13 @@ pub(crate) fn input_is_closed(socket: &mut Socket, ours: &str) -> Result<bool> {
                     return;
                 }
                 is_closed |= chain.u32(5) == Some(DROP);
-                open.push((table.to_owned(), name.to_owned()));
-            },
-        )?;
-        for (table, chain) in open {
+                chains.push((table.to_owned(), name.to_owned()));
+            };
+            if socket.dump(nft_kind(message::GET_CHAIN), family, |_| {}, each)? {
+                break;
+            }
+        }
+        for (table, chain) in chains {
             is_closed |= ends_in_drop(socket, family, &table, &chain)?;
         }
         if is_closed {
@@ -50,7 +56,7 @@ pub(crate) fn input_is_closed(socket: &mut Socket, ours: &str) -> Result<bool> {
 
 fn ends_in_drop(socket: &mut Socket, family: u8, table: &str, chain: &str) -> Result<bool> {
     let mut last = false;
-    let body = |writer: &mut crate::nft::Writer| {
+    let body = |writer: &mut Writer| {
         writer.put_text(1, table);
         writer.put_text(2, chain);
     };
@@ -92,7 +98,7 @@ pub(crate) fn is_intact(
 ) -> Result<bool> {
     for table in tables {
         let family = table.family.number();
-        let of_ours = |writer: &mut crate::nft::Writer| writer.put_text(1, name);
+        let of_ours = |writer: &mut Writer| writer.put_text(1, name);
         let mut rules = 0;
         let mut chains = 0;
         let is_ours = |payload: &[u8]| Attributes::of_message(payload).text(1) == Some(name);
@@ -113,7 +119,7 @@ pub(crate) fn is_intact(
         }
         for set in table.sets {
             let mut count = 0;
-            let of_set = |writer: &mut crate::nft::Writer| {
+            let of_set = |writer: &mut Writer| {
                 writer.put_text(1, name);
                 writer.put_text(2, set.name);
             };

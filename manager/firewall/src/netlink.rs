@@ -27,6 +27,9 @@ const SEND_RESERVE_BYTES: usize = 64 * 1024;
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
 
+/// `NLM_F_DUMP_INTR`.
+const INTERRUPTED: u16 = 0x10;
+
 /// A socket to netfilter in the network namespace of the thread that opened it, forever.
 pub(crate) struct Socket {
     fd: OwnedFd,
@@ -97,26 +100,28 @@ impl Socket {
         Ok(())
     }
 
-    /// All answers to a request for a list. What changes while it is read may be missing: the
-    /// kernel says so (`NLM_F_DUMP_INTR`), and the list is asked for again.
+    /// All answers to a request for a list, and whether it is whole: something may have changed
+    /// while it was made.
     pub(crate) fn dump(
         &mut self,
         kind: u16,
         family: u8,
         body: impl Fn(&mut Writer),
         mut each: impl FnMut(Received<'_>),
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let sequence = self.sequence;
         self.sequence = sequence.wrapping_add(1);
         let mut writer = Writer::default();
         let flags = libc::NLM_F_REQUEST | libc::NLM_F_DUMP;
         writer.message(kind, flags, sequence, (family, 0), body);
         self.send(&writer.into_bytes()).context("ask netfilter for a list")?;
+        let mut is_whole = true;
         loop {
             let Some(datagram) = self.receive(MsgFlags::empty())? else { continue };
             for message in messages(&datagram).filter(|message| message.sequence == sequence) {
+                is_whole &= message.flags & INTERRUPTED == 0;
                 match message.kind {
-                    DONE => return Ok(()),
+                    DONE => return Ok(is_whole),
                     ERROR => {
                         let errno = error_of(message).unwrap_or(Errno::UnknownErrno);
                         return Err(errno).context("list what netfilter has");

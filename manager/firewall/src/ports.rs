@@ -168,7 +168,10 @@ impl Registry {
         // Kept while others are tried, or the kernel might choose them again.
         let mut unfit = Vec::new();
         for _ in 0..DYNAMIC_ATTEMPTS {
-            let socket = self.bind(wanted, SocketAddr::new(first, 0))?;
+            let socket = match self.bind(wanted, SocketAddr::new(first, 0)) {
+                Err(error) if error.is::<PortTaken>() => continue,
+                other => other?,
+            };
             match self.take_all(wanted, others, socket.address.port()) {
                 Ok(mut all) => {
                     all.insert(0, socket);
@@ -274,6 +277,9 @@ impl Reservation {
 
     /// Starts the proxies of these ports. Called again, it moves those whose container's address
     /// is another now, and ends those that are no longer in the list.
+    ///
+    /// The first call of all starts the proxies' threads, which stay in the network namespace of
+    /// the calling thread: it must be the host's.
     ///
     /// # Errors
     /// When threads or descriptors are out.
@@ -385,13 +391,15 @@ fn open(protocol: Protocol, address: SocketAddr, is_served: bool) -> Result<Owne
         socket::setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
     }
     let listens = protocol == Protocol::Tcp && is_served;
-    if listens {
-        // Past connections of a proxy would keep the port for a minute. A second listener is
-        // refused all the same.
+    // Past connections of a proxy would keep the port for a minute. A second listener is refused
+    // all the same. With it, the kernel chooses from half of its range, so a choice comes first.
+    let is_chosen = address.port() == 0;
+    if listens && !is_chosen {
         socket::setsockopt(&fd, sockopt::ReuseAddr, &true)?;
     }
     socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
     if listens {
+        socket::setsockopt(&fd, sockopt::ReuseAddr, &true)?;
         socket::listen(&fd, Backlog::MAXCONN)?;
     }
     Ok(fd)

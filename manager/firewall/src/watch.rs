@@ -139,10 +139,15 @@ impl Watcher {
         loop {
             match self.socket.receive(MsgFlags::MSG_DONTWAIT) {
                 Ok(Some(datagram)) => {
-                    judge(&datagram, self.own_port, self.firewall.table(), findings)
+                    judge(&datagram, self.own_port, &self.firewall.settings().table, findings);
                 }
                 Ok(None) => return,
-                Err(_) => findings.overrun = true,
+                Err(error) => {
+                    findings.overrun = true;
+                    if error.downcast_ref() != Some(&Errno::ENOBUFS) {
+                        return;
+                    }
+                }
             }
         }
     }
@@ -176,6 +181,43 @@ fn judge(datagram: &[u8], own_port: u32, ours: &str, findings: &mut Findings) {
             | message::NEW_RULE
             | message::DELETE_RULE => findings.host_changed |= !is_ours,
             _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nft::Writer;
+
+    #[test]
+    fn only_others_changes_count_and_each_means_something() {
+        let damaged = Findings { damaged: true, ..Findings::default() };
+        let host = Findings { host_changed: true, ..Findings::default() };
+        let nothing = Findings::default();
+        for (kind, table, expected) in [
+            (message::DELETE_TABLE, "hull", damaged),
+            (message::NEW_TABLE, "hull", damaged),
+            (message::DELETE_RULE, "hull", damaged),
+            (message::DELETE_ELEMENT, "hull", damaged),
+            // What somebody adds to our table is between them and the next replacement.
+            (message::NEW_RULE, "hull", nothing),
+            (message::NEW_ELEMENT, "hull", nothing),
+            (message::DELETE_TABLE, "filter", host),
+            (message::NEW_RULE, "filter", host),
+            (message::NEW_CHAIN, "filter", host),
+            (message::NEW_ELEMENT, "filter", nothing),
+            (message::DELETE_ELEMENT, "filter", nothing),
+        ] {
+            let mut writer = Writer::default();
+            writer.message(SUBSYSTEM << 8 | kind, 0, 0, (1, 0), |m| m.put_text(1, table));
+            let datagram = writer.into_bytes();
+            // The sender's number is 0 in these.
+            for (own_port, expected) in [(5, expected), (0, nothing)] {
+                let mut findings = nothing;
+                judge(&datagram, own_port, "hull", &mut findings);
+                assert_eq!(findings, expected, "{kind} of {table}");
+            }
         }
     }
 }

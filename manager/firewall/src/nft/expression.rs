@@ -15,6 +15,9 @@ pub(crate) enum Load {
     /// The number of the protocol behind all extension headers.
     TransportProtocol,
     EtherSource,
+    /// The kernel's idea of what a frame carries. `nft` needs it beside each look into a header
+    /// to name the field in its listings.
+    FrameProtocol,
     /// What stands in the frame, so 0x8100 for one with a VLAN's tag.
     EtherType,
     /// Hardware type, protocol type, and both lengths.
@@ -63,6 +66,7 @@ impl Load {
             Self::OutputInterface => (Meta(7), 16),
             Self::NetworkProtocol => (Meta(15), 1),
             Self::TransportProtocol => (Meta(16), 1),
+            Self::FrameProtocol => (Meta(1), 2),
             Self::EtherSource => payload(LINK, 6, 6),
             Self::EtherType => payload(LINK, 12, 2),
             Self::ArpHeader => payload(NETWORK, 0, 6),
@@ -136,7 +140,7 @@ impl Rule {
         self.load(&[what]).step(Expression::Compare { equal: true, value: value.to_vec() })
     }
 
-    pub(crate) fn is_not(self, what: Load, value: &[u8]) -> Self {
+    pub(crate) fn differs(self, what: Load, value: &[u8]) -> Self {
         self.load(&[what]).step(Expression::Compare { equal: false, value: value.to_vec() })
     }
 

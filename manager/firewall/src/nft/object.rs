@@ -148,6 +148,11 @@ impl Set {
             writer.put_u32(7, data_bytes);
         }
         writer.put_u32(10, id);
+        if self.key == [Field::Interface] {
+            // libnftnl's TLV: the key is in host order, or `nft` could not read it back.
+            let [a, b, c, d] = 1u32.to_ne_bytes();
+            writer.put(13, &[0, 4, a, b, c, d]);
+        }
     }
 }
 

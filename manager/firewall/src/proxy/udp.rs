@@ -118,17 +118,12 @@ impl Flow {
             if left.is_zero() {
                 return;
             }
-            match time::timeout(left, self.socket.recv(&mut buffer)).await {
-                Ok(Ok(count)) => {
-                    self.touch();
-                    let bytes = buffer.get(..count).unwrap_or_default();
-                    let sent =
-                        listener.async_io(Interest::WRITABLE, || send(listener, bytes, client));
-                    // A client that is gone loses its answers.
-                    _ = sent.await;
-                }
-                // Nobody listens in the container: the client may try again.
-                Ok(Err(_)) | Err(_) => {}
+            // An error is a refusal: nobody listens in the container, and the client may try again.
+            if let Ok(Ok(count)) = time::timeout(left, self.socket.recv(&mut buffer)).await {
+                self.touch();
+                let bytes = buffer.get(..count).unwrap_or_default();
+                // A client that is gone loses its answers.
+                _ = listener.async_io(Interest::WRITABLE, || send(listener, bytes, client)).await;
             }
         }
     }

@@ -8,9 +8,9 @@ use super::name;
 use crate::nft::{
     Chain, Hook,
     Load::{
-        ArpHeader, ArpSenderIp, ArpSenderMac, DestinationPort, EtherSource, EtherType, IcmpType,
-        InputInterface, Ip4Destination, Ip4Source, Ip6Source, NeighbourTarget, OutputInterface,
-        SourcePort, TransportProtocol,
+        ArpHeader, ArpSenderIp, ArpSenderMac, DestinationPort, EtherSource, EtherType,
+        FrameProtocol, IcmpType, InputInterface, Ip4Destination, Ip4Source, Ip6Source,
+        NeighbourTarget, OutputInterface, SourcePort, TransportProtocol,
     },
     Rule, Verdict,
 };
@@ -85,14 +85,15 @@ fn guard() -> Vec<Rule> {
 }
 
 fn guard_arp() -> Vec<Rule> {
+    let arp = |comment| Rule::new(comment).is(FrameProtocol, &ETHERTYPE_ARP);
     vec![
-        Rule::new("ARP of another form").is_not(ArpHeader, &ARP_ETHERNET_IPV4).drop(),
-        Rule::new("another's hardware address in ARP")
+        Rule::new("ARP of another form").differs(ArpHeader, &ARP_ETHERNET_IPV4).drop(),
+        arp("another's hardware address in ARP")
             .outside(&[InputInterface, ArpSenderMac], name::MACS)
             .drop(),
         // Who asks whether an address is free says none (RFC 5227).
-        Rule::new("").is(ArpSenderIp, &[0; 4]).then(Verdict::Accept),
-        Rule::new("another's address in ARP")
+        arp("").is(ArpSenderIp, &[0; 4]).then(Verdict::Accept),
+        arp("another's address in ARP")
             .outside(&[InputInterface, ArpSenderIp], name::ADDRESSES4)
             .drop(),
         accept(),
@@ -100,11 +101,10 @@ fn guard_arp() -> Vec<Rule> {
 }
 
 fn guard_ip() -> Vec<Rule> {
+    let ip = |comment| Rule::new(comment).is(FrameProtocol, &ETHERTYPE_IPV4);
     vec![
-        Rule::new("another's address")
-            .outside(&[InputInterface, Ip4Source], name::ADDRESSES4)
-            .drop(),
-        Rule::new("redirects are routers'")
+        ip("another's address").outside(&[InputInterface, Ip4Source], name::ADDRESSES4).drop(),
+        ip("redirects are routers'")
             .is(TransportProtocol, &ICMP)
             .is(IcmpType, &ICMP_REDIRECT)
             .drop(),
@@ -113,13 +113,11 @@ fn guard_ip() -> Vec<Rule> {
 }
 
 fn guard_ip6() -> Vec<Rule> {
-    let message =
-        |why, kind: &[u8]| Rule::new(why).is(TransportProtocol, &ICMPV6).is(IcmpType, kind);
+    let ip6 = |comment| Rule::new(comment).is(FrameProtocol, &ETHERTYPE_IPV6);
+    let message = |why, kind: &[u8]| ip6(why).is(TransportProtocol, &ICMPV6).is(IcmpType, kind);
     vec![
-        goto(Rule::new("").is(Ip6Source, &[0; 16]), "guard-ip6-unspecified"),
-        Rule::new("another's address")
-            .outside(&[InputInterface, Ip6Source], name::ADDRESSES6)
-            .drop(),
+        goto(ip6("").is(Ip6Source, &[0; 16]), "guard-ip6-unspecified"),
+        ip6("another's address").outside(&[InputInterface, Ip6Source], name::ADDRESSES6).drop(),
         message("advertisements are routers'", &ROUTER_ADVERTISEMENT).drop(),
         message("redirects are routers'", &REDIRECT).drop(),
         message("another's address in an advertisement", &NEIGHBOUR_ADVERTISEMENT)
@@ -132,7 +130,12 @@ fn guard_ip6() -> Vec<Rule> {
 /// Before it has an address, a host asks whether it is free, who routes, and for its multicast
 /// groups (RFC 4862, 5.4.2; RFC 3810, 5.2.13).
 fn guard_unspecified() -> Vec<Rule> {
-    let message = |kind: &[u8]| Rule::new("").is(TransportProtocol, &ICMPV6).is(IcmpType, kind);
+    let message = |kind: &[u8]| {
+        Rule::new("")
+            .is(FrameProtocol, &ETHERTYPE_IPV6)
+            .is(TransportProtocol, &ICMPV6)
+            .is(IcmpType, kind)
+    };
     vec![
         message(&NEIGHBOUR_SOLICITATION)
             .within(&[InputInterface, NeighbourTarget], name::ADDRESSES6)
@@ -154,7 +157,7 @@ fn forward() -> Vec<Rule> {
 
 /// There is no tracking of connections here, so both ways of a link are allowed by addresses.
 fn isolated() -> Vec<Rule> {
-    let ip = || Rule::new("links").is(EtherType, &ETHERTYPE_IPV4);
+    let ip = || Rule::new("links").is(FrameProtocol, &ETHERTYPE_IPV4);
     let there = [Ip4Source, Ip4Destination, TransportProtocol, DestinationPort];
     let back = [Ip4Destination, Ip4Source, TransportProtocol, SourcePort];
     vec![

@@ -77,19 +77,24 @@ fn guard(endpoint: &Endpoint, port: &[u8], elements: &mut Elements) {
     }
 }
 
+/// Whether the kernel translates a port of a network that is not internal.
+fn translates(port: &Port, now: Situation) -> bool {
+    let is_loopback = port.host_address.is_loopback();
+    // On loopback, the host itself is the only client: its rules have nothing to say.
+    let by_host_rules = now.input_closed && !port.open && !is_loopback;
+    let by_proxy = is_loopback && !(now.loopback_translated && port.host_address.is_ipv4());
+    port.is_translated() && !by_proxy && !by_host_rules
+}
+
 fn published(port: &Port, now: Situation) -> Vec<Element> {
     let mut elements = Vec::new();
     let at = service(port.protocol, port.host_port);
     let address = bytes(port.host_address);
-    let is_loopback = port.host_address.is_loopback();
-    if is_loopback && port.host_address.is_ipv4() {
+    if port.host_address.is_loopback() && port.host_address.is_ipv4() {
         let key = [&address[..], &at].concat();
         elements.push(plain(Family::Inet, name::LOOPBACK_PORTS, key));
     }
-    // On loopback only, the host itself is the only client.
-    let by_host_rules = now.input_closed && !port.open && !is_loopback;
-    let by_proxy = is_loopback && !(now.loopback_translated && port.host_address.is_ipv4());
-    if !port.is_translated() || by_proxy || by_host_rules {
+    if !translates(port, now) {
         return elements;
     }
     let (set, key) = match (port.host_address, port.host_address.is_unspecified()) {

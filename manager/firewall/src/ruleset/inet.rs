@@ -65,7 +65,7 @@ fn v6(comment: &'static str) -> Rule {
 fn arriving() -> Vec<Rule> {
     let spoofed = "containers' addresses only come from their bridges";
     let outside = |rule: Rule| {
-        rule.is_not(InputInterface, &LOOPBACK_INTERFACE).outside(&[InputInterface], name::BRIDGES)
+        rule.differs(InputInterface, &LOOPBACK_INTERFACE).outside(&[InputInterface], name::BRIDGES)
     };
     vec![
         outside(v4(spoofed)).within(&[Ip4Source], name::SUBNETS4).drop(),
@@ -77,7 +77,7 @@ fn arriving() -> Vec<Rule> {
             .drop(),
         v4("ports on loopback take loopback only")
             .is(Ip4DestinationByte, &LOOPBACK4)
-            .is_not(InputInterface, &LOOPBACK_INTERFACE)
+            .differs(InputInterface, &LOOPBACK_INTERFACE)
             .within(&[Ip4Destination, TransportProtocol, DestinationPort], name::LOOPBACK_PORTS)
             .drop(),
     ]
@@ -161,12 +161,13 @@ fn published() -> Vec<Rule> {
 
 fn leaving(situation: Situation) -> Vec<Rule> {
     let outward = |rule: Rule| rule.outside(&[OutputInterface], name::BRIDGES).masquerade();
+    // Otherwise the answer would go straight to the client, who did not ask its sender. The
+    // interface that it came by is not known here while a bridge calls us (br_netfilter).
+    let between = "between containers, by a port of the host";
+    let back = |rule: Rule| rule.within(&[OutputInterface], name::BRIDGES).masquerade();
     let mut rules = vec![
-        // Otherwise the answer would go straight to the client, who did not ask its sender.
-        Rule::new("back to the bridge that it came from")
-            .has(ConntrackStatus, DST_NAT)
-            .within(&[InputInterface, OutputInterface], name::PAIRS)
-            .masquerade(),
+        back(v4(between).has(ConntrackStatus, DST_NAT).within(&[Ip4Source], name::SUBNETS4)),
+        back(v6(between).has(ConntrackStatus, DST_NAT).within(&[Ip6Source], name::SUBNETS6)),
         outward(v4("outward").within(&[Ip4Source], name::MASQUERADED4)),
         outward(v6("outward").within(&[Ip6Source], name::MASQUERADED6)),
     ];

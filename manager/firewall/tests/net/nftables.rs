@@ -59,9 +59,13 @@ fn rules() -> Rules {
     }
 }
 
-/// All that a listing has but handles and counts, sets' elements in one order.
-fn listing(namespace: &Namespace) -> BTreeMap<String, Value> {
-    let text = namespace.command("nft -j list ruleset");
+/// All that a listing has but handles and counters, sets' elements in one order.
+pub(crate) fn listing(namespace: &Namespace) -> BTreeMap<String, Value> {
+    let text = namespace.command("nft -s -j list ruleset");
+    // What changes while it is read is not shown at all.
+    if text.trim().is_empty() {
+        return BTreeMap::new();
+    }
     let mut document: Value = serde_json::from_str(&text).unwrap();
     let mut all = BTreeMap::new();
     for item in document["nftables"].as_array_mut().unwrap() {
@@ -69,6 +73,12 @@ fn listing(namespace: &Namespace) -> BTreeMap<String, Value> {
         let kind = kind.clone();
         let Some(value) = value.as_object_mut().filter(|_| kind != "metainfo") else { continue };
         value.remove("handle");
+        // `nft` before 1.0.8 has no name for the target of neighbour discovery, and no way to
+        // say it in a concatenation.
+        let steps = value.get("expr").map(ToString::to_string).unwrap_or_default();
+        if steps.contains(r#""base":"th""#) && steps.contains(r#""len":128"#) {
+            continue;
+        }
         if let Some(elements) = value.get_mut("elem").and_then(Value::as_array_mut) {
             elements.sort_by_key(ToString::to_string);
         }
@@ -100,6 +110,13 @@ fn the_kernel_has_what_nft_would_have_made_of_the_same_text() {
     firewall.replace(rules()).unwrap();
     reference.nft(EXPECTED);
     compare(&listing(&ours), &listing(&reference));
+    let text = ours.command("nft list ruleset");
+    for rule in [
+        "icmpv6 type nd-neighbor-advert iifname . @th,64,128 != @addresses6",
+        "icmpv6 type nd-neighbor-solicit iifname . @th,64,128 @addresses6 accept",
+    ] {
+        assert!(text.contains(rule), "{rule}");
+    }
 }
 
 #[test]

@@ -119,12 +119,14 @@ pub(crate) struct Container {
 }
 
 /// The host, its networks `br0` (172.30.0.0/24, fd30::/64) and `br1` (172.31.0.0/24), and a
-/// neighbour on the host's `up`.
+/// neighbour on the host's `uplink`.
 pub(crate) struct Lab {
     pub(crate) host: Namespace,
     pub(crate) neighbour: Namespace,
     pub(crate) containers: Vec<Container>,
     pub(crate) networks: Vec<Network>,
+    /// Whether bridged frames pass the packet filter as packets too (br_netfilter).
+    pub(crate) is_bridge_filtered: bool,
 }
 
 /// The host's and the neighbour's addresses on the link between them.
@@ -140,20 +142,37 @@ pub(crate) const OTHER: usize = 2;
 
 impl Lab {
     pub(crate) fn new() -> Self {
+        Self::with(false)
+    }
+
+    /// One without and one with br_netfilter, which is in some kernels, and which other software
+    /// loads.
+    pub(crate) fn both() -> impl Iterator<Item = Self> {
+        [false, true].into_iter().map(Self::with)
+    }
+
+    fn with(is_bridge_filtered: bool) -> Self {
         let host = Namespace::new();
+        for protocol in ["ip", "ip6", "arp"] {
+            let path = format!("/proc/sys/net/bridge/bridge-nf-call-{protocol}tables");
+            let value = if is_bridge_filtered { "1" } else { "0" };
+            // A kernel without it has no such file.
+            host.run(move || _ = fs::write(path, value));
+        }
         let neighbour = Namespace::new();
         host.sysctl("ipv4.ip_forward", "1");
         host.sysctl("ipv6.conf.all.forwarding", "1");
         host.sysctl("ipv4.conf.all.rp_filter", "0");
         host.sysctl("ipv4.conf.default.rp_filter", "0");
-        host.link("up", &neighbour, "eth0");
-        host.ip(&format!("addr add {HOST}/24 dev up"));
-        host.ip(&format!("addr add {HOST6}/64 dev up nodad"));
+        host.link("uplink", &neighbour, "eth0");
+        host.ip(&format!("addr add {HOST}/24 dev uplink"));
+        host.ip(&format!("addr add {HOST6}/64 dev uplink nodad"));
         neighbour.ip(&format!("addr add {NEIGHBOUR}/24 dev eth0"));
         neighbour.ip(&format!("addr add {NEIGHBOUR6}/64 dev eth0 nodad"));
         neighbour.ip(&format!("route add 172.16.0.0/12 via {HOST}"));
         neighbour.ip(&format!("-6 route add fd30::/64 via {HOST6}"));
-        let mut lab = Self { host, neighbour, containers: vec![], networks: vec![] };
+        let mut lab =
+            Self { host, neighbour, containers: vec![], networks: vec![], is_bridge_filtered };
         lab.network("br0", "172.30.0", Some("fd30::"));
         lab.network("br1", "172.31.0", None);
         lab.container("one", "br0", "172.30.0", 2, Some("fd30::"));
@@ -188,6 +207,10 @@ impl Lab {
         let interface = format!("v-{name}");
         self.host.link(&interface, &namespace, "eth0");
         self.host.ip(&format!("link set {interface} master {bridge}"));
+        if self.is_bridge_filtered {
+            // The bridge itself translates then, and sends back to where it came from.
+            self.host.ip(&format!("link set {interface} type bridge_slave hairpin on"));
+        }
         namespace.sysctl("ipv6.conf.eth0.accept_dad", "0");
         namespace.ip("link set eth0 down");
         namespace.ip(&format!("link set eth0 address {mac} up"));
