@@ -343,7 +343,10 @@ mod tests {
             let Reaction::Reply(answer) = ask(&bytes, Transport::Udp) else { panic!() };
             answer[bytes.len() + 12..bytes.len() + 16].to_vec()
         };
-        assert_eq!((first(0), first(1), first(200)), (vec![10, 1, 0, 1], vec![10, 1, 0, 2], vec![10, 1, 0, 1]));
+        assert_eq!(
+            (first(0), first(1), first(200)),
+            (vec![10, 1, 0, 1], vec![10, 1, 0, 2], vec![10, 1, 0, 1])
+        );
     }
 
     #[test]

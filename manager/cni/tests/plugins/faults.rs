@@ -50,7 +50,10 @@ fn a_failure_in_the_middle_is_rolled_back_from_its_end() {
         plugin(lab, "p2", r#"echo '{"code": 11, "msg": "no more"}'; exit 1"#, "");
         plugin(lab, "p3", "", "");
         let error = lab.add(&chain(&["p1", "p2", "p3"], "1.0.0"), attachment()).unwrap_err();
-        assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Unavailable, "plugin p2: no more"));
+        assert_eq!(
+            (error.kind(), error.to_string().as_str()),
+            (ErrorKind::Unavailable, "plugin p2: no more")
+        );
         assert_eq!(log(lab), "ADD p1, ADD p2, DEL p2, DEL p1");
         let request = lab.read("log.DEL.p1");
         assert!(request.contains(r#""by":"p1""#), "the previous result: {request}");
@@ -135,7 +138,10 @@ fn garbage_is_named_and_rolled_back() {
         for (fault, sentence) in [
             ("echo hello; exit 0", r#"plugin p1 answered with no result: "hello\n""#),
             ("exit 0", r#"plugin p1 answered with no result: """#),
-            ("echo '{\"ips\": [{\"address\": \"x\"}]}'; exit 0", r#"plugin p1: "x" is no address with a prefix"#),
+            (
+                "echo '{\"ips\": [{\"address\": \"x\"}]}'; exit 0",
+                r#"plugin p1: "x" is no address with a prefix"#,
+            ),
             ("head -c 2000000 /dev/zero; exit 0", "plugin p1: an answer of over 1048576 bytes"),
             ("exec sleep 0 < /dev/null > /dev/null", r#"plugin p1 answered with no result: """#),
         ] {
@@ -158,8 +164,17 @@ fn a_plugin_sees_nothing_of_our_environment() {
         let keys: Vec<&str> = text.lines().filter_map(|line| line.split('=').next()).collect();
         assert_eq!(
             keys,
-            ["CNI_ARGS", "CNI_COMMAND", "CNI_CONTAINERID", "CNI_IFNAME", "CNI_NETNS", "CNI_PATH",
-                "PATH", "PWD", "/"]
+            [
+                "CNI_ARGS",
+                "CNI_COMMAND",
+                "CNI_CONTAINERID",
+                "CNI_IFNAME",
+                "CNI_NETNS",
+                "CNI_PATH",
+                "PATH",
+                "PWD",
+                "/"
+            ]
         );
         assert!(std::env::vars_os().count() > 2, "there was something to see");
     });
@@ -169,10 +184,18 @@ fn a_plugin_sees_nothing_of_our_environment() {
 fn from_1_1_on_plugins_are_asked_for_their_status_and_collect() {
     lab(|lab| {
         plugin(lab, "p1", "", "");
-        plugin(lab, "p2", "", r#"[ $CNI_COMMAND = DEL ] || { echo '{"code": 50, "msg": "full"}'; exit 1; }"#);
+        plugin(
+            lab,
+            "p2",
+            "",
+            r#"[ $CNI_COMMAND = DEL ] || { echo '{"code": 50, "msg": "full"}'; exit 1; }"#,
+        );
         let network = chain(&["p1", "p2"], "1.1.0");
         let status = lab.wait(lab.cni().status(&network)).unwrap_err();
-        assert_eq!((status.kind(), status.to_string().as_str()), (ErrorKind::Unavailable, "plugin p2: full"));
+        assert_eq!(
+            (status.kind(), status.to_string().as_str()),
+            (ErrorKind::Unavailable, "plugin p2: full")
+        );
         lab.add(&network, attachment()).unwrap();
         let gone = Attachment { container_id: "gone".into(), ..attachment() };
         lab.add(&network, gone).unwrap();
@@ -182,7 +205,10 @@ fn from_1_1_on_plugins_are_asked_for_their_status_and_collect() {
         assert_eq!(error, "plugin p2: full");
         assert_eq!(log(lab), "DEL p2, DEL p1, GC p1, GC p2");
         let request = lab.read("log.GC.p1");
-        assert!(request.contains(r#""cni.dev/valid-attachments":[{"containerID":"a","ifname":"eth0"}]"#));
+        assert!(
+            request
+                .contains(r#""cni.dev/valid-attachments":[{"containerID":"a","ifname":"eth0"}]"#)
+        );
         assert_eq!(lab.records(), 1);
     });
 }

@@ -61,7 +61,9 @@ fn containers_on_a_bridge_reach_each_other_and_are_published_until_they_are_dele
         lab.del(&network, "web").unwrap();
         assert_eq!(greeting("10.9.0.1:8080"), None);
         assert!(!web.ip(&["link"]).contains("eth0"));
-        assert!(!lab.path("ipam/net9/10.9.0.2").exists() && lab.path("ipam/net9/10.9.0.3").exists());
+        assert!(
+            !lab.path("ipam/net9/10.9.0.2").exists() && lab.path("ipam/net9/10.9.0.3").exists()
+        );
         assert!(!run("iptables", &["-S"]).contains("10.9.0.2"));
         lab.del(&network, "client").unwrap();
         lab.del(&network, "client").unwrap();
@@ -110,16 +112,25 @@ fn macvlan_ptp_and_loopback_make_their_interfaces() {
     lab(|lab| {
         run("ip", &["link", "add", "up0", "type", "veth", "peer", "name", "up1"]);
         run("ip", &["link", "set", "up0", "up"]);
-        let ipam = |subnet| json!({"type": "host-local", "dataDir": lab.path("ipam"), "subnet": subnet});
+        let ipam =
+            |subnet| json!({"type": "host-local", "dataDir": lab.path("ipam"), "subnet": subnet});
         for (name, plugin, kind) in [
-            ("mac", json!({"type": "macvlan", "master": "up0", "mode": "bridge", "ipam": ipam("10.8.0.0/24")}), "macvlan"),
+            (
+                "mac",
+                json!({"type": "macvlan", "master": "up0", "mode": "bridge", "ipam": ipam("10.8.0.0/24")}),
+                "macvlan",
+            ),
             ("ptp", json!({"type": "ptp", "ipMasq": true, "ipam": ipam("10.7.0.0/24")}), "veth"),
         ] {
-            let network = network(json!({"name": name, "cniVersion": "1.0.0", "plugins": [plugin]}));
+            let network =
+                network(json!({"name": name, "cniVersion": "1.0.0", "plugins": [plugin]}));
             let container = Container::new();
             let made = lab.add(&network, container.attachment("a")).unwrap();
             let shown = container.ip(&["-d", "addr", "show", "eth0"]);
-            assert!(shown.contains(&made.ips[0].address.to_string()) && shown.contains(kind), "{shown}");
+            assert!(
+                shown.contains(&made.ips[0].address.to_string()) && shown.contains(kind),
+                "{shown}"
+            );
             lab.check(&network, "a").unwrap();
             lab.del(&network, "a").unwrap();
             assert!(!container.ip(&["link"]).contains("eth0"));
@@ -152,11 +163,17 @@ fn a_version_that_a_plugin_does_not_speak_is_refused_in_a_sentence() {
         let only = bridge(lab, &["1.1.0"], json!([]));
         let error = lab.add(&only, container.attachment("a")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument);
-        assert!(error.to_string().starts_with("plugin bridge: incompatible CNI version"), "{error}");
+        assert!(
+            error.to_string().starts_with("plugin bridge: incompatible CNI version"),
+            "{error}"
+        );
         lab.plugin("old", r#"echo '{"cniVersion": "0.4.0", "supportedVersions": ["0.2.0"]}'"#);
         let both = bridge(lab, &["0.4.0", "1.0.0"], json!([{"type": "old"}]));
         let error = lab.add(&both, container.attachment("a")).unwrap_err().to_string();
-        assert_eq!(error, "network net9 allows CNI versions 0.4.0, 1.0.0, but plugin old speaks 0.2.0");
+        assert_eq!(
+            error,
+            "network net9 allows CNI versions 0.4.0, 1.0.0, but plugin old speaks 0.2.0"
+        );
         let missing = bridge(lab, &["1.0.0"], json!([{"type": "absent"}]));
         let error = lab.add(&missing, container.attachment("a")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);

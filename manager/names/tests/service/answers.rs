@@ -13,7 +13,10 @@ fn containers_find_each_other_as_busybox_and_the_c_library_ask() {
         let container = lab.container("client", Forward::Never);
         for name in ["web", "WWW", "0123456789ab", "web.net"] {
             let said = container.output("busybox", &["nslookup", name, "127.0.0.11"]);
-            assert!(said.contains("Address: 10.1.0.2") && said.contains("Address: fd00::2"), "{said}");
+            assert!(
+                said.contains("Address: 10.1.0.2") && said.contains("Address: fd00::2"),
+                "{said}"
+            );
         }
         let said = container.output("busybox", &["nslookup", "10.1.0.2", "127.0.0.11"]);
         assert!(said.contains("name = web.net"), "{said}");
@@ -102,11 +105,14 @@ fn a_container_may_have_a_name_server_of_its_own_and_a_firewall() {
             let udp = std::net::UdpSocket::bind("0.0.0.0:53").unwrap();
             let tcp = std::net::TcpListener::bind("0.0.0.0:53").unwrap();
             assert!(udp.local_addr().is_ok() && tcp.local_addr().is_ok());
-            run("nft", &["add table inet own; add chain inet own in { type filter hook input \
+            run(
+                "nft",
+                &["add table inet own; add chain inet own in { type filter hook input \
                 priority 0; policy drop; }; add rule inet own in ct state invalid drop; \
                 add rule inet own in ct state established accept; \
                 add rule inet own in iif lo udp dport 53 accept; \
-                add rule inet own in iif lo tcp dport 53 accept"]);
+                add rule inet own in iif lo tcp dport 53 accept"],
+            );
         });
         assert_eq!(container.ask("web", A).address().octets(), [10, 1, 0, 2]);
         let mut stream = container.connect();
