@@ -307,7 +307,7 @@ mod tests {
             ("web", 15, "NOERROR aa"),
             ("web", 255, "NOERROR aa"),
             ("2.0.0.10.in-addr.arpa", 12, "NOERROR aa Web.net."),
-            ("9.0.0.10.in-addr.arpa", 12, "NOERROR aa a\\\\b\\\"c.net."),
+            ("9.0.0.10.in-addr.arpa", 12, "NOERROR aa a\\\\b\"c.net."),
             ("3.0.0.10.in-addr.arpa", 12, "Forward"),
             ("db", 1, "Forward"),
             ("", 1, "Forward"),

