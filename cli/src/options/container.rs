@@ -79,6 +79,7 @@ pub(crate) fn lower(args: &ContainerArgs, here: &Path) -> Result<v1::ContainerOp
         resources: Some(resources(args)?),
         oom_score_adj: args.oom_score_adj,
         expose: expose(&args.expose)?,
+        ..Default::default()
     })
 }
 

@@ -82,6 +82,7 @@ impl Containers {
             oci_spec_json: fs::read(bundle.join(prepare::CONFIG)).unwrap_or_default(),
             bundle_path: text(&bundle),
             effective: Some(handle.record().effective.clone()),
+            ..Default::default()
         })
     }
 

@@ -160,6 +160,7 @@ impl Watcher {
             cpu_throttled_ns: sample.throttled_ns,
             oom_kills: sample.oom_kills,
             running,
+            ..Default::default()
         }
     }
 }

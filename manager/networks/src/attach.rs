@@ -1,0 +1,331 @@
+//! Containers are connected and disconnected.
+
+use std::{net::IpAddr, os::fd::AsFd as _, sync::Arc};
+
+use hull_manager_core::{Error, Result};
+use hull_specs_api::v1;
+
+use crate::{
+    Attached, Container, DEFAULT_NETWORK, Inner,
+    definition::{Definition, Driver},
+    files, list, namespace,
+    plan::{self, Interface, Step},
+    records::{Endpoint, Sandbox},
+    sandbox,
+};
+
+type Places = [(Endpoint, Arc<Definition>)];
+
+impl Inner {
+    pub(crate) fn attach(&self, container: &Container) -> Result<Attached> {
+        let wanted = sandbox::wanted(&container.options, self.settings.default.is_some());
+        if wanted.is_empty() {
+            return Err(Error::internal(format!("{} is in no network", container.id)));
+        }
+        self.detach(&container.id)?;
+        let mut places = self.reserve(container, &wanted)?;
+        let mut make = || {
+            // First, because it is what fails most.
+            self.take_ports(&container.id, &container.options, &places)?;
+            self.prepare(&places)?;
+            let steps = plan::attach(&sandbox::borrow(&places));
+            self.apply_all(&container.id, &steps)?;
+            self.add_by_plugins(&container.id, &mut places)?;
+            self.expose(&container.id, &places)?;
+            self.name(&container.id, &places)?;
+            self.attached(&container.id, &places)
+        };
+        match make() {
+            Ok(attached) => {
+                for (_, network) in &places {
+                    self.record("connect", network, &[("container", &container.id)]);
+                }
+                Ok(attached)
+            }
+            Err(error) => {
+                if let Err(left) = self.detach(&container.id) {
+                    tracing::warn!(container = %container.id, error = %left, "not taken away");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Networks whose bridge somebody has removed get it again.
+    fn prepare(&self, places: &Places) -> Result<()> {
+        for (_, network) in places {
+            if let Driver::Bridge(bridge) = &network.driver
+                && self.host.socket.link(&bridge.interface).map_err(anyhow::Error::new)?.is_none()
+            {
+                self.establish(network)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_all(&self, container: &str, steps: &[Step]) -> Result<()> {
+        for step in steps {
+            self.host.apply(container, step)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn detach(&self, container: &str) -> Result<()> {
+        let endpoints = self.records.of_container(container)?;
+        let linked = self.linked(&endpoints)?;
+        let mut failed = self.conceal(&endpoints).err();
+        self.reservations().remove(container);
+        if self.names.view(container).is_some() {
+            self.wait(self.names.stop(container));
+        }
+        self.unname(&endpoints);
+        if let Err(error) = self.delete_by_plugins(container, &endpoints, None) {
+            failed = Some(error);
+        }
+        for endpoint in &endpoints {
+            // The namespace may live on with a process; the interface must not, because its
+            // address will be another's.
+            if let Err(error) = self.host.socket.remove_link(&endpoint.host_interface()) {
+                failed = Some(Error::from(anyhow::Error::new(error)));
+            }
+        }
+        if let Err(error) = self.remove_slaves(container, &endpoints) {
+            failed = Some(error);
+        }
+        if let Err(error) = self.host.namespaces.remove(container) {
+            failed = Some(error.into());
+        }
+        match failed {
+            // The rows stay, so that the addresses are nobody else's meanwhile.
+            Some(error) => Err(error.context(format!("disconnect {container}"))),
+            None => {
+                self.records.remove_sandbox(container)?;
+                self.refresh(&linked)?;
+                for endpoint in &endpoints {
+                    self.record_disconnect(endpoint);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn record_disconnect(&self, endpoint: &Endpoint) {
+        let network = self.state().catalog.by_id(&endpoint.network).cloned();
+        if let Some(known) = network {
+            self.record("disconnect", &known.definition, &[("container", &endpoint.container)]);
+        }
+    }
+
+    /// Interfaces on others have no end on the host: they are removed from inside.
+    fn remove_slaves(&self, container: &str, endpoints: &[Endpoint]) -> Result<()> {
+        let names: Vec<_> = {
+            let state = self.state();
+            let is_slave = |endpoint: &&Endpoint| {
+                state.catalog.by_id(&endpoint.network).is_some_and(|known| {
+                    matches!(known.definition.driver, Driver::Macvlan(_) | Driver::Ipvlan(_))
+                })
+            };
+            endpoints.iter().filter(is_slave).map(Endpoint::interface).collect()
+        };
+        if names.is_empty() {
+            return Ok(());
+        }
+        let Some(namespace) = self.host.namespaces.open(container)? else { return Ok(()) };
+        namespace::inside(namespace.as_fd(), |socket| {
+            for name in &names {
+                socket.remove_link(name)?;
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    pub(crate) fn connect(
+        &self,
+        container: &str,
+        options: &v1::EndpointOptions,
+    ) -> Result<Attached> {
+        sandbox::check_endpoint(options)?;
+        self.sandbox(container)?;
+        let (endpoint, network) = self.reserve_more(container, options)?;
+        let connect = || {
+            let mut places = self.places(container)?;
+            let sandbox = self.sandbox(container)?;
+            self.take_ports(container, &sandbox.options, &places)?;
+            self.prepare(&places)?;
+            let steps = plan::connect(&[(&endpoint, &*network)], &sandbox::borrow(&places));
+            self.apply_all(container, &steps)?;
+            let new = places.iter().position(|(place, _)| place.id == endpoint.id);
+            if let Some(new) = new {
+                self.add_by_plugins(container, &mut places[new..=new])?;
+            }
+            self.expose(container, &places)?;
+            self.name(container, &places)?;
+            self.attached(container, &places)
+        };
+        match connect() {
+            Ok(attached) => {
+                self.record("connect", &network, &[("container", container)]);
+                Ok(attached)
+            }
+            Err(error) => {
+                if let Err(left) = self.leave(container, &endpoint) {
+                    tracing::warn!(%container, error = %left, "not taken away");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    pub(crate) fn disconnect(&self, container: &str, network: &str) -> Result<Attached> {
+        let places = self.places(container)?;
+        let found = {
+            let mut state = self.state();
+            state.catalog.refresh()?;
+            state.catalog.find(network)?.definition
+        };
+        let name = || self.sandbox(container).map_or_else(|_| container.into(), |s| s.name);
+        let place = places.iter().find(|(_, network)| network.id == found.id).ok_or_else(|| {
+            Error::denied(format!(
+                "container {} is not connected to network {}",
+                name(),
+                found.name
+            ))
+        })?;
+        self.leave(container, &place.0)?;
+        self.record("disconnect", &found, &[("container", container)]);
+        self.attached(container, &self.places(container)?)
+    }
+
+    /// Takes one endpoint away, and gives the default routes to another one.
+    fn leave(&self, container: &str, endpoint: &Endpoint) -> Result<()> {
+        let one = std::slice::from_ref(endpoint);
+        let linked = self.linked(one)?;
+        self.conceal(one)?;
+        self.unname(one);
+        self.delete_by_plugins(container, one, Some(&endpoint.interface()))?;
+        self.host.socket.remove_link(&endpoint.host_interface()).map_err(anyhow::Error::new)?;
+        self.remove_slaves(container, one)?;
+        self.records.remove_endpoint(&endpoint.id)?;
+        self.refresh(&linked)?;
+        let places = self.places(container)?;
+        self.expose(container, &places)?;
+        self.name(container, &places)?;
+        let routes = plan::routes(&sandbox::borrow(&places));
+        Ok(self.host.apply(container, &Step::Inside(Vec::new(), routes))?)
+    }
+
+    /// What a container has that runs. Interfaces that somebody has removed are made again.
+    pub(crate) fn check(&self, container: &str) -> Result<Attached> {
+        let places = self.places(container)?;
+        if self.host.namespaces.open(container)?.is_none() {
+            return Err(Error::conflict(format!(
+                "the network namespace of {container} is gone: it must be started again"
+            )));
+        }
+        self.prepare(&places)?;
+        let mut missing = Vec::new();
+        for (endpoint, network) in &places {
+            let Some(interface) = Interface::of((endpoint, network)) else { continue };
+            if !interface.host_name.is_empty() && !self.is_port(&interface)? {
+                // A half is worth nothing.
+                self.host.socket.remove_link(&interface.host_name).map_err(anyhow::Error::new)?;
+                missing.push((endpoint, &**network));
+            }
+        }
+        if !missing.is_empty() {
+            tracing::warn!(%container, interfaces = missing.len(), "interfaces are made again");
+            self.apply_all(container, &plan::connect(&missing, &sandbox::borrow(&places)))?;
+        }
+        self.expose(container, &places)?;
+        self.name(container, &places)?;
+        self.attached(container, &places)
+    }
+
+    /// Whether the host's end is a port of its bridge that is up. One that has lost its bridge
+    /// becomes a port again.
+    fn is_port(&self, interface: &Interface) -> Result<bool> {
+        let plan::On::Bridge { bridge, .. } = &interface.on else { return Ok(true) };
+        let find = |name: &str| -> Result<_> {
+            Ok(self.host.socket.link(name).map_err(anyhow::Error::new)?)
+        };
+        let (Some(port), Some(bridge)) = (find(&interface.host_name)?, find(bridge)?) else {
+            return Ok(false);
+        };
+        if port.master == Some(bridge.index) && port.up {
+            return Ok(true);
+        }
+        self.host.socket.set_master(port.index, bridge.index).map_err(anyhow::Error::new)?;
+        self.host.apply(&interface.host_name, &Step::Port(interface.clone()))?;
+        Ok(true)
+    }
+
+    pub(crate) fn sandbox(&self, container: &str) -> Result<Sandbox> {
+        self.records.sandbox(container)?.ok_or_else(|| {
+            Error::conflict(format!("container {container} is in no network of its own"))
+        })
+    }
+
+    fn attached(&self, container: &str, places: &Places) -> Result<Attached> {
+        let sandbox = self.sandbox(container)?;
+        let own: Vec<IpAddr> = places
+            .iter()
+            .flat_map(|(endpoint, _)| endpoint.addresses().map(|net| net.addr()))
+            .collect();
+        let extra = self.extra_addresses(&sandbox.options)?;
+        Ok(Attached {
+            namespace: self.host.namespaces.path(container),
+            hosts: files::hosts(&extra, &own, &sandbox.hostname, &sandbox.options.domainname),
+            resolv_conf: self.resolv_conf(&sandbox, places)?,
+            endpoints: list::endpoints(&sandbox, places),
+            published: self.records.ports(container)?,
+        })
+    }
+
+    /// The lines of `/etc/hosts` that were asked for.
+    pub(crate) fn extra_hosts(&self, options: &v1::ContainerOptions) -> Result<Vec<String>> {
+        Ok(files::hosts(&self.extra_addresses(options)?, &[], "", ""))
+    }
+
+    fn extra_addresses(&self, options: &v1::ContainerOptions) -> Result<Vec<(String, IpAddr)>> {
+        let gateways = self.host_gateways();
+        let extra = |text: &String| files::extra_host(text, &gateways).map_err(Error::invalid);
+        Ok(options.extra_hosts.iter().map(extra).collect::<Result<Vec<_>>>()?.concat())
+    }
+
+    /// What the name host-gateway stands for.
+    fn host_gateways(&self) -> Vec<IpAddr> {
+        if !self.settings.host_gateway.is_empty() {
+            return self.settings.host_gateway.clone();
+        }
+        let state = self.state();
+        let default = state.catalog.by_name(DEFAULT_NETWORK);
+        default.map_or_else(Vec::new, |known| {
+            known.definition.pools.iter().filter_map(|pool| pool.gateway).collect()
+        })
+    }
+
+    pub(crate) fn counters(&self, container: &str) -> Result<Vec<v1::InterfaceStats>> {
+        let namespace = self.host.namespaces.open(container)?.ok_or_else(|| {
+            Error::conflict(format!("container {container} is in no network of its own"))
+        })?;
+        let links = namespace::inside(namespace.as_fd(), |socket| Ok(socket.links(true)?))?;
+        let mut counters: Vec<_> = links
+            .into_iter()
+            .filter(|link| link.name != "lo")
+            .map(|link| v1::InterfaceStats {
+                name: link.name,
+                received_bytes: link.counters.received_bytes,
+                received_packets: link.counters.received_packets,
+                received_errors: link.counters.received_errors,
+                received_dropped: link.counters.received_dropped,
+                sent_bytes: link.counters.sent_bytes,
+                sent_packets: link.counters.sent_packets,
+                sent_errors: link.counters.sent_errors,
+                sent_dropped: link.counters.sent_dropped,
+            })
+            .collect();
+        counters.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(counters)
+    }
+}
