@@ -66,7 +66,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "hull-runtime-sys",
         ],
     ),
-    ("hull-manager-names", &["hull-manager-core", "hull-runtime-sys"]),
+    ("hull-manager-names", &["hull-manager-core", "hull-manager-firewall", "hull-runtime-sys"]),
     ("hull-manager-cni", &["hull-manager-core", "hull-runtime-sys"]),
     (
         "hull-manager-networks",

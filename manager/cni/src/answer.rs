@@ -131,6 +131,12 @@ pub(crate) fn succeeded(plugin: &str, ended: &Ended) -> Result<()> {
     Err(Error::new(kind(failure.code), format!("plugin {plugin}: {words}")))
 }
 
+/// Whether it failed in good order: with an error of the specification's form.
+pub(crate) fn is_refusal(ended: &Ended) -> bool {
+    ended.code.is_some_and(|code| code != 0)
+        && serde_json::from_slice::<Failure>(&ended.output).is_ok()
+}
+
 /// The specification's error codes.
 fn kind(code: u32) -> ErrorKind {
     match code {

@@ -167,7 +167,7 @@ impl Cni {
             let gate = inner.gate(&key.0);
             let _shared = gate.read().await;
             match inner.cache.read(&key.0, &key.1, &key.2)? {
-                Some(entry) => inner.del(&entry).await,
+                Some(entry) => inner.del(&entry, None).await,
                 None => Ok(()),
             }
         })
@@ -237,17 +237,31 @@ impl Inner {
     async fn add(&self, network: Network, attachment: Attachment) -> Result<Addition> {
         let old =
             self.cache.read(&network.name, &attachment.container_id, &attachment.interface)?;
-        if let Some(old) = old {
-            self.del(&old).await?;
+        if let Some(old) = old
+            && let Err(error) = self.del(&old, None).await
+        {
+            if old.result.is_some() {
+                return Err(error);
+            }
+            // It never came to be. If it is in the way, the plugins will say so.
+            tracing::warn!("an interrupted addition: {error}");
         }
         let version = self.version(&network).await?;
         let mut entry = Entry { network, version, attachment, result: None };
         self.cache.write(&entry)?;
         for begun in 0..entry.network.plugins.len() {
-            let result = self.add_one(&entry, begun).await;
-            match result {
+            let plugin = &entry.network.plugins[begun];
+            let ended =
+                match self.execute(Command::Add, &entry, plugin, entry.result.as_ref()).await {
+                    Ok(ended) => ended,
+                    Err(error) => return Err(self.undo(entry, begun, None, error).await),
+                };
+            match answer::value(&plugin.kind, &ended) {
                 Ok(result) => entry.result = Some(result),
-                Err(error) => return Err(self.undo(entry, begun, error).await),
+                Err(error) => {
+                    let refused = answer::is_refusal(&ended).then_some(begun);
+                    return Err(self.undo(entry, begun, refused, error).await);
+                }
             }
         }
         let last = entry.network.plugins.len() - 1;
@@ -259,21 +273,21 @@ impl Inner {
             Ok(addition) => Ok(addition),
             Err(error) => {
                 let error = error.context(format!("plugin {}", entry.network.plugins[last].kind));
-                Err(self.undo(entry, last, error).await)
+                Err(self.undo(entry, last, None, error).await)
             }
         }
     }
 
-    async fn add_one(&self, entry: &Entry, index: usize) -> Result<Value> {
-        let plugin = &entry.network.plugins[index];
-        let ended = self.execute(Command::Add, entry, plugin, entry.result.as_ref()).await?;
-        answer::value(&plugin.kind, &ended)
-    }
-
     /// Deletes what an ADD began. What can't be deleted now stays recorded, as not attached.
-    async fn undo(&self, mut entry: Entry, last_begun: usize, error: Error) -> Error {
+    async fn undo(
+        &self,
+        mut entry: Entry,
+        last_begun: usize,
+        refused: Option<usize>,
+        error: Error,
+    ) -> Error {
         entry.network.plugins.truncate(last_begun + 1);
-        if let Err(undo) = self.del(&entry).await {
+        if let Err(undo) = self.del(&entry, refused).await {
             tracing::warn!("undo: {undo}");
             entry.result = None;
             if let Err(unrecorded) = self.cache.write(&entry) {
@@ -300,21 +314,21 @@ impl Inner {
         Ok(())
     }
 
-    /// Deletes all that can be deleted. The record goes last, and only then.
-    async fn del(&self, entry: &Entry) -> Result<()> {
+    /// Deletes all that can be deleted. The record goes last, and only then. The plugin `refused`
+    /// has refused to ADD in good order; if it refuses to DEL too, there is nothing of it: else a
+    /// configuration that a plugin does not take could never be got rid of.
+    async fn del(&self, entry: &Entry, refused: Option<usize>) -> Result<()> {
         let previous = entry.result.as_ref().filter(|_| entry.version >= Version::CHECK);
         let mut failures = Vec::new();
-        for plugin in entry.network.plugins.iter().rev() {
+        for (index, plugin) in entry.network.plugins.iter().enumerate().rev() {
             let result = match self.execute(Command::Del, entry, plugin, previous).await {
+                Ok(ended) if refused == Some(index) && answer::is_refusal(&ended) => Ok(()),
                 Ok(ended) => answer::succeeded(&plugin.kind, &ended),
                 Err(error) => Err(error),
             };
             failures.extend(result.err());
         }
-        if failures.is_empty() {
-            return self.cache.remove(entry);
-        }
-        Err(joined(failures))
+        if failures.is_empty() { self.cache.remove(entry) } else { Err(joined(failures)) }
     }
 
     async fn gc(&self, network: &Network, valid: &[(String, String)]) -> Result<()> {
@@ -328,7 +342,7 @@ impl Inner {
                 (container, interface) == (&attachment.container_id, &attachment.interface)
             });
             if entry.network.name == network.name && !is_valid {
-                failures.extend(self.del(&entry).await.err());
+                failures.extend(self.del(&entry, None).await.err());
             }
         }
         let version = self.version(network).await?;
@@ -398,20 +412,23 @@ impl Inner {
         process::execute(&path, &environment, request.as_bytes(), self.settings.time_limit).await
     }
 
-    /// The highest version that the configuration allows and all plugins speak. If it allows
-    /// only one, plugins are not asked: they refuse it themselves.
+    /// The highest version that the configuration allows and all plugins speak. One that does not
+    /// say what it speaks, as those from before VERSION, is tried with what the others speak.
     async fn version(&self, network: &Network) -> Result<Version> {
         let mut common = network.versions.clone();
         for plugin in &network.plugins {
             let path = process::find(&plugin.kind, &self.settings.path)?;
-            if network.versions.len() < 2 {
-                continue;
-            }
-            let spoken = self.spoken(plugin, path).await?;
+            let spoken = match self.spoken(plugin, path).await {
+                Ok(spoken) => spoken,
+                Err(error) => {
+                    tracing::debug!("{error}");
+                    continue;
+                }
+            };
             common.retain(|version| spoken.contains(version));
             if common.is_empty() {
                 return Err(Error::invalid(format!(
-                    "network {} allows CNI versions {}, but plugin {} speaks {}",
+                    "network {} allows CNI version {}, but plugin {} speaks {}",
                     network.name,
                     version::list(&network.versions),
                     plugin.kind,

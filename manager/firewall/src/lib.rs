@@ -20,11 +20,13 @@ mod netlink;
 mod nft;
 mod ports;
 mod proxy;
+mod redirect;
 pub mod rules;
 mod ruleset;
 mod watch;
 
 pub use firewall::{Firewall, HostInput, Loopback, Settings};
 pub use ports::{PortTaken, Ports, Reservation, Wanted};
+pub use redirect::redirect;
 pub use rules::{Endpoint, Link, Mac, Network, Port, Protocol, Publish, Rules, Subnet};
 pub use watch::Watch;

@@ -224,3 +224,195 @@ fn text(name: &impl ToName) -> Option<Vec<u8>> {
 fn escaped(name: &str) -> String {
     name.replace('\\', "\\\\").replace('"', "\\\"")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::zone::Member;
+
+    const RD: u8 = 1;
+
+    /// A question of one name, with EDNS of a size if one is given.
+    fn question(name: &str, kind: u16, edns: Option<u16>) -> Vec<u8> {
+        let mut bytes = vec![0, 7, RD, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(edns.is_some())];
+        for label in name.split('.').filter(|label| !label.is_empty()) {
+            bytes.push(label.len() as u8);
+            bytes.extend(label.bytes());
+        }
+        bytes.extend([0, (kind >> 8) as u8, kind as u8, 0, 1]);
+        if let Some(size) = edns {
+            bytes.extend([0, 0, 41, (size >> 8) as u8, size as u8, 0, 0, 0, 0, 0, 0]);
+        }
+        bytes
+    }
+
+    fn setting() -> (Directory, View) {
+        let mut directory = Directory::default();
+        directory.name("1", "net");
+        let zone = directory.zone("1").unwrap();
+        let member = |id: String, names: &[&str], addresses: Vec<IpAddr>| Member {
+            id,
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            addresses,
+        };
+        let web = vec!["10.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];
+        zone.insert(member("web".into(), &["Web", "we_b.x"], web));
+        zone.insert(member("q".into(), &["a\\b\"c"], vec!["10.0.0.9".parse().unwrap()]));
+        for host in 1..=200 {
+            let address = IpAddr::from([10, 1, 0, host]);
+            zone.insert(member(format!("m{host}"), &["many"], vec![address]));
+        }
+        (directory, View { networks: vec!["1".into()], ..View::default() })
+    }
+
+    fn ask(bytes: &[u8], transport: Transport) -> Reaction {
+        let (directory, view) = setting();
+        react(bytes, transport, &directory, &view)
+    }
+
+    /// An answer as text: code, flags, records; its bytes.
+    fn shown(reaction: Reaction) -> (String, usize) {
+        let Reaction::Reply(bytes) = reaction else { return (format!("{reaction:?}"), 0) };
+        let message = Message::from_octets(&bytes[..]).unwrap();
+        let header = message.header();
+        assert!(header.qr() && header.ra() && header.id() == 7);
+        let mut text = header.rcode().to_string();
+        if header.aa() {
+            text += " aa";
+        }
+        if header.tc() {
+            text += " tc";
+        }
+        let answers = message.answer().unwrap().limit_to::<domain::rdata::AllRecordData<_, _>>();
+        let records: Vec<String> =
+            answers.map(|record| record.unwrap().data().to_string()).collect();
+        text += &match records.len() {
+            0..=3 => records.iter().map(|record| format!(" {record}")).collect::<String>(),
+            count => format!(" {count} records"),
+        };
+        if message.opt().is_some() {
+            text += " edns";
+        }
+        (text, bytes.len())
+    }
+
+    #[test]
+    fn questions_have_these_answers() {
+        for (name, kind, expected) in [
+            ("web", 1, "NOERROR aa 10.0.0.2"),
+            ("WEB", 1, "NOERROR aa 10.0.0.2"),
+            ("web.net", 28, "NOERROR aa fd00::2"),
+            ("we_b.x", 1, "NOERROR aa 10.0.0.2"),
+            ("many", 28, "NOERROR aa"),
+            ("web", 15, "NOERROR aa"),
+            ("web", 255, "NOERROR aa"),
+            ("2.0.0.10.in-addr.arpa", 12, "NOERROR aa Web.net."),
+            ("9.0.0.10.in-addr.arpa", 12, "NOERROR aa a\\\\b\"c.net."),
+            ("3.0.0.10.in-addr.arpa", 12, "Forward"),
+            ("db", 1, "Forward"),
+            ("", 1, "Forward"),
+            ("example.com", 1, "Forward"),
+        ] {
+            let answer = shown(ask(&question(name, kind, None), Transport::Udp)).0;
+            assert_eq!(answer, expected, "{name} {kind}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_as_long_as_its_way_allows() {
+        for (edns, transport, expected, most) in [
+            (None, Transport::Udp, "NOERROR aa tc 30 records", 512),
+            (Some(100), Transport::Udp, "NOERROR aa tc 29 records edns", 512),
+            (Some(1000), Transport::Udp, "NOERROR aa tc 60 records edns", 1000),
+            (Some(65535), Transport::Udp, "NOERROR aa tc 74 records edns", 1232),
+            (None, Transport::Tcp, "NOERROR aa 200 records", 65535),
+            (Some(512), Transport::Tcp, "NOERROR aa 200 records edns", 65535),
+        ] {
+            let (answer, bytes) = shown(ask(&question("many", 1, edns), transport));
+            assert_eq!(answer, expected, "{edns:?} {transport:?}");
+            assert!(bytes <= most, "{edns:?} {transport:?}: {bytes}");
+        }
+        assert_eq!(shown(truncated(&question("x", 1, None))).0, "NOERROR tc");
+    }
+
+    #[test]
+    fn who_comes_first_changes_with_the_question() {
+        let first = |id: u8| {
+            let mut bytes = question("many", 1, None);
+            bytes[1] = id;
+            let Reaction::Reply(answer) = ask(&bytes, Transport::Udp) else { panic!() };
+            answer[bytes.len() + 12..bytes.len() + 16].to_vec()
+        };
+        assert_eq!(
+            (first(0), first(1), first(200)),
+            (vec![10, 1, 0, 1], vec![10, 1, 0, 2], vec![10, 1, 0, 1])
+        );
+    }
+
+    #[test]
+    fn what_is_no_question_is_dropped_or_refused() {
+        let good = question("web", 1, None);
+        let with = |at: usize, byte: u8| {
+            let mut bytes = good.clone();
+            bytes[at] = byte;
+            shown(ask(&bytes, Transport::Udp)).0
+        };
+        assert_eq!(with(2, 0x80), "Drop", "an answer");
+        assert_eq!(with(2, 0x10), "NOTIMP", "another operation: STATUS");
+        assert_eq!(with(5, 0), "FORMERR", "no question");
+        assert_eq!(with(5, 2), "FORMERR", "two");
+        assert_eq!(with(12, 0xc0), "FORMERR", "a name that points nowhere");
+        assert_eq!(with(good.len() - 1, 3), "Forward", "another class: CHAOS");
+        assert_eq!(shown(ask(&good[..11], Transport::Udp)).0, "Drop");
+        assert_eq!(shown(ask(&good[..good.len() - 1], Transport::Udp)).0, "FORMERR");
+        assert_eq!(shown(ask(b"", Transport::Udp)).0, "Drop");
+        let mut newer = question("web", 1, Some(1232));
+        let version = newer.len() - 5;
+        newer[version] = 1;
+        let Reaction::Reply(answer) = ask(&newer, Transport::Udp) else { panic!() };
+        let rcode = Message::from_octets(&answer[..]).unwrap().opt_rcode();
+        assert_eq!(rcode, OptRcode::BADVERS);
+    }
+
+    #[test]
+    fn a_dot_inside_a_label_is_nobody() {
+        let mut bytes = question("web.net", 1, None);
+        bytes[12] = 7;
+        bytes[16] = b'.';
+        assert_eq!(ask(&bytes, Transport::Udp), Reaction::Forward);
+    }
+
+    /// Whatever comes, there is no panic, and what is answered is a message with the same id.
+    #[test]
+    fn mutated_questions_are_answered_or_dropped() {
+        let (directory, view) = setting();
+        let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
+        let mut random = move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state as usize
+        };
+        let seeds = [
+            question("web", 1, Some(1232)),
+            question("many", 1, None),
+            question("2.0.0.10.in-addr.arpa", 12, Some(512)),
+        ];
+        for _ in 0..100_000 {
+            let mut bytes = seeds[random() % seeds.len()].clone();
+            for _ in 0..1 + random() % 4 {
+                let at = random() % bytes.len();
+                match random() % 4 {
+                    0 => bytes.truncate(at.max(1)),
+                    1 => bytes.insert(at, random() as u8),
+                    _ => bytes[at] = random() as u8,
+                }
+            }
+            if let Reaction::Reply(answer) = react(&bytes, Transport::Udp, &directory, &view) {
+                assert_eq!(answer[..2], bytes[..2], "{bytes:?}");
+                assert!(answer.len() <= usize::from(EDNS_BYTES), "{bytes:?}");
+                assert!(answer[2] & 0x80 != 0, "{bytes:?}");
+            }
+        }
+    }
+}

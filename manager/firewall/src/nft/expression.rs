@@ -118,6 +118,12 @@ pub(crate) enum Expression {
         family: u8,
         port_register: u32,
     },
+    /// Writes a value over a field of the transport header, whose checksum is at an offset of it.
+    Replace {
+        field: Load,
+        value: Vec<u8>,
+        checksum: u32,
+    },
     Masquerade,
     Counter,
     Verdict(Verdict),
@@ -178,6 +184,11 @@ impl Rule {
         self.load(what).step(Expression::Translate { map, family: Family::IPV6, port_register: 4 })
     }
 
+    /// Another value in a field of the transport header, whose checksum is at an offset of it.
+    pub(crate) fn replace(self, field: Load, value: &[u8], checksum: u32) -> Self {
+        self.step(Expression::Replace { field, value: value.to_vec(), checksum })
+    }
+
     pub(crate) fn masquerade(self) -> Self {
         self.step(Expression::Masquerade)
     }
@@ -218,6 +229,14 @@ impl Expression {
                     data.put_u32(3, FIRST_REGISTER);
                 });
                 "nat"
+            }
+            Self::Replace { value, .. } => {
+                // As above: the value into a register, then that into the packet.
+                expression(writer, "immediate", |data| {
+                    data.put_u32(1, FIRST_REGISTER);
+                    data.nest(2, |d| d.put(1, value));
+                });
+                "payload"
             }
             Self::Masquerade => "masq",
             Self::Counter => "counter",
@@ -273,6 +292,17 @@ impl Expression {
                 data.put_u32(2, u32::from(*family));
                 data.put_u32(3, FIRST_REGISTER);
                 data.put_u32(5, FIRST_REGISTER + port_register);
+            }
+            Self::Replace { field, checksum, .. } => {
+                const INTERNET_CHECKSUM: u32 = 1;
+                if let Source::Payload(base, offset, bytes) = field.source().0 {
+                    data.put_u32(2, base);
+                    data.put_u32(3, offset);
+                    data.put_u32(4, bytes);
+                    data.put_u32(5, FIRST_REGISTER);
+                    data.put_u32(6, INTERNET_CHECKSUM);
+                    data.put_u32(7, *checksum);
+                }
             }
             Self::Masquerade | Self::Counter => {}
             Self::Verdict(verdict) => {
