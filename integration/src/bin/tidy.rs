@@ -64,6 +64,8 @@ const EDGES: &[(&str, &[&str])] = &[
             "hull-runtime-sys",
         ],
     ),
+    ("hull-manager-names", &["hull-manager-core", "hull-runtime-sys"]),
+    ("hull-manager-cni", &["hull-manager-core", "hull-runtime-sys"]),
     // Protocols know the domain, and no other protocol.
     (
         "hull-manager-api",

@@ -1,13 +1,10 @@
 //! `ps`: containers by filter, the newest first.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{sync::Arc, time::SystemTime};
 
+pub(crate) use hull_manager_core::filter::moment;
 use hull_manager_core::{Error, Result, filter::Filters};
 use hull_specs_api::v1::{self, Status};
-use hull_specs_oci::time::parse_rfc3339;
 
 use crate::{Containers, Inner, handle::Handle};
 
@@ -29,43 +26,6 @@ const KEYS: [&str; 16] = [
     "expose",
     "isolation",
 ];
-
-/// A point in time as filters have it: so long ago (`10m`, `1h30m`), RFC 3339, or seconds of Unix.
-pub(crate) fn moment(text: &str) -> Result<SystemTime> {
-    let invalid = || Error::invalid(format!("invalid filter 'until={text}'"));
-    if let Some(time) = parse_rfc3339(text) {
-        return Ok(time);
-    }
-    if let Ok(seconds) = text.parse::<f64>() {
-        let since = Duration::try_from_secs_f64(seconds).map_err(|_| invalid())?;
-        return UNIX_EPOCH.checked_add(since).ok_or_else(invalid);
-    }
-    let ago = duration(text).ok_or_else(invalid)?;
-    SystemTime::now().checked_sub(ago).ok_or_else(invalid)
-}
-
-/// Go's way to write a duration.
-fn duration(text: &str) -> Option<Duration> {
-    let mut total = Duration::ZERO;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, after) = rest.split_at(end);
-        let unit_end = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
-        let (unit, next) = after.split_at(unit_end);
-        let factor = match unit {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 1e-3,
-            _ => return None,
-        };
-        let part = Duration::try_from_secs_f64(number.parse::<f64>().ok()? * factor).ok()?;
-        total = total.checked_add(part)?;
-        rest = next;
-    }
-    (!text.is_empty()).then_some(total)
-}
 
 pub(crate) fn status_word(status: Status) -> &'static str {
     match status {
@@ -276,6 +236,8 @@ impl Containers {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
     use super::*;
 
     fn container(id: &str, status: Status, exit_code: i32) -> v1::Container {
@@ -361,18 +323,5 @@ mod tests {
             assert_eq!(takes(pairs, true, &exited), takes_exited, "{pairs:?} exited");
         }
         assert!(takes(&[], false, &running) && !takes(&[], false, &exited));
-    }
-
-    #[test]
-    fn moments_are_ago_or_dates() {
-        assert_eq!(duration("1h30m"), Some(Duration::from_secs(5400)));
-        assert_eq!(duration("1.5s20ms"), Some(Duration::from_millis(1520)));
-        let ago = SystemTime::now().duration_since(moment("10s").unwrap()).unwrap();
-        assert!((9..=60).contains(&ago.as_secs()), "{ago:?}");
-        assert_eq!(moment("12.5").unwrap(), UNIX_EPOCH + Duration::from_millis(12_500));
-        assert!(moment("2026-11-21T13:00:00Z").is_ok());
-        for bad in ["", "x", "5y", "h", "-5", "1e400"] {
-            assert!(moment(bad).is_err(), "{bad}");
-        }
     }
 }

@@ -1,0 +1,325 @@
+//! Containers are connected and disconnected.
+
+use std::{net::IpAddr, os::fd::AsFd as _, sync::Arc};
+
+use anyhow::Context as _;
+use hull_manager_core::{Error, Result};
+use hull_specs_api::v1;
+
+use crate::{
+    Attached, Container, DEFAULT_NETWORK, Inner,
+    definition::{Definition, Driver},
+    files::{self, Ask, Resolver},
+    list, namespace,
+    options::address,
+    plan::{self, Interface, Step},
+    records::{Endpoint, Sandbox},
+    sandbox,
+};
+
+type Places = [(Endpoint, Arc<Definition>)];
+
+impl Inner {
+    pub(crate) fn attach(&self, container: &Container) -> Result<Attached> {
+        let wanted = sandbox::wanted(&container.options, self.settings.default.is_some());
+        if wanted.is_empty() {
+            return Err(Error::internal(format!("{} is in no network", container.id)));
+        }
+        self.detach(&container.id)?;
+        let places = self.reserve(container, &wanted)?;
+        let made = self
+            .prepare(&places)
+            .and_then(|()| {
+                let steps = plan::attach(&sandbox::borrow(&places));
+                self.apply_all(&container.id, &steps)
+            })
+            .and_then(|()| self.attached(&container.id, &places));
+        match made {
+            Ok(attached) => {
+                for (_, network) in &places {
+                    self.record("connect", network, &[("container", &container.id)]);
+                }
+                Ok(attached)
+            }
+            Err(error) => {
+                if let Err(left) = self.detach(&container.id) {
+                    tracing::warn!(container = %container.id, error = %left, "not taken away");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Networks whose bridge somebody has removed get it again.
+    fn prepare(&self, places: &Places) -> Result<()> {
+        for (_, network) in places {
+            if let Driver::Bridge(bridge) = &network.driver
+                && self.host.socket.link(&bridge.interface).map_err(anyhow::Error::new)?.is_none()
+            {
+                self.establish(network)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_all(&self, container: &str, steps: &[Step]) -> Result<()> {
+        for step in steps {
+            self.host.apply(container, step)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn detach(&self, container: &str) -> Result<()> {
+        let endpoints = self.records.of_container(container)?;
+        let mut failed = None;
+        for endpoint in &endpoints {
+            // The namespace may live on with a process; the interface must not, because its
+            // address will be another's.
+            if let Err(error) = self.host.socket.remove_link(&endpoint.host_interface()) {
+                failed = Some(Error::from(anyhow::Error::new(error)));
+            }
+        }
+        if let Err(error) = self.remove_slaves(container, &endpoints) {
+            failed = Some(error);
+        }
+        if let Err(error) = self.host.namespaces.remove(container) {
+            failed = Some(error.into());
+        }
+        match failed {
+            // The rows stay, so that the addresses are nobody else's meanwhile.
+            Some(error) => Err(error.context(format!("disconnect {container}"))),
+            None => {
+                self.records.remove_sandbox(container)?;
+                for endpoint in &endpoints {
+                    self.record_disconnect(endpoint);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn record_disconnect(&self, endpoint: &Endpoint) {
+        let network = self.state().catalog.by_id(&endpoint.network).cloned();
+        if let Some(known) = network {
+            self.record("disconnect", &known.definition, &[("container", &endpoint.container)]);
+        }
+    }
+
+    /// Interfaces on others have no end on the host: they are removed from inside.
+    fn remove_slaves(&self, container: &str, endpoints: &[Endpoint]) -> Result<()> {
+        let names: Vec<_> = {
+            let state = self.state();
+            let is_slave = |endpoint: &&Endpoint| {
+                state.catalog.by_id(&endpoint.network).is_some_and(|known| {
+                    matches!(known.definition.driver, Driver::Macvlan(_) | Driver::Ipvlan(_))
+                })
+            };
+            endpoints.iter().filter(is_slave).map(Endpoint::interface).collect()
+        };
+        if names.is_empty() {
+            return Ok(());
+        }
+        let Some(namespace) = self.host.namespaces.open(container)? else { return Ok(()) };
+        namespace::inside(namespace.as_fd(), |socket| {
+            for name in &names {
+                socket.remove_link(name)?;
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    pub(crate) fn connect(
+        &self,
+        container: &str,
+        options: &v1::EndpointOptions,
+    ) -> Result<Attached> {
+        sandbox::check_endpoint(options)?;
+        self.sandbox(container)?;
+        let (endpoint, network) = self.reserve_more(container, options)?;
+        let connect = || {
+            let places = self.places(container)?;
+            self.prepare(&places)?;
+            let steps = plan::connect(&[(&endpoint, &*network)], &sandbox::borrow(&places));
+            self.apply_all(container, &steps)?;
+            self.attached(container, &places)
+        };
+        match connect() {
+            Ok(attached) => {
+                self.record("connect", &network, &[("container", container)]);
+                Ok(attached)
+            }
+            Err(error) => {
+                if let Err(left) = self.leave(container, &endpoint) {
+                    tracing::warn!(%container, error = %left, "not taken away");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    pub(crate) fn disconnect(&self, container: &str, network: &str) -> Result<Attached> {
+        let places = self.places(container)?;
+        let found = {
+            let mut state = self.state();
+            state.catalog.refresh()?;
+            state.catalog.find(network)?.definition
+        };
+        let name = || self.sandbox(container).map_or_else(|_| container.into(), |s| s.name);
+        let place = places.iter().find(|(_, network)| network.id == found.id).ok_or_else(|| {
+            Error::denied(format!(
+                "container {} is not connected to network {}",
+                name(),
+                found.name
+            ))
+        })?;
+        self.leave(container, &place.0)?;
+        self.record("disconnect", &found, &[("container", container)]);
+        self.attached(container, &self.places(container)?)
+    }
+
+    /// Takes one endpoint away, and gives the default routes to another one.
+    fn leave(&self, container: &str, endpoint: &Endpoint) -> Result<()> {
+        self.host.socket.remove_link(&endpoint.host_interface()).map_err(anyhow::Error::new)?;
+        self.remove_slaves(container, std::slice::from_ref(endpoint))?;
+        self.records.remove_endpoint(&endpoint.id)?;
+        let places = self.places(container)?;
+        let routes = plan::routes(&sandbox::borrow(&places));
+        Ok(self.host.apply(container, &Step::Inside(Vec::new(), routes))?)
+    }
+
+    /// What a container has that runs. Interfaces that somebody has removed are made again.
+    pub(crate) fn check(&self, container: &str) -> Result<Attached> {
+        let places = self.places(container)?;
+        if self.host.namespaces.open(container)?.is_none() {
+            return Err(Error::conflict(format!(
+                "the network namespace of {container} is gone: it must be started again"
+            )));
+        }
+        self.prepare(&places)?;
+        let mut missing = Vec::new();
+        for (endpoint, network) in &places {
+            let Some(interface) = Interface::of((endpoint, network)) else { continue };
+            if !interface.host_name.is_empty() && !self.is_port(&interface)? {
+                // A half is worth nothing.
+                self.host.socket.remove_link(&interface.host_name).map_err(anyhow::Error::new)?;
+                missing.push((endpoint, &**network));
+            }
+        }
+        if !missing.is_empty() {
+            tracing::warn!(%container, interfaces = missing.len(), "interfaces are made again");
+            self.apply_all(container, &plan::connect(&missing, &sandbox::borrow(&places)))?;
+        }
+        self.attached(container, &places)
+    }
+
+    /// Whether the host's end is a port of its bridge that is up. One that has lost its bridge
+    /// becomes a port again.
+    fn is_port(&self, interface: &Interface) -> Result<bool> {
+        let plan::On::Bridge { bridge, .. } = &interface.on else { return Ok(true) };
+        let find = |name: &str| -> Result<_> {
+            Ok(self.host.socket.link(name).map_err(anyhow::Error::new)?)
+        };
+        let (Some(port), Some(bridge)) = (find(&interface.host_name)?, find(bridge)?) else {
+            return Ok(false);
+        };
+        if port.master == Some(bridge.index) && port.up {
+            return Ok(true);
+        }
+        self.host.socket.set_master(port.index, bridge.index).map_err(anyhow::Error::new)?;
+        self.host.apply(&interface.host_name, &Step::Port(interface.clone()))?;
+        Ok(true)
+    }
+
+    pub(crate) fn sandbox(&self, container: &str) -> Result<Sandbox> {
+        self.records.sandbox(container)?.ok_or_else(|| {
+            Error::conflict(format!("container {container} is in no network of its own"))
+        })
+    }
+
+    fn attached(&self, container: &str, places: &Places) -> Result<Attached> {
+        let sandbox = self.sandbox(container)?;
+        let own: Vec<IpAddr> = places
+            .iter()
+            .flat_map(|(endpoint, _)| endpoint.addresses().map(|net| net.addr()))
+            .collect();
+        let gateways = self.host_gateways();
+        let extra = sandbox
+            .options
+            .extra_hosts
+            .iter()
+            .map(|text| files::extra_host(text, &gateways).map_err(Error::invalid))
+            .collect::<Result<Vec<_>>>()?
+            .concat();
+        Ok(Attached {
+            namespace: self.host.namespaces.path(container),
+            hosts: files::hosts(&extra, &own, &sandbox.hostname, &sandbox.options.domainname),
+            resolv_conf: self.resolv_conf(&sandbox, places)?,
+            endpoints: list::endpoints(&sandbox, places),
+            published: self.records.ports(container)?,
+        })
+    }
+
+    /// What the name host-gateway stands for.
+    fn host_gateways(&self) -> Vec<IpAddr> {
+        if !self.settings.host_gateway.is_empty() {
+            return self.settings.host_gateway.clone();
+        }
+        let state = self.state();
+        let default = state.catalog.by_name(DEFAULT_NETWORK);
+        default.map_or_else(Vec::new, |known| {
+            known.definition.pools.iter().filter_map(|pool| pool.gateway).collect()
+        })
+    }
+
+    fn resolv_conf(&self, sandbox: &Sandbox, places: &Places) -> Result<String> {
+        let text = std::fs::read_to_string("/etc/resolv.conf")
+            .or_else(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => Ok(String::new()),
+                _ => Err(error),
+            })
+            .context("read /etc/resolv.conf")?;
+        let mut host = Resolver::parse(&text);
+        let or = |own: &[String], ours: &[String]| {
+            if own.is_empty() { ours.to_vec() } else { own.to_vec() }
+        };
+        let options = &sandbox.options;
+        let servers = options
+            .dns
+            .iter()
+            .map(|text| address("DNS server", text))
+            .collect::<Result<Vec<_>>>()?;
+        let wanted = Resolver {
+            servers: if servers.is_empty() { self.settings.dns.clone() } else { servers },
+            search: or(&options.dns_search, &self.settings.dns_search),
+            options: or(&options.dns_options, &self.settings.dns_options),
+        };
+        let _ = places;
+        host.servers = files::reachable(&host);
+        Ok(files::resolv_conf(&host, &wanted, Ask::Directly))
+    }
+
+    pub(crate) fn counters(&self, container: &str) -> Result<Vec<v1::InterfaceStats>> {
+        let namespace = self.host.namespaces.open(container)?.ok_or_else(|| {
+            Error::conflict(format!("container {container} is in no network of its own"))
+        })?;
+        let links = namespace::inside(namespace.as_fd(), |socket| Ok(socket.links(true)?))?;
+        let mut counters: Vec<_> = links
+            .into_iter()
+            .filter(|link| link.name != "lo")
+            .map(|link| v1::InterfaceStats {
+                name: link.name,
+                received_bytes: link.counters.received_bytes,
+                received_packets: link.counters.received_packets,
+                received_errors: link.counters.received_errors,
+                received_dropped: link.counters.received_dropped,
+                sent_bytes: link.counters.sent_bytes,
+                sent_packets: link.counters.sent_packets,
+                sent_errors: link.counters.sent_errors,
+                sent_dropped: link.counters.sent_dropped,
+            })
+            .collect();
+        counters.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(counters)
+    }
+}

@@ -1,0 +1,274 @@
+//! The packet filter and the host's ports: what of the rows they are to say.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use hull_manager_core::{Error, ErrorKind, Result};
+use hull_manager_firewall as firewall;
+use hull_specs_api::v1;
+use ipnet::IpNet;
+
+use crate::{
+    Container, Inner,
+    definition::{Definition, Driver},
+    plan, ports,
+    records::{Endpoint, Sandbox},
+    sandbox,
+};
+
+type Places = [(Endpoint, Arc<Definition>)];
+
+/// A network's part of the rules; none: it has no bridge.
+pub(crate) fn network_rule(network: &Definition) -> Option<firewall::Network> {
+    let Driver::Bridge(bridge) = &network.driver else { return None };
+    let subnet = |net: &IpNet| firewall::Subnet::new(net.addr(), net.prefix_len()).ok();
+    Some(firewall::Network {
+        bridge: bridge.interface.clone(),
+        subnets: network.pools.iter().filter_map(|pool| subnet(&pool.subnet)).collect(),
+        masquerade: bridge.masquerade && !network.internal,
+        internal: network.internal,
+        inter_container: bridge.icc,
+    })
+}
+
+/// The place that a container's ports lead to: that by which it reaches the world, or its first
+/// one on a bridge that is not internal.
+fn publisher(places: &Places) -> Option<&(Endpoint, Arc<Definition>)> {
+    let borrowed = sandbox::borrow(places);
+    let is_open = |network: &Definition| {
+        matches!(network.driver, Driver::Bridge(_)) && !network.internal
+    };
+    let out = plan::way_out(&borrowed, true).or_else(|| plan::way_out(&borrowed, false));
+    let out = out.map(|((endpoint, _), _)| endpoint.id.as_str());
+    let open = || places.iter().filter(|(_, network)| is_open(network));
+    open().find(|(endpoint, _)| Some(endpoint.id.as_str()) == out).or_else(|| open().next())
+}
+
+/// Whether a text of `--link` means this container: its name, its id, or the id's beginning.
+fn means(text: &str, sandbox: &Sandbox) -> bool {
+    let target = text.split_once(':').map_or(text, |(target, _)| target);
+    let target = target.strip_prefix('/').unwrap_or(target);
+    !target.is_empty()
+        && (target == sandbox.name || target.len() >= 4 && sandbox.container.starts_with(target))
+}
+
+fn leading(reservation: &firewall::Reservation, endpoint: &Endpoint) -> Vec<firewall::Port> {
+    let ipv4 = endpoint.ipv4.and_then(|net| match net {
+        IpNet::V4(net) => Some(net.addr()),
+        IpNet::V6(_) => None,
+    });
+    let ipv6 = endpoint.ipv6.and_then(|net| match net {
+        IpNet::V6(net) => Some(net.addr()),
+        IpNet::V4(_) => None,
+    });
+    reservation.ports(ipv4, ipv6)
+}
+
+impl Inner {
+    /// Takes the host's ports that a container wants, before anything is made for it.
+    pub(crate) fn take_ports(
+        &self,
+        container: &Container,
+        places: &Places,
+    ) -> Result<Option<firewall::Reservation>> {
+        let Some((_, network)) = publisher(places) else { return Ok(None) };
+        let bind = match &network.driver {
+            Driver::Bridge(bridge) => bridge.bind,
+            _ => None,
+        };
+        let wanted = ports::wanted(&container.options, bind.or(self.settings.bind))?;
+        if wanted.is_empty() {
+            return Ok(None);
+        }
+        self.ports.reserve(&wanted).map(Some).map_err(port_error)
+    }
+
+    /// Takes the ports again of a container that outlived the manager. Where somebody else has
+    /// one meanwhile, the rules lead to the container all the same, but no proxy does.
+    fn take_ports_again(&self, container: &str) -> Result<()> {
+        if self.reservations().contains_key(container) {
+            return Ok(());
+        }
+        let published = self.records.ports(container)?;
+        if published.is_empty() {
+            return Ok(());
+        }
+        match self.ports.reserve(&ports::again(&published)?) {
+            Ok(reservation) => {
+                self.reservations().insert(container.into(), reservation);
+                Ok(())
+            }
+            Err(error) => Err(port_error(error)),
+        }
+    }
+
+    /// What the filter is to say of one endpoint; none: it is on no bridge.
+    fn endpoint_rule(
+        &self,
+        endpoint: &Endpoint,
+        network: &Definition,
+        sandbox: &Sandbox,
+        ports: Vec<firewall::Port>,
+    ) -> Result<Option<firewall::Endpoint>> {
+        let Driver::Bridge(bridge) = &network.driver else { return Ok(None) };
+        let links = if bridge.icc { Vec::new() } else { self.links_to(endpoint, sandbox)? };
+        Ok(Some(firewall::Endpoint {
+            interface: endpoint.host_interface(),
+            bridge: bridge.interface.clone(),
+            mac: firewall::Mac(endpoint.mac.0),
+            addresses: endpoint.addresses().map(|net| net.addr()).collect(),
+            may_spoof: false,
+            links,
+            ports,
+        }))
+    }
+
+    /// Who may reach an endpoint by a link although its network's containers reach no other.
+    fn links_to(&self, target: &Endpoint, sandbox: &Sandbox) -> Result<Vec<firewall::Link>> {
+        let exposed = ports::all_exposed(&sandbox.options)?;
+        let mut links = Vec::new();
+        for other in self.records.of_network(&target.network)? {
+            let Some(IpAddr::V4(from)) = other.ipv4.map(|net| net.addr()) else { continue };
+            if other.options.links.iter().any(|link| means(link, sandbox)) {
+                let link = |(port, protocol)| firewall::Link { from, protocol, port };
+                links.extend(exposed.iter().copied().map(link));
+            }
+        }
+        Ok(links)
+    }
+
+    /// A container's ports as they lead now, and the endpoint that they lead to.
+    fn leading(&self, container: &str, places: &Places) -> (Option<String>, Vec<firewall::Port>) {
+        match (publisher(places), self.reservations().get(container)) {
+            (Some((endpoint, _)), Some(reservation)) => {
+                (Some(endpoint.id.clone()), leading(reservation, endpoint))
+            }
+            _ => (None, Vec::new()),
+        }
+    }
+
+    /// The rules of a container's endpoints, by their interface.
+    fn container_rules(
+        &self,
+        container: &str,
+        places: &Places,
+    ) -> Result<Vec<firewall::Endpoint>> {
+        let sandbox = self.sandbox(container)?;
+        let (publisher, ports) = self.leading(container, places);
+        let mut rules = Vec::new();
+        for (endpoint, network) in places {
+            let own = match publisher.as_ref() == Some(&endpoint.id) {
+                true => ports.clone(),
+                false => Vec::new(),
+            };
+            rules.extend(self.endpoint_rule(endpoint, network, &sandbox, own)?);
+        }
+        Ok(rules)
+    }
+
+    /// Lets the filter know a container, and starts its proxies.
+    pub(crate) fn expose(&self, container: &str, places: &Places) -> Result<()> {
+        let (_, ports) = self.leading(container, places);
+        // Written down first: after a crash they are known to be this container's.
+        let published: Vec<_> = ports.iter().map(ports::message).collect();
+        self.records.set_ports(container, &published)?;
+        let mut rules = self.container_rules(container, places)?;
+        // A port that moves must leave its old endpoint first.
+        rules.sort_by_key(|rule| rule.ports.len());
+        for rule in rules {
+            self.firewall.put_endpoint(rule)?;
+        }
+        if let Some(reservation) = self.reservations().get(container) {
+            reservation.serve(&ports)?;
+        }
+        self.refresh_linked(places)
+    }
+
+    /// Whom a container's endpoints link to learns of it.
+    fn refresh_linked(&self, places: &Places) -> Result<()> {
+        for (endpoint, network) in places {
+            if endpoint.options.links.is_empty()
+                || !matches!(&network.driver, Driver::Bridge(bridge) if !bridge.icc)
+            {
+                continue;
+            }
+            for other in self.records.of_network(&network.id)? {
+                let Some(sandbox) = self.records.sandbox(&other.container)? else { continue };
+                if other.id != endpoint.id
+                    && endpoint.options.links.iter().any(|link| means(link, &sandbox))
+                {
+                    let places = self.places(&other.container)?;
+                    for rule in self.container_rules(&other.container, &places)? {
+                        self.firewall.put_endpoint(rule)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The filter forgets endpoints.
+    pub(crate) fn conceal(&self, endpoints: &[Endpoint]) -> Result<()> {
+        for endpoint in endpoints {
+            self.firewall.remove_endpoint(&endpoint.host_interface())?;
+        }
+        Ok(())
+    }
+
+    /// All rules, as the rows and definitions have them, in force at once.
+    pub(crate) fn replace_rules(&self) -> Result<()> {
+        let mut rules = firewall::Rules::default();
+        let networks: Vec<_> =
+            self.state().catalog.all().map(|known| Arc::clone(&known.definition)).collect();
+        for rule in networks.iter().filter_map(|network| network_rule(network)) {
+            rules.networks.insert(rule.bridge.clone(), rule);
+        }
+        let mut containers = BTreeMap::<String, ()>::new();
+        for endpoint in self.records.all()? {
+            containers.insert(endpoint.container, ());
+        }
+        for container in containers.keys() {
+            let one = || {
+                if let Err(error) = self.take_ports_again(container) {
+                    tracing::warn!(%container, %error, "a published port is another's");
+                }
+                let places = self.places(container)?;
+                let rules = self.container_rules(container, &places)?;
+                let (_, ports) = self.leading(container, &places);
+                if let Some(reservation) = self.reservations().get(container) {
+                    reservation.serve(&ports)?;
+                }
+                Ok::<_, Error>(rules)
+            };
+            match one() {
+                Ok(more) => {
+                    rules
+                        .endpoints
+                        .extend(more.into_iter().map(|rule| (rule.interface.clone(), rule)));
+                }
+                Err(error) => tracing::warn!(%container, %error, "not in the packet filter"),
+            }
+        }
+        Ok(self.firewall.replace(rules)?)
+    }
+
+    pub(crate) fn reservations(
+        &self,
+    ) -> std::sync::MutexGuard<'_, HashMap<String, firewall::Reservation>> {
+        self.reservations.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// A port that somebody has is the user's to solve.
+fn port_error(error: anyhow::Error) -> Error {
+    let taken = error.chain().any(|cause| cause.is::<firewall::PortTaken>());
+    let kind = if taken { ErrorKind::FailedPrecondition } else { ErrorKind::Internal };
+    match taken {
+        true => Error::new(kind, "driver failed programming external connectivity on endpoint")
+            .because(error),
+        false => error.into(),
+    }
+}

@@ -1,0 +1,222 @@
+//! Doing what plans say, by netlink: on the host, and in a container's namespace.
+
+use std::{
+    net::IpAddr,
+    os::fd::{AsFd as _, OwnedFd},
+};
+
+use anyhow::{Context as _, Result, bail};
+use ipnet::IpNet;
+
+use crate::{
+    definition::{Bridge, Definition, Driver},
+    link::Peer,
+    mac::Mac,
+    namespace::{self, Namespaces, set_sysctl, sysctl},
+    netlink::Socket,
+    plan::{Interface, On, Routes, Step},
+};
+
+/// What an interface carries that has no other limit.
+const ETHERNET_MTU: u32 = 1500;
+
+/// The namespace that the manager runs in, and those of containers.
+pub(crate) struct Host {
+    pub(crate) socket: Socket,
+    pub(crate) namespaces: Namespaces,
+}
+
+impl Host {
+    pub(crate) fn new(namespaces: Namespaces) -> Result<Self> {
+        Ok(Self { socket: Socket::open().context("open rtnetlink")?, namespaces })
+    }
+
+    /// Whether the kernel has IPv6.
+    pub(crate) fn has_ipv6() -> bool {
+        sysctl("ipv6/conf/all/disable_ipv6").is_some()
+    }
+
+    /// Does one step for a container.
+    pub(crate) fn apply(&self, container: &str, step: &Step) -> Result<()> {
+        match step {
+            Step::Namespace => self.namespaces.make(container).map(drop),
+            Step::Link(interface) => self
+                .add_link(&self.entry(container)?, interface)
+                .with_context(|| format!("make interface {}", interface.name)),
+            Step::Inside(interfaces, routes) => {
+                namespace::inside(self.entry(container)?, |socket| {
+                    for interface in interfaces {
+                        configure(socket, interface)
+                            .with_context(|| format!("configure interface {}", interface.name))?;
+                    }
+                    set_routes(socket, routes)
+                })
+            }
+            Step::Port(interface) => self.raise_port(interface),
+        }
+    }
+
+    fn entry(&self, container: &str) -> Result<OwnedFd> {
+        self.namespaces.open(container)?.with_context(|| {
+            format!("{} is no network namespace", self.namespaces.path(container).display())
+        })
+    }
+
+    fn add_link(&self, namespace: &OwnedFd, interface: &Interface) -> Result<()> {
+        let peer = Peer { namespace: namespace.as_fd(), name: &interface.name, mac: interface.mac };
+        match &interface.on {
+            On::Bridge { bridge, .. } => {
+                let link = self
+                    .socket
+                    .link(bridge)?
+                    .with_context(|| format!("the bridge {bridge} is not there"))?;
+                let mtu = interface.mtu.unwrap_or(link.mtu);
+                self.socket.add_veth(&interface.host_name, link.index, mtu, &peer)?;
+            }
+            On::Parent { parent, slave } => {
+                let link = self
+                    .socket
+                    .link(parent)?
+                    .with_context(|| format!("the interface {parent} is not there"))?;
+                let mtu = interface.mtu.unwrap_or(link.mtu);
+                self.socket.add_slave(link.index, *slave, mtu, &peer)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn raise_port(&self, interface: &Interface) -> Result<()> {
+        let name = &interface.host_name;
+        let link = self.socket.link(name)?.with_context(|| format!("{name} is not there"))?;
+        // It only passes on what the bridge is given; an address would be one more way in.
+        set_sysctl(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
+        if matches!(interface.on, On::Bridge { isolated: true, .. }) {
+            self.socket.isolate(link.index).context("isolate a port of the bridge")?;
+        }
+        Ok(self.socket.set_up(link.index)?)
+    }
+
+    /// Makes what a network needs on the host, or puts it right. Idempotent.
+    pub(crate) fn ensure(&self, network: &Definition) -> Result<()> {
+        match &network.driver {
+            Driver::Bridge(bridge) => self
+                .ensure_bridge(network, bridge)
+                .with_context(|| format!("network {}: bridge {}", network.name, bridge.interface)),
+            Driver::Macvlan(_) | Driver::Ipvlan(_) | Driver::Plugins(_) => Ok(()),
+        }
+    }
+
+    fn ensure_bridge(&self, network: &Definition, bridge: &Bridge) -> Result<()> {
+        let name = &bridge.interface;
+        let gateways: Vec<IpNet> =
+            network.pools.iter().filter_map(|pool| Some(pool.with_prefix(pool.gateway?))).collect();
+        let link = match self.socket.link(name)? {
+            Some(link) => link,
+            None if !bridge.owned => bail!("it is not there, and it is not hull's to make"),
+            None => {
+                let mac = Mac::of(network.pools.first().context("it has no subnet")?.last);
+                let mtu = bridge.mtu.map_or_else(|| self.uplink_mtu(), Ok)?;
+                self.socket.add_bridge(name, mac, mtu)?;
+                self.socket.link(name)?.context("it has gone again")?
+            }
+        };
+        if !bridge.owned {
+            return Ok(());
+        }
+        let ipv6 = gateways.iter().any(|gateway| gateway.addr().is_ipv6());
+        // No router of a container's is the host's.
+        for (key, value) in [("accept_ra", "0"), ("disable_ipv6", if ipv6 { "0" } else { "1" })] {
+            set_sysctl(&format!("ipv6/conf/{name}/{key}"), value)?;
+        }
+        for gateway in gateways {
+            self.socket.add_address(link.index, gateway)?;
+        }
+        Ok(self.socket.set_up(link.index)?)
+    }
+
+    /// Takes away what a network had on the host. Idempotent.
+    pub(crate) fn remove(&self, network: &Definition) -> Result<()> {
+        match &network.driver {
+            Driver::Bridge(bridge) if bridge.owned => {
+                self.socket.remove_link(&bridge.interface)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The MTU of the way to the world.
+    pub(crate) fn uplink_mtu(&self) -> Result<u32> {
+        let routes = self.socket.routes()?;
+        let uplink = routes.iter().find(|route| route.to.is_none()).and_then(|r| r.interface);
+        let links = self.socket.links(false)?;
+        let link = links.iter().find(|link| Some(link.index) == uplink);
+        Ok(link.map_or(ETHERNET_MTU, |link| link.mtu))
+    }
+
+    /// The subnets that the host has routes to, without default routes.
+    pub(crate) fn routed(&self) -> Result<Vec<IpNet>> {
+        Ok(self.socket.routes()?.into_iter().filter_map(|route| route.to).collect())
+    }
+
+    /// Turns forwarding on.
+    pub(crate) fn forward(&self, ipv6: bool) -> Result<()> {
+        if sysctl("ipv4/ip_forward").as_deref() != Some("1") {
+            set_sysctl("ipv4/ip_forward", "1").context("turn on forwarding of IPv4")?;
+        }
+        if !ipv6 || sysctl("ipv6/conf/all/forwarding").as_deref() != Some("0") {
+            return Ok(());
+        }
+        // A router ignores the advertisements of others (RFC 4861, 6.2.7) unless told not to: a
+        // host that has its own addresses and routes from them must keep these.
+        for link in self.socket.links(false)? {
+            let key = format!("ipv6/conf/{}/accept_ra", link.name);
+            if sysctl(&key).as_deref() == Some("1") {
+                set_sysctl(&key, "2")?;
+            }
+        }
+        set_sysctl("ipv6/conf/all/forwarding", "1").context("turn on forwarding of IPv6")?;
+        Ok(())
+    }
+}
+
+/// Sets up an interface in its namespace.
+fn configure(socket: &Socket, interface: &Interface) -> Result<()> {
+    let name = &interface.name;
+    let link = socket.link(name)?.with_context(|| format!("{name} is not there"))?;
+    let ipv6 = interface.addresses.iter().any(|address| address.addr().is_ipv6());
+    // No address but those that were given: none of a neighbour's making. The link-local one is
+    // made of the hardware address, which is the one that the packet filter lets pass.
+    let settings: &[_] = match ipv6 {
+        true => &[
+            ("disable_ipv6", "0"),
+            ("accept_ra", "0"),
+            ("addr_gen_mode", "0"),
+            ("accept_dad", "0"),
+        ],
+        false => &[("disable_ipv6", "1")],
+    };
+    for (key, value) in settings {
+        set_sysctl(&format!("ipv6/conf/{name}/{key}"), value)?;
+    }
+    // A neighbour that knew this address elsewhere learns at once where it is now.
+    set_sysctl(&format!("ipv4/conf/{name}/arp_notify"), "1")?;
+    for address in &interface.addresses {
+        socket.add_address(link.index, *address)?;
+    }
+    Ok(socket.set_up(link.index)?)
+}
+
+fn set_routes(socket: &Socket, routes: &Routes) -> Result<()> {
+    for (route, ipv6) in [(&routes.ipv4, false), (&routes.ipv6, true)] {
+        let Some(route) = route else { continue };
+        let link = socket
+            .link(&route.interface)?
+            .with_context(|| format!("{} is not there", route.interface))?;
+        match route.gateway {
+            Some(gateway) => socket.set_default_route(link.index, gateway)?,
+            None => socket.set_default_device(link.index, ipv6)?,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,195 @@
+//! Networks and endpoints as messages.
+
+use std::sync::Arc;
+
+use hull_manager_core::{Result, filter::Filters};
+use hull_specs_api::v1;
+
+use crate::{
+    DEFAULT_NETWORK, Inner,
+    catalog::Known,
+    definition::{Definition, Driver, id_of},
+    records::{Endpoint, Sandbox},
+};
+
+/// The two networks that are none: listed because docker lists them.
+pub(crate) fn built_in(text: &str) -> Option<v1::Network> {
+    [("none", "null"), ("host", "host")].into_iter().find_map(|(name, driver)| {
+        let id = id_of(name);
+        (text == name || text == id || text.len() >= 12 && id.starts_with(text)).then(|| {
+            v1::Network {
+                id,
+                name: name.into(),
+                driver: driver.into(),
+                ipv4: true,
+                scope: "local".into(),
+                ipam: Some(v1::Ipam { driver: "default".into(), ..Default::default() }),
+                ..Default::default()
+            }
+        })
+    })
+}
+
+fn message(known: &Known) -> v1::Network {
+    let network = &known.definition;
+    let plugins: Vec<String> = match &network.driver {
+        Driver::Plugins(list) => list["plugins"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|plugin| Some(plugin["type"].as_str()?.to_owned()))
+            .collect(),
+        _ => Vec::new(),
+    };
+    let ipam_driver = match &network.driver {
+        Driver::Plugins(list) => list["plugins"][0]["ipam"]["type"].as_str().unwrap_or("null"),
+        _ => "default",
+    };
+    v1::Network {
+        id: network.id.clone(),
+        name: network.name.clone(),
+        driver: network.driver.name().into(),
+        options: network.options.clone().into_iter().collect(),
+        labels: network.labels.clone().into_iter().collect(),
+        internal: network.internal,
+        attachable: network.attachable,
+        ipv4: network.pools(true).next().is_some() || !plugins.is_empty(),
+        ipv6: network.pools(false).next().is_some(),
+        ipam: Some(v1::Ipam {
+            driver: ipam_driver.into(),
+            options: Default::default(),
+            pools: network.pools.iter().map(crate::ipam::Pool::to_message).collect(),
+        }),
+        created: Some(network.created.into()),
+        scope: "local".into(),
+        members: Vec::new(),
+        config_path: known.file.display().to_string(),
+        plugins,
+        interface: network.interface().into(),
+    }
+}
+
+impl Inner {
+    pub(crate) fn list(
+        &self,
+        request: &v1::ListNetworksRequest,
+    ) -> Result<v1::ListNetworksResponse> {
+        let keys = ["dangling", "driver", "id", "label", "label!", "name", "scope", "type"];
+        let filters = Filters::parse(&request.filters, &keys)?;
+        let dangling = match filters.has("dangling") {
+            true => Some(filters.flag("dangling", false)?),
+            false => None,
+        };
+        let mut networks: Vec<_> = {
+            let mut state = self.state();
+            state.catalog.refresh()?;
+            state.catalog.all().map(message).collect()
+        };
+        networks.extend(["none", "host"].into_iter().filter_map(built_in));
+        let is_ours = |name: &str| matches!(name, DEFAULT_NETWORK | "none" | "host");
+        networks.retain(|network| {
+            let kind = if is_ours(&network.name) { "builtin" } else { "custom" };
+            filters.any("driver", |driver| *driver == network.driver)
+                && filters.any("id", |part| network.id.starts_with(part.as_str()))
+                && filters.any("name", |part| network.name.contains(part.as_str()))
+                && filters.any("scope", |scope| *scope == network.scope)
+                && filters.any("type", |wanted| wanted == kind)
+                && filters.labels(|key| network.labels.get(key))
+        });
+        if let Some(wanted) = dangling {
+            let mut left = Vec::new();
+            for network in networks {
+                let free =
+                    !is_ours(&network.name) && self.records.of_network(&network.id)?.is_empty();
+                if free == wanted {
+                    left.push(network);
+                }
+            }
+            networks = left;
+        }
+        networks.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(v1::ListNetworksResponse { networks })
+    }
+
+    pub(crate) fn inspect(&self, text: &str) -> Result<v1::Network> {
+        let known = {
+            let mut state = self.state();
+            state.catalog.refresh()?;
+            match state.catalog.find(text) {
+                Ok(known) => known,
+                Err(error) => return built_in(text).ok_or(error),
+            }
+        };
+        let mut network = message(&known);
+        for endpoint in self.records.of_network(&known.definition.id)? {
+            let name = self.records.sandbox(&endpoint.container)?.map(|sandbox| sandbox.name);
+            let text = |net: Option<ipnet::IpNet>| net.map(|n| n.to_string()).unwrap_or_default();
+            network.members.push(v1::NetworkMember {
+                name: name.unwrap_or_default(),
+                mac_address: endpoint.mac.to_string(),
+                ipv4_address: text(endpoint.ipv4),
+                ipv6_address: text(endpoint.ipv6),
+                container_id: endpoint.container,
+                endpoint_id: endpoint.id,
+            });
+        }
+        network.members.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(network)
+    }
+}
+
+/// What others on a network find a container by.
+pub(crate) fn dns_names(sandbox: &Sandbox, endpoint: &Endpoint) -> Vec<String> {
+    let short = sandbox.container.get(..12).unwrap_or(&sandbox.container);
+    let mut names = vec![sandbox.name.clone()];
+    let more = endpoint.options.aliases.iter().map(String::as_str);
+    for name in more.chain([short, sandbox.hostname.as_str()]) {
+        if !name.is_empty() && !names.iter().any(|other| other == name) {
+            names.push(name.into());
+        }
+    }
+    names
+}
+
+/// A container's places as messages.
+pub(crate) fn endpoints(
+    container: &Sandbox,
+    places: &[(Endpoint, Arc<Definition>)],
+) -> Vec<v1::Endpoint> {
+    places
+        .iter()
+        .map(|(endpoint, network)| {
+            let part = |net: Option<ipnet::IpNet>| match net {
+                Some(net) => (
+                    net.addr().to_string(),
+                    u32::from(net.prefix_len()),
+                    // As docker: that of its network, whether or not it is in use.
+                    network.pool_of(net.addr()).and_then(|pool| pool.gateway),
+                ),
+                None => (String::new(), 0, None),
+            };
+            let (ipv4_address, ipv4_prefix_length, gateway) = part(endpoint.ipv4);
+            let (ipv6_address, ipv6_prefix_length, gateway6) = part(endpoint.ipv6);
+            let text = |gateway: Option<std::net::IpAddr>| {
+                gateway.filter(|_| !network.internal).map(|g| g.to_string()).unwrap_or_default()
+            };
+            v1::Endpoint {
+                id: endpoint.id.clone(),
+                network: network.name.clone(),
+                network_id: network.id.clone(),
+                mac_address: endpoint.mac.to_string(),
+                ipv4_address,
+                ipv4_prefix_length,
+                ipv4_gateway: text(gateway),
+                ipv6_address,
+                ipv6_prefix_length,
+                ipv6_gateway: text(gateway6),
+                dns_names: match network.name == DEFAULT_NETWORK {
+                    true => Vec::new(),
+                    false => dns_names(container, endpoint),
+                },
+                interface: endpoint.interface(),
+            }
+        })
+        .collect()
+}

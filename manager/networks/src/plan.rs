@@ -1,0 +1,155 @@
+//! What is to be made for a container: typed steps, in order. Pure.
+//!
+//! Killed between any two steps, the rows are there that name what was made, and `detach` takes
+//! it away.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::{
+    definition::{Definition, Driver},
+    link::Slave,
+    mac::Mac,
+    options,
+    records::Endpoint,
+};
+
+/// One step of connecting a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// A new namespace for the container.
+    Namespace,
+    /// An interface, in the container's namespace from its birth, that nobody has set up.
+    Link(Interface),
+    /// Everything inside: addresses, up, routes.
+    Inside(Vec<Interface>, Routes),
+    /// The host's end of a pair of veths: a port of the bridge that is up.
+    Port(Interface),
+}
+
+/// A container's interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Interface {
+    pub(crate) name: String,
+    /// The name of the other end; empty: there is none.
+    pub(crate) host_name: String,
+    pub(crate) on: On,
+    pub(crate) mac: Mac,
+    pub(crate) mtu: Option<u32>,
+    pub(crate) addresses: Vec<IpNet>,
+}
+
+/// What an interface is connected to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum On {
+    /// A port of a bridge; an isolated one reaches no other isolated one.
+    Bridge { bridge: String, isolated: bool },
+    /// On an interface of the host's.
+    Parent { parent: String, slave: Slave },
+}
+
+/// A default route: the interface, and the gateway unless the neighbour is everybody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Default {
+    pub(crate) interface: String,
+    pub(crate) gateway: Option<IpAddr>,
+}
+
+/// The default routes.
+#[derive(Clone, Debug, std::default::Default, PartialEq, Eq)]
+pub(crate) struct Routes {
+    pub(crate) ipv4: Option<Default>,
+    pub(crate) ipv6: Option<Default>,
+}
+
+/// An endpoint with its network.
+pub(crate) type Place<'a> = (&'a Endpoint, &'a Definition);
+
+impl Interface {
+    /// Of an endpoint in a network that is built in; none: its plugins make it.
+    pub(crate) fn of((endpoint, network): Place<'_>) -> Option<Self> {
+        let on = match &network.driver {
+            Driver::Bridge(bridge) => {
+                On::Bridge { bridge: bridge.interface.clone(), isolated: !bridge.icc }
+            }
+            Driver::Macvlan(parent) | Driver::Ipvlan(parent) => On::Parent {
+                parent: parent.interface.clone(),
+                slave: options::slave(network.driver.name(), &parent.mode).ok()?,
+            },
+            Driver::Plugins(_) => return None,
+        };
+        let mtu = match &network.driver {
+            Driver::Bridge(bridge) => bridge.mtu,
+            Driver::Macvlan(parent) | Driver::Ipvlan(parent) => parent.mtu,
+            Driver::Plugins(_) => None,
+        };
+        let host_name = match &on {
+            On::Bridge { .. } => endpoint.host_interface(),
+            On::Parent { .. } => String::new(),
+        };
+        Some(Self {
+            name: endpoint.interface(),
+            host_name,
+            on,
+            mac: endpoint.mac,
+            mtu,
+            addresses: endpoint.addresses().collect(),
+        })
+    }
+}
+
+/// The one of a container's places that leads out in a family, with its default route: of those
+/// that can, the one with the highest priority, and of equals the first.
+pub(crate) fn way_out<'a>(places: &[Place<'a>], ipv4: bool) -> Option<(Place<'a>, Default)> {
+    let route = |place: &Place<'a>| {
+        let (endpoint, network) = place;
+        let address = if ipv4 { endpoint.ipv4? } else { endpoint.ipv6? };
+        let l3 = matches!(&network.driver, Driver::Ipvlan(parent) if parent.mode != "l2");
+        let gateway = network.pool_of(address.addr())?.gateway;
+        let leads_out = !network.internal && (l3 || gateway.is_some());
+        let gateway = if l3 { None } else { gateway };
+        leads_out.then(|| (*place, Default { interface: endpoint.interface(), gateway }))
+    };
+    let mut best: Option<(Place<'a>, Default)> = None;
+    for candidate in places.iter().filter_map(route) {
+        let priority = |place: &Place<'_>| place.0.options.gateway_priority;
+        if best.as_ref().is_none_or(|best| priority(&candidate.0) > priority(&best.0)) {
+            best = Some(candidate);
+        }
+    }
+    best
+}
+
+/// The default routes of a container.
+pub(crate) fn routes(places: &[Place<'_>]) -> Routes {
+    Routes {
+        ipv4: way_out(places, true).map(|(_, route)| route),
+        ipv6: way_out(places, false).map(|(_, route)| route),
+    }
+}
+
+/// The steps to connect a container to all its networks.
+pub(crate) fn attach(places: &[Place<'_>]) -> Vec<Step> {
+    let mut steps = vec![Step::Namespace];
+    steps.extend(connect(places, places));
+    steps
+}
+
+/// The steps to connect a container that has a namespace to more networks; `all` is where it is
+/// then.
+pub(crate) fn connect(more: &[Place<'_>], all: &[Place<'_>]) -> Vec<Step> {
+    let interfaces: Vec<_> = more.iter().filter_map(|place| Interface::of(*place)).collect();
+    let links = interfaces.iter().cloned().map(Step::Link);
+    let ports = interfaces
+        .iter()
+        .filter(|interface| matches!(interface.on, On::Bridge { .. }))
+        .cloned()
+        .map(Step::Port);
+    let mut steps: Vec<_> = links.collect();
+    if !interfaces.is_empty() {
+        steps.push(Step::Inside(interfaces.clone(), routes(all)));
+    }
+    steps.extend(ports);
+    steps
+}
