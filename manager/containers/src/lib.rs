@@ -9,6 +9,7 @@
 
 mod attach;
 mod bundle;
+mod connect;
 mod copy;
 mod create;
 mod devices;
@@ -20,6 +21,7 @@ mod health;
 mod inspect;
 mod launch;
 mod lifecycle;
+mod links;
 mod list;
 mod logs;
 mod network;
@@ -58,7 +60,7 @@ use crate::{
 };
 pub use crate::{
     inspect::Counts,
-    network::{Attached, Attachment, Namespace, Network, NoNetworks},
+    network::{Attached, Attachment, Namespace, Network},
     settings::{Runtime, Settings},
 };
 
