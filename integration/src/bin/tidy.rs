@@ -34,6 +34,8 @@ const EDGES: &[(&str, &[&str])] = &[
         &["hull-manager-core", "hull-manager-archive", "hull-specs-api", "hull-runtime-sys"],
     ),
     ("hull-init", &["hull-runtime-sys"]),
+    // The system calls of its tests only: namespaces.
+    ("hull-manager-firewall", &["hull-runtime-sys"]),
     ("hull-manager-spec", &["hull-specs-oci", "hull-specs-image", "hull-specs-api"]),
     (
         "hull-manager-images",

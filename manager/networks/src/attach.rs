@@ -2,16 +2,13 @@
 
 use std::{net::IpAddr, os::fd::AsFd as _, sync::Arc};
 
-use anyhow::Context as _;
 use hull_manager_core::{Error, Result};
 use hull_specs_api::v1;
 
 use crate::{
     Attached, Container, DEFAULT_NETWORK, Inner,
     definition::{Definition, Driver},
-    files::{self, Ask, Resolver},
-    list, namespace,
-    options::address,
+    files, list, namespace,
     plan::{self, Interface, Step},
     records::{Endpoint, Sandbox},
     sandbox,
@@ -26,15 +23,16 @@ impl Inner {
             return Err(Error::internal(format!("{} is in no network", container.id)));
         }
         self.detach(&container.id)?;
-        let places = self.reserve(container, &wanted)?;
-        let made = self
-            .prepare(&places)
-            .and_then(|()| {
-                let steps = plan::attach(&sandbox::borrow(&places));
-                self.apply_all(&container.id, &steps)
-            })
-            .and_then(|()| self.attached(&container.id, &places));
-        match made {
+        let mut places = self.reserve(container, &wanted)?;
+        let mut make = || {
+            self.prepare(&places)?;
+            let steps = plan::attach(&sandbox::borrow(&places));
+            self.apply_all(&container.id, &steps)?;
+            self.add_by_plugins(&container.id, &mut places, &[])?;
+            self.name(&container.id, &places)?;
+            self.attached(&container.id, &places)
+        };
+        match make() {
             Ok(attached) => {
                 for (_, network) in &places {
                     self.record("connect", network, &[("container", &container.id)]);
@@ -72,6 +70,13 @@ impl Inner {
     pub(crate) fn detach(&self, container: &str) -> Result<()> {
         let endpoints = self.records.of_container(container)?;
         let mut failed = None;
+        if self.names.view(container).is_some() {
+            self.wait(self.names.stop(container));
+        }
+        self.unname(&endpoints);
+        if let Err(error) = self.delete_by_plugins(container, &endpoints, None) {
+            failed = Some(error);
+        }
         for endpoint in &endpoints {
             // The namespace may live on with a process; the interface must not, because its
             // address will be another's.
@@ -138,10 +143,15 @@ impl Inner {
         self.sandbox(container)?;
         let (endpoint, network) = self.reserve_more(container, options)?;
         let connect = || {
-            let places = self.places(container)?;
+            let mut places = self.places(container)?;
             self.prepare(&places)?;
             let steps = plan::connect(&[(&endpoint, &*network)], &sandbox::borrow(&places));
             self.apply_all(container, &steps)?;
+            let new = places.iter().position(|(place, _)| place.id == endpoint.id);
+            if let Some(new) = new {
+                self.add_by_plugins(container, &mut places[new..=new], &[])?;
+            }
+            self.name(container, &places)?;
             self.attached(container, &places)
         };
         match connect() {
@@ -180,10 +190,14 @@ impl Inner {
 
     /// Takes one endpoint away, and gives the default routes to another one.
     fn leave(&self, container: &str, endpoint: &Endpoint) -> Result<()> {
+        let one = std::slice::from_ref(endpoint);
+        self.unname(one);
+        self.delete_by_plugins(container, one, Some(&endpoint.interface()))?;
         self.host.socket.remove_link(&endpoint.host_interface()).map_err(anyhow::Error::new)?;
-        self.remove_slaves(container, std::slice::from_ref(endpoint))?;
+        self.remove_slaves(container, one)?;
         self.records.remove_endpoint(&endpoint.id)?;
         let places = self.places(container)?;
+        self.name(container, &places)?;
         let routes = plan::routes(&sandbox::borrow(&places));
         Ok(self.host.apply(container, &Step::Inside(Vec::new(), routes))?)
     }
@@ -210,6 +224,7 @@ impl Inner {
             tracing::warn!(%container, interfaces = missing.len(), "interfaces are made again");
             self.apply_all(container, &plan::connect(&missing, &sandbox::borrow(&places)))?;
         }
+        self.name(container, &places)?;
         self.attached(container, &places)
     }
 
@@ -270,33 +285,6 @@ impl Inner {
         default.map_or_else(Vec::new, |known| {
             known.definition.pools.iter().filter_map(|pool| pool.gateway).collect()
         })
-    }
-
-    fn resolv_conf(&self, sandbox: &Sandbox, places: &Places) -> Result<String> {
-        let text = std::fs::read_to_string("/etc/resolv.conf")
-            .or_else(|error| match error.kind() {
-                std::io::ErrorKind::NotFound => Ok(String::new()),
-                _ => Err(error),
-            })
-            .context("read /etc/resolv.conf")?;
-        let mut host = Resolver::parse(&text);
-        let or = |own: &[String], ours: &[String]| {
-            if own.is_empty() { ours.to_vec() } else { own.to_vec() }
-        };
-        let options = &sandbox.options;
-        let servers = options
-            .dns
-            .iter()
-            .map(|text| address("DNS server", text))
-            .collect::<Result<Vec<_>>>()?;
-        let wanted = Resolver {
-            servers: if servers.is_empty() { self.settings.dns.clone() } else { servers },
-            search: or(&options.dns_search, &self.settings.dns_search),
-            options: or(&options.dns_options, &self.settings.dns_options),
-        };
-        let _ = places;
-        host.servers = files::reachable(&host);
-        Ok(files::resolv_conf(&host, &wanted, Ask::Directly))
     }
 
     pub(crate) fn counters(&self, container: &str) -> Result<Vec<v1::InterfaceStats>> {

@@ -192,6 +192,7 @@ impl Inner {
             }
             state.catalog.set_aside(known)?
         };
+        self.names.forget_network(&network.id);
         self.host.remove(network)?;
         catalog::forget(&aside)?;
         self.record("destroy", network, &[]);

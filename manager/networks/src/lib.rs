@@ -20,25 +20,31 @@ mod link;
 mod list;
 mod mac;
 mod namespace;
+mod naming;
 mod netlink;
 mod options;
 mod plan;
+mod plugins;
 mod records;
 mod recover;
 mod sandbox;
 mod settings;
+mod watch;
 
 use std::{
     collections::HashMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     net::IpAddr,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
+use hull_manager_cni::Cni;
 use hull_manager_core::{Error, Journal, Result, Store, files::private_directory};
+use hull_manager_names::Names;
 use hull_specs_api::v1;
 
-use crate::{catalog::Catalog, host::Host, namespace::Namespaces, records::Records};
+use crate::{catalog::Catalog, host::Host, namespace::Namespaces, records::Records, watch::Watch};
 pub use crate::{
     ipam::SubnetSource,
     settings::{DEFAULT_BRIDGE, DefaultNetwork, Settings},
@@ -46,6 +52,9 @@ pub use crate::{
 
 /// The name of the default network.
 pub const DEFAULT_NETWORK: &str = "bridge";
+
+/// How many containers something can be done for at once.
+const TURNS: usize = 64;
 
 /// What a network must know of a container.
 #[derive(Clone, Debug)]
@@ -84,8 +93,15 @@ struct Inner {
     records: Records,
     journal: Journal,
     host: Host,
+    names: Names,
+    cni: Cni,
+    /// For what is asynchronous below: names, plugins.
+    runtime: tokio::runtime::Handle,
     /// Held while networks come and go; taken before `state`.
     changing: Mutex<()>,
+    /// Held while something is done for a container, by its id: taken before the others.
+    turns: [Mutex<()>; TURNS],
+    watch: OnceLock<Watch>,
     state: Mutex<State>,
 }
 
@@ -97,8 +113,8 @@ struct State {
 }
 
 impl Networks {
-    /// Reads the definitions, and makes the directories and tables; touches no interface. The
-    /// calling thread's network namespace is the host's from now on.
+    /// Reads the definitions, and makes the directories and tables; touches no interface. To be
+    /// called from within a runtime that stays, from a thread that may block; the calling thread's network namespace is the host's from now on.
     ///
     /// # Errors
     /// If a directory, the store or the kernel refuses.
@@ -109,7 +125,15 @@ impl Networks {
             records: Records::open(store)?,
             journal: journal.clone(),
             host: Host::new(Namespaces::new(settings.namespaces.clone()))?,
+            names: Names::start(hull_manager_names::Settings {
+                resolv_conf: settings.resolv_conf.clone(),
+            })?,
+            cni: Cni::open(settings.cni.clone())?,
+            runtime: tokio::runtime::Handle::try_current()
+                .map_err(|cause| Error::internal("networks").because(cause))?,
             changing: Mutex::new(()),
+            turns: std::array::from_fn(|_| Mutex::new(())),
+            watch: OnceLock::new(),
             state: Mutex::new(State { catalog, last: HashMap::new() }),
             settings,
         };
@@ -124,7 +148,15 @@ impl Networks {
     /// reported in the log, so that one broken thing does not stop the rest.
     pub async fn recover(&self, live: &[String]) -> Result<()> {
         let live = live.to_vec();
-        self.blocking(move |inner| inner.recover(&live)).await
+        let weak = Arc::downgrade(&self.0);
+        self.blocking(move |inner| {
+            inner.recover(&live)?;
+            if inner.watch.get().is_none() {
+                drop(inner.watch.set(Watch::start(weak)?));
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Makes a network.
@@ -201,7 +233,11 @@ impl Networks {
     /// If a network is not there, has no address left, or the kernel refuses; then nothing is
     /// left.
     pub async fn attach(&self, container: Container) -> Result<Attached> {
-        self.blocking(move |inner| inner.attach(&container)).await
+        self.blocking(move |inner| {
+            let _turn = inner.turn(&container.id);
+            inner.attach(&container)
+        })
+        .await
     }
 
     /// What a container has that outlived the manager; what is missing on the host is made
@@ -211,7 +247,11 @@ impl Networks {
     /// If it has no namespace any more.
     pub async fn check(&self, id: &str) -> Result<Attached> {
         let id = id.to_owned();
-        self.blocking(move |inner| inner.check(&id)).await
+        self.blocking(move |inner| {
+            let _turn = inner.turn(&id);
+            inner.check(&id)
+        })
+        .await
     }
 
     /// Takes away all that a container has. Idempotent.
@@ -220,7 +260,11 @@ impl Networks {
     /// What could not be taken away; everything else is.
     pub async fn detach(&self, id: &str) -> Result<()> {
         let id = id.to_owned();
-        self.blocking(move |inner| inner.detach(&id)).await
+        self.blocking(move |inner| {
+            let _turn = inner.turn(&id);
+            inner.detach(&id)
+        })
+        .await
     }
 
     /// Connects a running container to a further network.
@@ -229,7 +273,11 @@ impl Networks {
     /// As `attach`; or it is in this network already.
     pub async fn connect(&self, id: &str, options: v1::EndpointOptions) -> Result<Attached> {
         let id = id.to_owned();
-        self.blocking(move |inner| inner.connect(&id, &options)).await
+        self.blocking(move |inner| {
+            let _turn = inner.turn(&id);
+            inner.connect(&id, &options)
+        })
+        .await
     }
 
     /// Disconnects a running container from a network.
@@ -238,7 +286,11 @@ impl Networks {
     /// If it is not in it.
     pub async fn disconnect(&self, id: &str, network: &str) -> Result<Attached> {
         let (id, network) = (id.to_owned(), network.to_owned());
-        self.blocking(move |inner| inner.disconnect(&id, &network)).await
+        self.blocking(move |inner| {
+            let _turn = inner.turn(&id);
+            inner.disconnect(&id, &network)
+        })
+        .await
     }
 
     /// What went through the interfaces of a running container, by name.
@@ -264,6 +316,15 @@ impl Networks {
 impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until nothing else is done for a container: its owner does one thing after the
+    /// other, but interfaces that somebody removes are made again at any time.
+    fn turn(&self, container: &str) -> MutexGuard<'_, ()> {
+        let mut hasher = DefaultHasher::new();
+        container.hash(&mut hasher);
+        let index = usize::try_from(hasher.finish()).unwrap_or_default() % TURNS;
+        self.turns[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn changing(&self) -> MutexGuard<'_, ()> {

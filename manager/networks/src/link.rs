@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use crate::{
     mac::Mac,
-    netlink::{Body, CREATE, REPLACE, Socket, address_of, attributes, text_of, u32_of},
+    netlink::{Body, CREATE, REPLACE, Socket, address_of, attributes, messages, text_of, u32_of},
 };
 
 const RTM_NEWLINK: u16 = 16;
@@ -146,6 +146,16 @@ fn read_counters(value: &[u8]) -> Counters {
         received_dropped: at(6),
         sent_dropped: at(7),
     }
+}
+
+/// The names of the interfaces that notifications tell the end of.
+pub(crate) fn removed(datagram: &[u8]) -> Vec<String> {
+    messages(datagram)
+        .filter(|(kind, _)| *kind == RTM_DELLINK)
+        // Of a port that only leaves its bridge, too; its family is the bridges'.
+        .filter(|(_, body)| body.first() == Some(&0))
+        .filter_map(|(_, body)| Some(read_link(body)?.name))
+        .collect()
 }
 
 fn missing<T>(result: sys::Result<T>) -> sys::Result<Option<T>> {

@@ -144,6 +144,18 @@ pub(crate) fn address_of(value: &[u8]) -> Option<IpAddr> {
     }
 }
 
+/// The messages of a datagram, as (kind, body); ends at the first malformed one.
+pub(crate) fn messages(mut datagram: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let head = datagram.first_chunk::<HEADER>()?;
+        let length = u32::from_ne_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        let kind = u16::from_ne_bytes([head[4], head[5]]);
+        let body = datagram.get(HEADER..length)?;
+        datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, body))
+    })
+}
+
 /// What the kernel answered: the bodies of its messages.
 pub(crate) type Answers = Vec<Vec<u8>>;
 

@@ -28,6 +28,7 @@ const TABLES: &str = "
         mac TEXT NOT NULL,
         ipv4 TEXT,
         ipv6 TEXT,
+        gateways TEXT NOT NULL,
         options BLOB NOT NULL,
         UNIQUE (container, network),
         UNIQUE (container, number),
@@ -65,6 +66,8 @@ pub(crate) struct Endpoint {
     /// With the subnet's prefix length.
     pub(crate) ipv4: Option<IpNet>,
     pub(crate) ipv6: Option<IpNet>,
+    /// Of a network by plugins: those that they told of. Others' are in the definition.
+    pub(crate) gateways: Vec<IpAddr>,
     pub(crate) options: v1::EndpointOptions,
 }
 
@@ -127,10 +130,19 @@ impl Records {
         self.endpoints("?1 = ''", "")
     }
 
+    /// Whose an endpoint is, by the beginning of its id.
+    pub(crate) fn container_of(&self, endpoint: &str) -> Result<Option<String>> {
+        self.0.read(|c| {
+            let sql = "SELECT container FROM network_endpoints
+                       WHERE id >= ?1 AND id < ?1 || 'g' LIMIT 1";
+            Ok(c.query_row(sql, [endpoint], |row| row.get(0)).optional()?)
+        })
+    }
+
     fn endpoints(&self, which: &str, value: &str) -> Result<Vec<Endpoint>> {
         self.0.read(|c| {
             let sql = format!(
-                "SELECT id, container, network, number, mac, ipv4, ipv6, options
+                "SELECT id, container, network, number, mac, ipv4, ipv6, gateways, options
                  FROM network_endpoints WHERE {which} ORDER BY container, number"
             );
             let mut statement = c.prepare_cached(&sql)?;
@@ -151,6 +163,26 @@ impl Records {
     pub(crate) fn remove_sandbox(&self, container: &str) -> Result<()> {
         self.write(|t| {
             t.execute("DELETE FROM network_sandboxes WHERE container = ?1", [container])?;
+            Ok(())
+        })
+    }
+
+    /// Writes down the addresses that plugins have given.
+    pub(crate) fn set_addresses(&self, endpoint: &Endpoint) -> Result<()> {
+        let text = |net: Option<IpNet>| net.map(|net| net.to_string());
+        let gateways: Vec<_> = endpoint.gateways.iter().map(ToString::to_string).collect();
+        self.write(|t| {
+            t.execute(
+                "UPDATE network_endpoints SET mac = ?2, ipv4 = ?3, ipv6 = ?4, gateways = ?5
+                 WHERE id = ?1",
+                params![
+                    endpoint.id,
+                    endpoint.mac.to_string(),
+                    text(endpoint.ipv4),
+                    text(endpoint.ipv6),
+                    gateways.join(" ")
+                ],
+            )?;
             Ok(())
         })
     }
@@ -200,8 +232,8 @@ pub(crate) fn add_sandbox(t: &Transaction<'_>, sandbox: &Sandbox) -> Result<()> 
 pub(crate) fn add_endpoint(t: &Transaction<'_>, endpoint: &Endpoint) -> Result<()> {
     let text = |net: Option<IpNet>| net.map(|net| net.to_string());
     let added = t.execute(
-        "INSERT INTO network_endpoints (id, container, network, number, mac, ipv4, ipv6, options)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        "INSERT INTO network_endpoints (id, container, network, number, mac, ipv4, ipv6, gateways, options)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, '', ?8)",
         params![
             endpoint.id,
             endpoint.container,
@@ -242,7 +274,11 @@ fn read_endpoint(row: &Row<'_>) -> rusqlite::Result<Endpoint> {
         mac: mac.parse().map_err(|error: Error| wrong(4, error))?,
         ipv4: net(row, 5)?,
         ipv6: net(row, 6)?,
-        options: decode(row, 7)?,
+        gateways: {
+            let text: String = row.get(7)?;
+            text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+        },
+        options: decode(row, 8)?,
     })
 }
 

@@ -303,6 +303,7 @@ impl Inner {
             mac,
             ipv4,
             ipv6,
+            gateways: Vec::new(),
             options,
         };
         records::add_endpoint(t, &endpoint)?;

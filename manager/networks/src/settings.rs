@@ -28,8 +28,6 @@ pub struct Settings {
     pub ip_forward: bool,
     /// Containers have the host's address outside, unless their network says otherwise.
     pub ip_masq: bool,
-    /// Firewall rules are made. If not, not one.
-    pub iptables: bool,
     /// Where ports are published that name no address.
     pub bind: Option<IpAddr>,
     /// Name servers of containers, in place of the host's.
@@ -38,6 +36,10 @@ pub struct Settings {
     pub dns_search: Vec<String>,
     /// Options of the resolver, in place of the host's.
     pub dns_options: Vec<String>,
+    /// The host's resolvers.
+    pub resolv_conf: PathBuf,
+    /// How plugins are executed.
+    pub cni: hull_manager_cni::Settings,
     /// What the name host-gateway stands for; empty: the default network's gateways.
     pub host_gateway: Vec<IpAddr>,
 }
@@ -85,7 +87,10 @@ impl Settings {
     /// Everything as nobody said otherwise, with definitions and namespaces in two directories.
     #[must_use]
     pub fn new(definitions: PathBuf, namespaces: PathBuf) -> Self {
+        let cni = hull_manager_cni::Settings::new(definitions.join(".attachments"));
         Self {
+            resolv_conf: "/etc/resolv.conf".into(),
+            cni,
             definitions,
             namespaces,
             default: Some(DefaultNetwork::default()),
@@ -94,7 +99,6 @@ impl Settings {
             mtu: None,
             ip_forward: true,
             ip_masq: true,
-            iptables: true,
             bind: None,
             dns: Vec::new(),
             dns_search: Vec::new(),

@@ -26,10 +26,15 @@ fn on_a_host<T: Send>(work: impl FnOnce(Lab) -> T + Send) -> T {
         let thread = scope.spawn(|| {
             sys::namespace::unshare(libc::CLONE_NEWNET).unwrap();
             sys::netlink::raise_loopback().unwrap();
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .enable_all()
+                .build()
+                .unwrap();
+            let _entered = runtime.enter();
             let directory = tempfile::tempdir().unwrap();
             let mut settings =
                 Settings::new(directory.path().join("data"), directory.path().join("netns"));
-            settings.iptables = false;
             work(Lab { directory, settings })
         });
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))

@@ -1,0 +1,133 @@
+//! What nftables has at the moment: the host's own rules, and whether ours are whole.
+
+use anyhow::Result;
+
+use crate::{
+    netlink::{Socket, nft_kind},
+    nft::{Attributes, Family, Table, message},
+    ruleset::Elements,
+};
+
+/// The families that judge packets for the host.
+const FAMILIES: [u8; 3] = [1, Family::IPV4, Family::IPV6];
+
+/// `NF_INET_LOCAL_IN`, and the verdict `NF_DROP`.
+const INPUT: u32 = 1;
+const DROP: u32 = 0;
+
+/// Whether a table that is not `ours` drops what comes in unless a rule takes it: by its chain's
+/// policy, as ufw does, or by a last rule without a condition, as firewalld does.
+///
+/// Rules of the older iptables (`iptables-legacy`) are not tables of nftables, and not seen.
+pub(crate) fn input_is_closed(socket: &mut Socket, ours: &str) -> Result<bool> {
+    for family in FAMILIES {
+        let mut is_closed = false;
+        let mut open = Vec::new();
+        socket.dump(
+            nft_kind(message::GET_CHAIN),
+            family,
+            |_| {},
+            |message| {
+                let chain = Attributes::of_message(message.payload);
+                let (Some(table), Some(name)) = (chain.text(1), chain.text(3)) else { return };
+                let hook = chain.nested(4).and_then(|hook| hook.u32(1));
+                if hook != Some(INPUT) || chain.text(7) != Some("filter") || table == ours {
+                    return;
+                }
+                is_closed |= chain.u32(5) == Some(DROP);
+                open.push((table.to_owned(), name.to_owned()));
+            },
+        )?;
+        for (table, chain) in open {
+            is_closed |= ends_in_drop(socket, family, &table, &chain)?;
+        }
+        if is_closed {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn ends_in_drop(socket: &mut Socket, family: u8, table: &str, chain: &str) -> Result<bool> {
+    let mut last = false;
+    let body = |writer: &mut crate::nft::Writer| {
+        writer.put_text(1, table);
+        writer.put_text(2, chain);
+    };
+    socket.dump(nft_kind(message::GET_RULE), family, body, |message| {
+        let rule = Attributes::of_message(message.payload);
+        // A kernel that does not know these attributes here answers with all rules.
+        if rule.text(1) == Some(table) && rule.text(2) == Some(chain) {
+            last = rule.nested(4).is_some_and(drops_everything);
+        }
+    })?;
+    Ok(last)
+}
+
+/// Whether a rule has no condition, and drops or refuses.
+fn drops_everything(expressions: Attributes<'_>) -> bool {
+    let mut drops = false;
+    for (_, expression) in expressions {
+        let expression = Attributes(expression);
+        match expression.text(1) {
+            Some("counter" | "log" | "limit") => {}
+            Some("reject") => drops = true,
+            Some("immediate") => {
+                let verdict = expression.nested(2).and_then(|data| data.nested(2));
+                let verdict = verdict.and_then(|data| data.nested(2));
+                drops = verdict.and_then(|verdict| verdict.u32(1)) == Some(DROP);
+            }
+            _ => return false,
+        }
+    }
+    drops
+}
+
+/// Whether tables of this name have these chains, as many rules and as many elements.
+pub(crate) fn is_intact(
+    socket: &mut Socket,
+    name: &str,
+    tables: &[Table],
+    elements: &Elements,
+) -> Result<bool> {
+    for table in tables {
+        let family = table.family.number();
+        let of_ours = |writer: &mut crate::nft::Writer| writer.put_text(1, name);
+        let mut rules = 0;
+        let mut chains = 0;
+        let is_ours = |payload: &[u8]| Attributes::of_message(payload).text(1) == Some(name);
+        socket.dump(
+            nft_kind(message::GET_CHAIN),
+            family,
+            |_| {},
+            |m| {
+                chains += usize::from(is_ours(m.payload));
+            },
+        )?;
+        socket.dump(nft_kind(message::GET_RULE), family, of_ours, |m| {
+            rules += usize::from(is_ours(m.payload));
+        })?;
+        let expected: usize = table.chains.iter().map(|chain| chain.rules.len()).sum();
+        if chains != table.chains.len() || rules != expected {
+            return Ok(false);
+        }
+        for set in table.sets {
+            let mut count = 0;
+            let of_set = |writer: &mut crate::nft::Writer| {
+                writer.put_text(1, name);
+                writer.put_text(2, set.name);
+            };
+            socket.dump(nft_kind(message::GET_ELEMENT), family, of_set, |m| {
+                let list = Attributes::of_message(m.payload).nested(3);
+                count += list.map_or(0, Iterator::count);
+            })?;
+            let ours = elements.iter().filter(|e| (e.family, e.set) == (table.family, set.name));
+            // A range is two elements to the kernel.
+            let expected: usize = ours.map(|e| 1 + usize::from(e.end.is_some())).sum();
+            if count != expected {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}

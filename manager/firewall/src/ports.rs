@@ -1,0 +1,404 @@
+//! Ports of the host: reserved by bound sockets, which the proxies serve.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    ops::RangeInclusive,
+    os::fd::{AsRawFd, OwnedFd},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use nix::{
+    errno::Errno,
+    sys::socket::{
+        self, AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrStorage, sockopt,
+    },
+};
+
+use crate::{
+    firewall::{Loopback, Settings},
+    proxy::{Proxies, Service},
+    rules::{Port, Protocol, Publish},
+};
+
+/// How often a port that the kernel chose for one address is tried for the others.
+const DYNAMIC_ATTEMPTS: usize = 64;
+
+/// How long a port may take to be free after its reservation was dropped: the proxy closes its
+/// sockets.
+const RELEASE: Duration = Duration::from_secs(2);
+
+/// A port that somebody wants to publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// Where on the host; all of them get the same port. Docker's default is `0.0.0.0` and `::`.
+    pub host_addresses: Vec<IpAddr>,
+    /// The first free one of these is taken. `0..=0` is any of the kernel's range.
+    pub host_ports: RangeInclusive<u16>,
+    /// The port of the container.
+    pub container_port: u16,
+    /// By translation, or by the proxy only.
+    pub publish: Publish,
+    /// [`Port::open`].
+    pub open: bool,
+}
+
+/// Somebody has the port: the words are docker's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortTaken {
+    /// Where.
+    pub address: SocketAddr,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// Whether a container has it, and not another program.
+    pub by_container: bool,
+}
+
+impl fmt::Display for PortTaken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, protocol, by_container } = self;
+        if *by_container {
+            write!(f, "Bind for {address} failed: port is already allocated")
+        } else {
+            write!(f, "failed to bind host port {address}/{protocol}: address already in use")
+        }
+    }
+}
+
+impl std::error::Error for PortTaken {}
+
+/// All ports of the host that containers have. A copy is another handle of the same.
+#[derive(Clone)]
+pub struct Ports(Arc<Registry>);
+
+struct Registry {
+    /// Whether the host's loopback, and what is not translated, is served by proxies.
+    has_proxies: bool,
+    proxies: Proxies,
+    held: Mutex<HashMap<(Protocol, u16), HashMap<IpAddr, Holder>>>,
+    released: Condvar,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Holder {
+    Reservation,
+    /// Its reservation is gone; a proxy is about to close the last copy of the socket.
+    Leaving,
+}
+
+/// Ports of one container. They are free again, and their proxies end, when this is dropped.
+pub struct Reservation {
+    registry: Arc<Registry>,
+    sockets: Vec<Arc<HostSocket>>,
+    /// By index into the sockets: where each leads, and its proxy.
+    services: Mutex<HashMap<usize, (SocketAddr, Service)>>,
+}
+
+/// One port of one address, ours as long as this lives.
+pub(crate) struct HostSocket {
+    registry: Arc<Registry>,
+    protocol: Protocol,
+    address: SocketAddr,
+    container_port: u16,
+    publish: Publish,
+    open: bool,
+    /// None only for SCTP in a kernel without it, where no other program can have the port.
+    fd: Option<OwnedFd>,
+}
+
+impl Ports {
+    /// None yet.
+    #[must_use]
+    pub fn new(settings: &Settings) -> Self {
+        Self(Arc::new(Registry {
+            has_proxies: settings.loopback == Loopback::Proxy,
+            proxies: Proxies::default(),
+            held: Mutex::default(),
+            released: Condvar::new(),
+        }))
+    }
+
+    /// Takes all of these, or none: each by a socket, so that no other program gets it before
+    /// the reservation is dropped.
+    ///
+    /// # Errors
+    /// [`PortTaken`], beneath the error, when somebody has one; else what the system says.
+    pub fn reserve(&self, wanted: &[Wanted]) -> Result<Reservation> {
+        let mut sockets = Vec::new();
+        for wanted in wanted {
+            sockets.extend(self.0.take(wanted)?.into_iter().map(Arc::new));
+        }
+        Ok(Reservation { registry: self.0.clone(), sockets, services: Mutex::default() })
+    }
+}
+
+impl Registry {
+    fn take(self: &Arc<Self>, wanted: &Wanted) -> Result<Vec<HostSocket>> {
+        if wanted.protocol == Protocol::Sctp && wanted.publish == Publish::Proxy {
+            bail!("a port of sctp cannot be published by a proxy");
+        }
+        let Some((first, others)) = wanted.host_addresses.split_first() else {
+            return Ok(Vec::new());
+        };
+        if *wanted.host_ports.end() == 0 {
+            return self.take_any(wanted, *first, others);
+        }
+        let mut last = None;
+        for port in wanted.host_ports.clone() {
+            match self.take_all(wanted, &wanted.host_addresses, port) {
+                Err(error) if error.is::<PortTaken>() => last = Some(error),
+                other => return other,
+            }
+        }
+        Err(last.unwrap_or_else(|| anyhow::anyhow!("the range of host ports is empty")))
+    }
+
+    /// The kernel's choice for the first address, if the others have the same port free.
+    fn take_any(
+        self: &Arc<Self>,
+        wanted: &Wanted,
+        first: IpAddr,
+        others: &[IpAddr],
+    ) -> Result<Vec<HostSocket>> {
+        // Kept while others are tried, or the kernel might choose them again.
+        let mut unfit = Vec::new();
+        for _ in 0..DYNAMIC_ATTEMPTS {
+            let socket = self.bind(wanted, SocketAddr::new(first, 0))?;
+            match self.take_all(wanted, others, socket.address.port()) {
+                Ok(mut all) => {
+                    all.insert(0, socket);
+                    return Ok(all);
+                }
+                Err(error) if error.is::<PortTaken>() => unfit.push(socket),
+                Err(error) => return Err(error),
+            }
+        }
+        bail!(
+            "no port is free at all of the addresses, of {DYNAMIC_ATTEMPTS} that the kernel chose"
+        )
+    }
+
+    fn take_all(
+        self: &Arc<Self>,
+        wanted: &Wanted,
+        addresses: &[IpAddr],
+        port: u16,
+    ) -> Result<Vec<HostSocket>> {
+        addresses.iter().map(|ip| self.bind(wanted, SocketAddr::new(*ip, port))).collect()
+    }
+
+    fn bind(self: &Arc<Self>, wanted: &Wanted, mut address: SocketAddr) -> Result<HostSocket> {
+        let protocol = wanted.protocol;
+        let taken = |by_container| PortTaken { address, protocol, by_container };
+        let deadline = Instant::now() + RELEASE;
+        let mut held = self.held();
+        loop {
+            match conflict(&held, protocol, address) {
+                None => break,
+                Some(Holder::Reservation) => bail!(taken(true)),
+                Some(Holder::Leaving) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        bail!(taken(true));
+                    }
+                    let waited = self.released.wait_timeout(held, left);
+                    held = waited.unwrap_or_else(PoisonError::into_inner).0;
+                }
+            }
+        }
+        let is_served = self.has_proxies || wanted.publish == Publish::Proxy;
+        let fd = match open(protocol, address, is_served) {
+            Ok(fd) => Some(fd),
+            Err(Errno::EADDRINUSE) => bail!(taken(false)),
+            Err(Errno::EPROTONOSUPPORT) if protocol == Protocol::Sctp => None,
+            Err(errno) => {
+                return Err(errno).with_context(|| format!("bind {address}/{protocol}"));
+            }
+        };
+        if address.port() == 0 {
+            let chosen = match &fd {
+                Some(fd) => chosen_port(fd),
+                // Any number serves; the kernel has the right range.
+                None => open(Protocol::Udp, address, false).and_then(|fd| chosen_port(&fd)),
+            };
+            address.set_port(chosen.with_context(|| format!("choose a port of {}", address.ip()))?);
+            if conflict(&held, protocol, address).is_some() {
+                bail!(PortTaken { address, protocol, by_container: true });
+            }
+        }
+        let at = held.entry((protocol, address.port())).or_default();
+        at.insert(address.ip(), Holder::Reservation);
+        Ok(HostSocket {
+            registry: self.clone(),
+            protocol,
+            address,
+            container_port: wanted.container_port,
+            publish: wanted.publish,
+            open: wanted.open,
+            fd,
+        })
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashMap<(Protocol, u16), HashMap<IpAddr, Holder>>> {
+        // Entries are added and removed whole.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reservation {
+    /// The ports, leading to a container with these addresses. What cannot lead there is left
+    /// out: a port of an IPv6 address to a container without one, if there are no proxies.
+    #[must_use]
+    pub fn ports(&self, ipv4: Option<Ipv4Addr>, ipv6: Option<Ipv6Addr>) -> Vec<Port> {
+        let (ipv4, ipv6) = (ipv4.map(IpAddr::V4), ipv6.map(IpAddr::V6));
+        let lead = |socket: &Arc<HostSocket>| {
+            let (same, other) = if socket.address.is_ipv4() { (ipv4, ipv6) } else { (ipv6, ipv4) };
+            let container_address = same.or(other.filter(|_| socket.is_served()))?;
+            Some(Port {
+                protocol: socket.protocol,
+                host_address: socket.address.ip(),
+                host_port: socket.address.port(),
+                container_address,
+                container_port: socket.container_port,
+                publish: socket.publish,
+                open: socket.open,
+            })
+        };
+        self.sockets.iter().filter_map(lead).collect()
+    }
+
+    /// Starts the proxies of these ports. Called again, it moves those whose container's address
+    /// is another now, and ends those that are no longer in the list.
+    ///
+    /// # Errors
+    /// When threads or descriptors are out.
+    pub fn serve(&self, ports: &[Port]) -> Result<()> {
+        let mut services = self.services();
+        for (index, socket) in self.sockets.iter().enumerate() {
+            let leads = ports.iter().find(|port| socket.is(port)).filter(|_| socket.is_served());
+            let Some(port) = leads else {
+                services.remove(&index);
+                continue;
+            };
+            let target = SocketAddr::new(port.container_address, port.container_port);
+            if services.get(&index).is_some_and(|(now, _)| *now == target) {
+                continue;
+            }
+            services.remove(&index);
+            let service = self
+                .registry
+                .proxies
+                .serve(socket, target)
+                .with_context(|| format!("serve port {port}"))?;
+            services.insert(index, (target, service));
+        }
+        Ok(())
+    }
+
+    fn services(&self) -> MutexGuard<'_, HashMap<usize, (SocketAddr, Service)>> {
+        self.services.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let mut held = self.registry.held();
+        for socket in &self.sockets {
+            let at = held.get_mut(&(socket.protocol, socket.address.port()));
+            if let Some(holder) = at.and_then(|at| at.get_mut(&socket.address.ip())) {
+                *holder = Holder::Leaving;
+            }
+        }
+    }
+}
+
+impl HostSocket {
+    pub(crate) fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// A copy of the descriptor, of the same socket.
+    pub(crate) fn copy(&self) -> Result<OwnedFd> {
+        let fd = self.fd.as_ref().context("this kernel has no such sockets")?;
+        fd.try_clone().context("copy a socket")
+    }
+
+    /// Whether a proxy takes what comes to it.
+    fn is_served(&self) -> bool {
+        self.protocol != Protocol::Sctp
+            && (self.registry.has_proxies || self.publish == Publish::Proxy)
+    }
+
+    fn is(&self, port: &Port) -> bool {
+        (port.protocol, port.host_address, port.host_port)
+            == (self.protocol, self.address.ip(), self.address.port())
+    }
+}
+
+impl Drop for HostSocket {
+    fn drop(&mut self) {
+        self.fd = None;
+        let mut held = self.registry.held();
+        let key = (self.protocol, self.address.port());
+        if let Some(at) = held.get_mut(&key) {
+            at.remove(&self.address.ip());
+            if at.is_empty() {
+                held.remove(&key);
+            }
+        }
+        self.registry.released.notify_all();
+    }
+}
+
+/// Who has a place that this one would overlap.
+fn conflict(
+    held: &HashMap<(Protocol, u16), HashMap<IpAddr, Holder>>,
+    protocol: Protocol,
+    wanted: SocketAddr,
+) -> Option<Holder> {
+    let overlaps = |ip: &IpAddr| {
+        ip.is_ipv4() == wanted.is_ipv4()
+            && (*ip == wanted.ip() || ip.is_unspecified() || wanted.ip().is_unspecified())
+    };
+    let at = held.get(&(protocol, wanted.port()))?;
+    let mut holders = at.iter().filter(|(ip, _)| overlaps(ip)).map(|(_, holder)| *holder);
+    let first = holders.next()?;
+    Some(holders.fold(first, |all, one| if all == Holder::Reservation { all } else { one }))
+}
+
+/// A socket that has the port for itself. One that is served listens; one that is not refuses
+/// connections, as if it were not there.
+fn open(protocol: Protocol, address: SocketAddr, is_served: bool) -> Result<OwnedFd, Errno> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let (kind, number) = match protocol {
+        Protocol::Tcp => (SockType::Stream, SockProtocol::Tcp),
+        Protocol::Udp => (SockType::Datagram, SockProtocol::Udp),
+        Protocol::Sctp => (SockType::Stream, SockProtocol::Sctp),
+    };
+    let fd = socket::socket(family, kind, SockFlag::SOCK_CLOEXEC, number)?;
+    if address.is_ipv6() {
+        socket::setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
+    }
+    let listens = protocol == Protocol::Tcp && is_served;
+    if listens {
+        // Past connections of a proxy would keep the port for a minute. A second listener is
+        // refused all the same.
+        socket::setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+    }
+    socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
+    if listens {
+        socket::listen(&fd, Backlog::MAXCONN)?;
+    }
+    Ok(fd)
+}
+
+fn chosen_port(fd: &OwnedFd) -> Result<u16, Errno> {
+    let name: SockaddrStorage = socket::getsockname(fd.as_raw_fd())?;
+    let v4 = name.as_sockaddr_in().map(socket::SockaddrIn::port);
+    v4.or_else(|| name.as_sockaddr_in6().map(socket::SockaddrIn6::port)).ok_or(Errno::EAFNOSUPPORT)
+}

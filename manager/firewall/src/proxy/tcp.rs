@@ -1,0 +1,64 @@
+//! Connections: bytes both ways, and the end of each way by itself.
+
+use std::{net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use tokio::{
+    io,
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+    time,
+};
+
+/// Connections of one port at a time. More wait in the kernel's queue.
+const MAX_CONNECTIONS: usize = 1024;
+
+/// Bytes under way in each direction of a connection.
+const BUFFER_BYTES: usize = 32 * 1024;
+
+/// How long the container may take to accept.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// After an `accept` that failed: descriptors are out, or a client was gone before.
+const PAUSE: Duration = Duration::from_millis(50);
+
+pub(super) struct Listener(TcpListener);
+
+impl Listener {
+    /// Must be called within the runtime that will serve it.
+    pub(super) fn new(socket: OwnedFd) -> Result<Self> {
+        let listener = std::net::TcpListener::from(socket);
+        listener.set_nonblocking(true).context("prepare a listening socket")?;
+        Ok(Self(TcpListener::from_std(listener).context("prepare a listening socket")?))
+    }
+
+    pub(super) async fn serve(self, target: SocketAddr) {
+        let budget = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        // Ends them with the port.
+        let mut connections = JoinSet::new();
+        loop {
+            let Ok(permit) = budget.clone().acquire_owned().await else { return };
+            while connections.try_join_next().is_some() {}
+            match self.0.accept().await {
+                Ok((client, _)) => connections.spawn(async move {
+                    // Either side may end a connection as it likes.
+                    _ = carry(client, target).await;
+                    drop(permit);
+                }),
+                Err(_) => {
+                    time::sleep(PAUSE).await;
+                    continue;
+                }
+            };
+        }
+    }
+}
+
+async fn carry(mut client: TcpStream, target: SocketAddr) -> io::Result<()> {
+    let mut server = time::timeout(CONNECT, TcpStream::connect(target)).await??;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    io::copy_bidirectional_with_sizes(&mut client, &mut server, BUFFER_BYTES, BUFFER_BYTES).await?;
+    Ok(())
+}

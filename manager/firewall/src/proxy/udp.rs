@@ -1,0 +1,205 @@
+//! Datagrams: each client has a socket of its own towards the container, by which answers find
+//! back.
+
+use std::{
+    collections::HashMap,
+    io::{self, IoSlice, IoSliceMut},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::{AsRawFd, OwnedFd},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use nix::{
+    cmsg_space, libc,
+    sys::socket::{self, ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, sockopt},
+};
+use tokio::{io::Interest, net::UdpSocket, task::JoinSet, time};
+
+/// Clients of one port at a time. Datagrams of more are dropped, as a full queue's are.
+const MAX_CLIENTS: usize = 1024;
+
+/// How long a client is remembered that neither sends nor gets anything: docker's time.
+const IDLE: Duration = Duration::from_secs(90);
+
+/// The largest datagram.
+const MAX_BYTES: usize = 65_535;
+
+pub(super) struct Listener(Arc<UdpSocket>);
+
+/// Who sent, and which of the host's addresses it was sent to: answers come from there.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Client {
+    from: SocketAddr,
+    to: IpAddr,
+}
+
+struct Flow {
+    socket: UdpSocket,
+    /// Milliseconds since `start` at which something was last carried.
+    last_ms: AtomicU64,
+    start: Instant,
+}
+
+type Flows = Arc<Mutex<HashMap<Client, Arc<Flow>>>>;
+
+impl Listener {
+    /// Must be called within the runtime that will serve it.
+    pub(super) fn new(socket: OwnedFd) -> Result<Self> {
+        let listener = std::net::UdpSocket::from(socket);
+        listener.set_nonblocking(true).context("prepare a socket")?;
+        let is_ipv4 = listener.local_addr().context("look up a socket's address")?.is_ipv4();
+        if is_ipv4 {
+            socket::setsockopt(&listener, sockopt::Ipv4PacketInfo, &true)
+        } else {
+            socket::setsockopt(&listener, sockopt::Ipv6RecvPacketInfo, &true)
+        }
+        .context("ask for the destinations of datagrams")?;
+        Ok(Self(Arc::new(UdpSocket::from_std(listener).context("prepare a socket")?)))
+    }
+
+    pub(super) async fn serve(self, target: SocketAddr) {
+        let flows = Flows::default();
+        // Ends them with the port.
+        let mut answers = JoinSet::new();
+        let mut buffer = vec![0; MAX_BYTES];
+        loop {
+            while answers.try_join_next().is_some() {}
+            let received = self.0.async_io(Interest::READABLE, || receive(&self.0, &mut buffer));
+            // An error is of one datagram: an earlier answer of ours that nobody took.
+            let Ok((count, client)) = received.await else { continue };
+            let known = lock(&flows).get(&client).cloned();
+            let flow = match known {
+                Some(flow) => flow,
+                None if lock(&flows).len() >= MAX_CLIENTS => continue,
+                None => {
+                    let Ok(flow) = Flow::open(target).await else { continue };
+                    lock(&flows).insert(client, flow.clone());
+                    let (listener, flows) = (self.0.clone(), flows.clone());
+                    let flow_of_task = flow.clone();
+                    answers.spawn(async move {
+                        flow_of_task.answer(&listener, client).await;
+                        lock(&flows).remove(&client);
+                    });
+                    flow
+                }
+            };
+            flow.touch();
+            // A refusal of the container is of an earlier datagram; UDP has no way to tell.
+            _ = flow.socket.send(buffer.get(..count).unwrap_or_default()).await;
+        }
+    }
+}
+
+fn lock(flows: &Flows) -> std::sync::MutexGuard<'_, HashMap<Client, Arc<Flow>>> {
+    flows.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Flow {
+    async fn open(target: SocketAddr) -> io::Result<Arc<Self>> {
+        let any: IpAddr = match target {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let socket = UdpSocket::bind((any, 0)).await?;
+        socket.connect(target).await?;
+        Ok(Arc::new(Self { socket, last_ms: AtomicU64::new(0), start: Instant::now() }))
+    }
+
+    /// Carries answers until nothing was carried either way for a while.
+    async fn answer(&self, listener: &UdpSocket, client: Client) {
+        let mut buffer = vec![0; MAX_BYTES];
+        loop {
+            let left = IDLE.saturating_sub(self.idle());
+            if left.is_zero() {
+                return;
+            }
+            match time::timeout(left, self.socket.recv(&mut buffer)).await {
+                Ok(Ok(count)) => {
+                    self.touch();
+                    let bytes = buffer.get(..count).unwrap_or_default();
+                    let sent =
+                        listener.async_io(Interest::WRITABLE, || send(listener, bytes, client));
+                    // A client that is gone loses its answers.
+                    _ = sent.await;
+                }
+                // Nobody listens in the container: the client may try again.
+                Ok(Err(_)) | Err(_) => {}
+            }
+        }
+    }
+
+    fn touch(&self) {
+        let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_ms.store(now, Ordering::Relaxed);
+    }
+
+    fn idle(&self) -> Duration {
+        let last = Duration::from_millis(self.last_ms.load(Ordering::Relaxed));
+        self.start.elapsed().saturating_sub(last)
+    }
+}
+
+fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, Client)> {
+    let mut control = cmsg_space!(libc::in6_pktinfo);
+    let mut slices = [IoSliceMut::new(buffer)];
+    let flags = MsgFlags::MSG_DONTWAIT;
+    let message = socket::recvmsg::<SockaddrStorage>(
+        socket.as_raw_fd(),
+        &mut slices,
+        Some(&mut control),
+        flags,
+    )?;
+    let from = message.address.and_then(|address| socket_address(&address));
+    let mut to = None;
+    for item in message.cmsgs()? {
+        match item {
+            ControlMessageOwned::Ipv4PacketInfo(info) => {
+                to = Some(IpAddr::from(info.ipi_addr.s_addr.to_ne_bytes()));
+            }
+            ControlMessageOwned::Ipv6PacketInfo(info) => {
+                to = Some(IpAddr::from(info.ipi6_addr.s6_addr));
+            }
+            _ => {}
+        }
+    }
+    let (Some(from), Some(to)) = (from, to) else {
+        return Err(io::Error::other("a datagram without addresses"));
+    };
+    Ok((message.bytes, Client { from, to }))
+}
+
+fn send(socket: &UdpSocket, bytes: &[u8], client: Client) -> io::Result<usize> {
+    let slices = [IoSlice::new(bytes)];
+    let address = SockaddrStorage::from(client.from);
+    let flags = MsgFlags::MSG_DONTWAIT;
+    let sent = match client.to {
+        IpAddr::V4(from) => {
+            let info = libc::in_pktinfo {
+                ipi_ifindex: 0,
+                ipi_spec_dst: libc::in_addr { s_addr: u32::from_ne_bytes(from.octets()) },
+                ipi_addr: libc::in_addr { s_addr: 0 },
+            };
+            let control = [ControlMessage::Ipv4PacketInfo(&info)];
+            socket::sendmsg(socket.as_raw_fd(), &slices, &control, flags, Some(&address))
+        }
+        IpAddr::V6(from) => {
+            let info = libc::in6_pktinfo {
+                ipi6_addr: libc::in6_addr { s6_addr: from.octets() },
+                ipi6_ifindex: 0,
+            };
+            let control = [ControlMessage::Ipv6PacketInfo(&info)];
+            socket::sendmsg(socket.as_raw_fd(), &slices, &control, flags, Some(&address))
+        }
+    };
+    Ok(sent?)
+}
+
+fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
+    let v4 = address.as_sockaddr_in().map(|v4| SocketAddr::V4((*v4).into()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|v6| SocketAddr::V6((*v6).into())))
+}

@@ -1,0 +1,166 @@
+//! The chains that see frames: who may send what, and containers that do not reach each other.
+//!
+//! A port of a bridge is known by its interface's name: not each kernel can tell a rule the
+//! bridge's (`CONFIG_NFT_BRIDGE_META`). What a guarded port may send is a list; everything else is
+//! dropped: tagged frames, unknown protocols, IPv6 where there is none.
+
+use super::name;
+use crate::nft::{
+    Chain, Hook,
+    Load::{
+        ArpHeader, ArpSenderIp, ArpSenderMac, DestinationPort, EtherSource, EtherType, IcmpType,
+        InputInterface, Ip4Destination, Ip4Source, Ip6Source, NeighbourTarget, OutputInterface,
+        SourcePort, TransportProtocol,
+    },
+    Rule, Verdict,
+};
+
+/// `NF_BR_…`, and the priority that `nft` calls filter here.
+const PREROUTING: u32 = 0;
+const FORWARD: u32 = 2;
+const FILTER: i32 = -200;
+
+const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
+const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
+const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
+
+/// Ethernet, IPv4, and the lengths of their addresses (RFC 826): what makes the sender's
+/// addresses stand where the rules look.
+const ARP_ETHERNET_IPV4: [u8; 6] = [0, 1, 8, 0, 6, 4];
+
+const ICMP: [u8; 1] = [1];
+const ICMP_REDIRECT: [u8; 1] = [5];
+
+const ICMPV6: [u8; 1] = [58];
+const MULTICAST_REPORT: [u8; 1] = [131];
+const MULTICAST_DONE: [u8; 1] = [132];
+const ROUTER_SOLICITATION: [u8; 1] = [133];
+const ROUTER_ADVERTISEMENT: [u8; 1] = [134];
+const NEIGHBOUR_SOLICITATION: [u8; 1] = [135];
+const NEIGHBOUR_ADVERTISEMENT: [u8; 1] = [136];
+const REDIRECT: [u8; 1] = [137];
+const MULTICAST_REPORT_2: [u8; 1] = [143];
+
+pub(super) fn chains() -> Vec<Chain> {
+    let base = |name, number, rules| {
+        let hook = Some(Hook { kind: "filter", number, priority: FILTER });
+        Chain { name, hook, rules }
+    };
+    let chain = |name, rules| Chain { name, hook: None, rules };
+    vec![
+        base("prerouting", PREROUTING, prerouting()),
+        chain("guard", guard()),
+        chain("guard-arp", guard_arp()),
+        chain("guard-ip", guard_ip()),
+        chain("guard-ip6", guard_ip6()),
+        chain("guard-ip6-unspecified", guard_unspecified()),
+        base("forward", FORWARD, forward()),
+        chain("isolated", isolated()),
+    ]
+}
+
+fn goto(rule: Rule, chain: &'static str) -> Rule {
+    rule.then(Verdict::Goto(chain))
+}
+
+fn accept() -> Rule {
+    Rule::new("").then(Verdict::Accept)
+}
+
+fn prerouting() -> Vec<Rule> {
+    vec![goto(Rule::new("").within(&[InputInterface], name::GUARDED), "guard")]
+}
+
+fn guard() -> Vec<Rule> {
+    let kind = |value: &[u8]| Rule::new("").is(EtherType, value);
+    vec![
+        Rule::new("another's hardware address")
+            .outside(&[InputInterface, EtherSource], name::MACS)
+            .drop(),
+        goto(kind(&ETHERTYPE_IPV4), "guard-ip"),
+        goto(kind(&ETHERTYPE_IPV6), "guard-ip6"),
+        goto(kind(&ETHERTYPE_ARP), "guard-arp"),
+        Rule::new("neither IP nor ARP").drop(),
+    ]
+}
+
+fn guard_arp() -> Vec<Rule> {
+    vec![
+        Rule::new("ARP of another form").is_not(ArpHeader, &ARP_ETHERNET_IPV4).drop(),
+        Rule::new("another's hardware address in ARP")
+            .outside(&[InputInterface, ArpSenderMac], name::MACS)
+            .drop(),
+        // Who asks whether an address is free says none (RFC 5227).
+        Rule::new("").is(ArpSenderIp, &[0; 4]).then(Verdict::Accept),
+        Rule::new("another's address in ARP")
+            .outside(&[InputInterface, ArpSenderIp], name::ADDRESSES4)
+            .drop(),
+        accept(),
+    ]
+}
+
+fn guard_ip() -> Vec<Rule> {
+    vec![
+        Rule::new("another's address")
+            .outside(&[InputInterface, Ip4Source], name::ADDRESSES4)
+            .drop(),
+        Rule::new("redirects are routers'")
+            .is(TransportProtocol, &ICMP)
+            .is(IcmpType, &ICMP_REDIRECT)
+            .drop(),
+        accept(),
+    ]
+}
+
+fn guard_ip6() -> Vec<Rule> {
+    let message =
+        |why, kind: &[u8]| Rule::new(why).is(TransportProtocol, &ICMPV6).is(IcmpType, kind);
+    vec![
+        goto(Rule::new("").is(Ip6Source, &[0; 16]), "guard-ip6-unspecified"),
+        Rule::new("another's address")
+            .outside(&[InputInterface, Ip6Source], name::ADDRESSES6)
+            .drop(),
+        message("advertisements are routers'", &ROUTER_ADVERTISEMENT).drop(),
+        message("redirects are routers'", &REDIRECT).drop(),
+        message("another's address in an advertisement", &NEIGHBOUR_ADVERTISEMENT)
+            .outside(&[InputInterface, NeighbourTarget], name::ADDRESSES6)
+            .drop(),
+        accept(),
+    ]
+}
+
+/// Before it has an address, a host asks whether it is free, who routes, and for its multicast
+/// groups (RFC 4862, 5.4.2; RFC 3810, 5.2.13).
+fn guard_unspecified() -> Vec<Rule> {
+    let message = |kind: &[u8]| Rule::new("").is(TransportProtocol, &ICMPV6).is(IcmpType, kind);
+    vec![
+        message(&NEIGHBOUR_SOLICITATION)
+            .within(&[InputInterface, NeighbourTarget], name::ADDRESSES6)
+            .then(Verdict::Accept),
+        message(&ROUTER_SOLICITATION).then(Verdict::Accept),
+        message(&MULTICAST_REPORT).then(Verdict::Accept),
+        message(&MULTICAST_DONE).then(Verdict::Accept),
+        message(&MULTICAST_REPORT_2).then(Verdict::Accept),
+        Rule::new("no source address").drop(),
+    ]
+}
+
+fn forward() -> Vec<Rule> {
+    let both = Rule::new("")
+        .within(&[InputInterface], name::ISOLATED)
+        .within(&[OutputInterface], name::ISOLATED);
+    vec![goto(both, "isolated")]
+}
+
+/// There is no tracking of connections here, so both ways of a link are allowed by addresses.
+fn isolated() -> Vec<Rule> {
+    let ip = || Rule::new("links").is(EtherType, &ETHERTYPE_IPV4);
+    let there = [Ip4Source, Ip4Destination, TransportProtocol, DestinationPort];
+    let back = [Ip4Destination, Ip4Source, TransportProtocol, SourcePort];
+    vec![
+        Rule::new("").is(EtherType, &ETHERTYPE_ARP).then(Verdict::Accept),
+        ip().within(&there, name::LINKS).then(Verdict::Accept),
+        ip().within(&back, name::LINKS).then(Verdict::Accept),
+        Rule::new("containers that do not reach each other").drop(),
+    ]
+}

@@ -1,0 +1,182 @@
+//! The chains that see packets: what is routed, and where published ports lead.
+
+use super::{Situation, name};
+use crate::nft::{
+    Chain, Family, Hook,
+    Load::{
+        ConntrackState, ConntrackStatus, DestinationKind, DestinationPort, InputInterface,
+        Ip4Destination, Ip4DestinationByte, Ip4Source, Ip4SourceByte, Ip6Destination, Ip6Source,
+        NetworkProtocol, OutputInterface, TransportProtocol,
+    },
+    Rule, Verdict,
+};
+
+/// `NF_INET_…`, and the priorities that `nft` calls raw, dstnat, filter and srcnat.
+const PREROUTING: u32 = 0;
+const FORWARD: u32 = 2;
+const OUTPUT: u32 = 3;
+const POSTROUTING: u32 = 4;
+const RAW: i32 = -300;
+const DSTNAT: i32 = -100;
+const FILTER: i32 = 0;
+const SRCNAT: i32 = 100;
+
+/// Bits of `NF_CT_STATE_BIT`, and of `enum ip_conntrack_status`.
+const INVALID: u32 = 1;
+const ESTABLISHED: u32 = 2;
+const RELATED: u32 = 4;
+const DST_NAT: u32 = 32;
+
+/// `RTN_LOCAL`.
+const LOCAL: [u8; 4] = 2u32.to_ne_bytes();
+
+/// The first byte of 127.0.0.0/8, and ::1.
+const LOOPBACK4: [u8; 1] = [127];
+const LOOPBACK6: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+
+/// An interface's name as the kernel compares it.
+const LOOPBACK_INTERFACE: [u8; 16] = *b"lo\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+
+pub(super) fn chains(situation: Situation) -> Vec<Chain> {
+    let base = |name, kind, number, priority, rules| {
+        let hook = Some(Hook { kind, number, priority });
+        Chain { name, hook, rules }
+    };
+    vec![
+        base("prerouting", "filter", PREROUTING, RAW, arriving()),
+        base("forward", "filter", FORWARD, FILTER, forward()),
+        Chain { name: "ours", hook: None, rules: ours() },
+        base("nat-prerouting", "nat", PREROUTING, DSTNAT, to_us()),
+        base("nat-output", "nat", OUTPUT, DSTNAT, from_the_host(situation)),
+        Chain { name: "published", hook: None, rules: published() },
+        base("nat-postrouting", "nat", POSTROUTING, SRCNAT, leaving(situation)),
+    ]
+}
+
+fn v4(comment: &'static str) -> Rule {
+    Rule::new(comment).is(NetworkProtocol, &[Family::IPV4])
+}
+
+fn v6(comment: &'static str) -> Rule {
+    Rule::new(comment).is(NetworkProtocol, &[Family::IPV6])
+}
+
+/// What comes in and lies about where it is from, or goes where only loopback may.
+fn arriving() -> Vec<Rule> {
+    let spoofed = "containers' addresses only come from their bridges";
+    let outside = |rule: Rule| {
+        rule.is_not(InputInterface, &LOOPBACK_INTERFACE).outside(&[InputInterface], name::BRIDGES)
+    };
+    vec![
+        outside(v4(spoofed)).within(&[Ip4Source], name::SUBNETS4).drop(),
+        outside(v6(spoofed)).within(&[Ip6Source], name::SUBNETS6).drop(),
+        // The kernel refuses these itself, unless route_localnet is on.
+        v4("containers do not reach the host's loopback")
+            .is(Ip4DestinationByte, &LOOPBACK4)
+            .within(&[InputInterface], name::BRIDGES)
+            .drop(),
+        v4("ports on loopback take loopback only")
+            .is(Ip4DestinationByte, &LOOPBACK4)
+            .is_not(InputInterface, &LOOPBACK_INTERFACE)
+            .within(&[Ip4Destination, TransportProtocol, DestinationPort], name::LOOPBACK_PORTS)
+            .drop(),
+    ]
+}
+
+/// What the host forwards is ours to judge when it touches a bridge of ours, and only then.
+fn forward() -> Vec<Rule> {
+    vec![
+        Rule::new("").within(&[InputInterface], name::BRIDGES).then(Verdict::Goto("ours")),
+        Rule::new("").within(&[OutputInterface], name::BRIDGES).then(Verdict::Goto("ours")),
+    ]
+}
+
+fn ours() -> Vec<Rule> {
+    let both = [InputInterface, OutputInterface];
+    let internal = "internal networks do not forward";
+    vec![
+        Rule::new("").has(ConntrackState, ESTABLISHED | RELATED).then(Verdict::Accept),
+        Rule::new("packets of no connection").has(ConntrackState, INVALID).drop(),
+        Rule::new(internal)
+            .within(&[InputInterface], name::INTERNAL)
+            .outside(&both, name::PAIRS)
+            .drop(),
+        Rule::new(internal)
+            .within(&[OutputInterface], name::INTERNAL)
+            .outside(&both, name::PAIRS)
+            .drop(),
+        v4("nobody comes from loopback").is(Ip4SourceByte, &LOOPBACK4).drop(),
+        v6("nobody comes from loopback").is(Ip6Source, &LOOPBACK6).drop(),
+        Rule::new("published ports").has(ConntrackStatus, DST_NAT).then(Verdict::Accept),
+        // Within a bridge, by way of the host: its containers' own decision, except where
+        // they shall not reach each other.
+        v4("links")
+            .within(&both, name::PAIRS)
+            .within(&[Ip4Source, Ip4Destination, TransportProtocol, DestinationPort], name::LINKS)
+            .then(Verdict::Accept),
+        Rule::new("containers that do not reach each other")
+            .within(&[InputInterface], name::ISOLATED)
+            .within(&both, name::PAIRS)
+            .drop(),
+        Rule::new("within a network").within(&both, name::PAIRS).then(Verdict::Accept),
+        Rule::new("ports that are not published; other networks")
+            .within(&[OutputInterface], name::BRIDGES)
+            .drop(),
+        Rule::new("outward").then(Verdict::Accept),
+    ]
+}
+
+/// Only what is for an address of this host may be for a port of ours (CVE-2025-67499).
+fn to_us() -> Vec<Rule> {
+    vec![
+        v4("").is(Ip4DestinationByte, &LOOPBACK4).then(Verdict::Return),
+        Rule::new("").is(DestinationKind, &LOCAL).then(Verdict::Goto("published")),
+    ]
+}
+
+/// The host's own connections. Its loopback has no way to a bridge, but by the proxy, or with
+/// route_localnet, which IPv6 does not have.
+fn from_the_host(situation: Situation) -> Vec<Rule> {
+    let loopback = v4("loopback is the proxy's").is(Ip4DestinationByte, &LOOPBACK4);
+    let mut rules = vec![];
+    if !situation.loopback_translated {
+        rules.push(loopback.then(Verdict::Return));
+    }
+    rules.push(v6("loopback is the proxy's").is(Ip6Destination, &LOOPBACK6).then(Verdict::Return));
+    rules.push(Rule::new("").is(DestinationKind, &LOCAL).then(Verdict::Goto("published")));
+    rules
+}
+
+fn published() -> Vec<Rule> {
+    let port = [TransportProtocol, DestinationPort];
+    let at4 = [Ip4Destination, TransportProtocol, DestinationPort];
+    let at6 = [Ip6Destination, TransportProtocol, DestinationPort];
+    vec![
+        v4("").translate_v4(&at4, name::ADDRESS_PORTS4),
+        v4("").translate_v4(&port, name::PORTS4),
+        v6("").translate_v6(&at6, name::ADDRESS_PORTS6),
+        v6("").translate_v6(&port, name::PORTS6),
+    ]
+}
+
+fn leaving(situation: Situation) -> Vec<Rule> {
+    let outward = |rule: Rule| rule.outside(&[OutputInterface], name::BRIDGES).masquerade();
+    let mut rules = vec![
+        // Otherwise the answer would go straight to the client, who did not ask its sender.
+        Rule::new("back to the bridge that it came from")
+            .has(ConntrackStatus, DST_NAT)
+            .within(&[InputInterface, OutputInterface], name::PAIRS)
+            .masquerade(),
+        outward(v4("outward").within(&[Ip4Source], name::MASQUERADED4)),
+        outward(v6("outward").within(&[Ip6Source], name::MASQUERADED6)),
+    ];
+    if situation.loopback_translated {
+        rules.push(
+            v4("from loopback")
+                .is(Ip4SourceByte, &LOOPBACK4)
+                .within(&[OutputInterface], name::BRIDGES)
+                .masquerade(),
+        );
+    }
+    rules
+}

@@ -1,0 +1,108 @@
+//! From [`Rules`](crate::Rules) to nftables. Pure.
+//!
+//! The chains are always these; a network, an endpoint or a port is elements of sets only. Which
+//! rule enforces what:
+//!
+//! | threat | where |
+//! | --- | --- |
+//! | a container's address used from outside | inet `prerouting` |
+//! | ports on loopback reached from outside (`route_localnet`) | inet `prerouting` |
+//! | ports that are not published, other bridges | inet `forward`, chain `ours` |
+//! | internal networks that forward | the same |
+//! | other hosts' traffic caught by a port | inet `nat-prerouting`: the destination is local |
+//! | another's MAC, IP, ARP or router advertisements | bridge `prerouting`, chains `guard…` |
+//! | containers that shall not reach each other | bridge `forward`, and inet `ours` for what is routed |
+
+mod bridge;
+mod elements;
+mod inet;
+
+pub(crate) use elements::{Elements, of_endpoint, of_network};
+
+use crate::nft::{Family, Field, Set, Table};
+
+/// What the plan depends on beside the rules.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Situation {
+    /// Whether the host's loopback reaches ports by translation rather than by the proxy.
+    pub(crate) loopback_translated: bool,
+    /// Whether the host's input policy is to drop, and we respect it: then ports that are not
+    /// `open` are the proxy's, so that the host's input rules decide.
+    pub(crate) input_closed: bool,
+}
+
+/// Both tables, without elements.
+pub(crate) fn tables(situation: Situation) -> [Table; 2] {
+    [
+        Table { family: Family::Inet, sets: INET_SETS, chains: inet::chains(situation) },
+        Table { family: Family::Bridge, sets: BRIDGE_SETS, chains: bridge::chains() },
+    ]
+}
+
+/// The sets' names.
+pub(crate) mod name {
+    pub(crate) const BRIDGES: &str = "bridges";
+    pub(crate) const PAIRS: &str = "pairs";
+    pub(crate) const INTERNAL: &str = "internal";
+    pub(crate) const ISOLATED: &str = "isolated";
+    pub(crate) const SUBNETS4: &str = "subnets4";
+    pub(crate) const SUBNETS6: &str = "subnets6";
+    pub(crate) const MASQUERADED4: &str = "masqueraded4";
+    pub(crate) const MASQUERADED6: &str = "masqueraded6";
+    pub(crate) const PORTS4: &str = "ports4";
+    pub(crate) const PORTS6: &str = "ports6";
+    pub(crate) const ADDRESS_PORTS4: &str = "address-ports4";
+    pub(crate) const ADDRESS_PORTS6: &str = "address-ports6";
+    pub(crate) const LOOPBACK_PORTS: &str = "loopback-ports";
+    pub(crate) const LINKS: &str = "links";
+    pub(crate) const GUARDED: &str = "guarded";
+    pub(crate) const MACS: &str = "macs";
+    pub(crate) const ADDRESSES4: &str = "addresses4";
+    pub(crate) const ADDRESSES6: &str = "addresses6";
+}
+
+const fn set(name: &'static str, key: &'static [Field]) -> Set {
+    Set { name, key, data: &[], interval: false }
+}
+
+const fn ranges(name: &'static str, key: &'static [Field]) -> Set {
+    Set { name, key, data: &[], interval: true }
+}
+
+const fn map(name: &'static str, key: &'static [Field], data: &'static [Field]) -> Set {
+    Set { name, key, data, interval: false }
+}
+
+const INET_SETS: &[Set] = {
+    use Field::{Interface, Ipv4, Ipv6, Port, Protocol};
+    &[
+        set(name::BRIDGES, &[Interface]),
+        // Each bridge with itself: rules cannot compare two interfaces with each other.
+        set(name::PAIRS, &[Interface, Interface]),
+        set(name::INTERNAL, &[Interface]),
+        set(name::ISOLATED, &[Interface]),
+        ranges(name::SUBNETS4, &[Ipv4]),
+        ranges(name::SUBNETS6, &[Ipv6]),
+        ranges(name::MASQUERADED4, &[Ipv4]),
+        ranges(name::MASQUERADED6, &[Ipv6]),
+        map(name::PORTS4, &[Protocol, Port], &[Ipv4, Port]),
+        map(name::PORTS6, &[Protocol, Port], &[Ipv6, Port]),
+        map(name::ADDRESS_PORTS4, &[Ipv4, Protocol, Port], &[Ipv4, Port]),
+        map(name::ADDRESS_PORTS6, &[Ipv6, Protocol, Port], &[Ipv6, Port]),
+        set(name::LOOPBACK_PORTS, &[Ipv4, Protocol, Port]),
+        // Who may come, where to, at what.
+        set(name::LINKS, &[Ipv4, Ipv4, Protocol, Port]),
+    ]
+};
+
+const BRIDGE_SETS: &[Set] = {
+    use Field::{Interface, Ipv4, Ipv6, Mac, Port, Protocol};
+    &[
+        set(name::GUARDED, &[Interface]),
+        set(name::MACS, &[Interface, Mac]),
+        set(name::ADDRESSES4, &[Interface, Ipv4]),
+        set(name::ADDRESSES6, &[Interface, Ipv6]),
+        set(name::ISOLATED, &[Interface]),
+        set(name::LINKS, &[Ipv4, Ipv4, Protocol, Port]),
+    ]
+};

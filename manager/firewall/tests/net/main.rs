@@ -1,0 +1,4 @@
+//! The packet filter in networks of namespaces, and the ports of the host.
+
+mod lab;
+mod nftables;

@@ -1,0 +1,229 @@
+//! What the kernel has after our transactions, as `nft` reads it back.
+
+use std::collections::BTreeMap;
+
+use crate::lab::{Namespace, port};
+use hull_manager_firewall::{
+    Endpoint, Firewall, HostInput, Link, Loopback, Network, Port, Protocol, Publish, Rules,
+    Settings,
+};
+use serde_json::Value;
+
+/// `nft`'s own words for what we send, which it compiles itself.
+const EXPECTED: &str = include_str!("expected.nft");
+
+fn rules() -> Rules {
+    let network = |bridge: &str, subnets: &[&str], internal, inter_container| Network {
+        bridge: bridge.into(),
+        subnets: subnets.iter().map(|subnet| subnet.parse().unwrap()).collect(),
+        masquerade: true,
+        internal,
+        inter_container,
+    };
+    let endpoint = |interface: &str, bridge: &str, mac: &str, addresses: &[&str]| Endpoint {
+        interface: interface.into(),
+        bridge: bridge.into(),
+        mac: mac.parse().unwrap(),
+        addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+        may_spoof: false,
+        links: vec![],
+        ports: vec![],
+    };
+    let mut web = endpoint("veth1", "hull0", "02:42:ac:11:00:02", &["172.17.0.2", "fd00::2"]);
+    web.links =
+        vec![Link { from: "172.17.0.3".parse().unwrap(), protocol: Protocol::Tcp, port: 80 }];
+    web.ports = vec![
+        port(Protocol::Tcp, "0.0.0.0", 8080, "172.17.0.2", 80),
+        port(Protocol::Tcp, "::", 8080, "fd00::2", 80),
+        port(Protocol::Udp, "192.0.2.1", 53, "172.17.0.2", 53),
+        port(Protocol::Sctp, "2001:db8::1", 132, "fd00::2", 132),
+        port(Protocol::Tcp, "127.0.0.1", 9090, "172.17.0.2", 90),
+        Port { publish: Publish::Proxy, ..port(Protocol::Tcp, "0.0.0.0", 7070, "172.17.0.2", 70) },
+        port(Protocol::Tcp, "::", 6060, "172.17.0.2", 60),
+    ];
+    let mut hidden = endpoint("veth3", "br-internal", "02:42:ac:12:00:02", &["172.18.0.2"]);
+    hidden.ports = vec![port(Protocol::Tcp, "0.0.0.0", 1234, "172.18.0.2", 80)];
+    let mut router = endpoint("veth4", "br-internal", "02:42:ac:12:00:03", &["172.18.0.3"]);
+    router.may_spoof = true;
+    let networks = [
+        network("hull0", &["172.17.0.0/16", "fd00::/64"], false, false),
+        network("br-internal", &["172.18.0.0/16"], true, true),
+    ];
+    let peer = endpoint("veth2", "hull0", "02:42:ac:11:00:03", &["172.17.0.3"]);
+    Rules {
+        networks: networks.into_iter().map(|n| (n.bridge.clone(), n)).collect(),
+        endpoints: [web, peer, hidden, router]
+            .into_iter()
+            .map(|e| (e.interface.clone(), e))
+            .collect(),
+    }
+}
+
+/// All that a listing has but handles and counts, sets' elements in one order.
+fn listing(namespace: &Namespace) -> BTreeMap<String, Value> {
+    let text = namespace.command("nft -j list ruleset");
+    let mut document: Value = serde_json::from_str(&text).unwrap();
+    let mut all = BTreeMap::new();
+    for item in document["nftables"].as_array_mut().unwrap() {
+        let (kind, value) = item.as_object_mut().unwrap().iter_mut().next().unwrap();
+        let kind = kind.clone();
+        let Some(value) = value.as_object_mut().filter(|_| kind != "metainfo") else { continue };
+        value.remove("handle");
+        if let Some(elements) = value.get_mut("elem").and_then(Value::as_array_mut) {
+            elements.sort_by_key(ToString::to_string);
+        }
+        let text = |key: &str| value.get(key).map(ToString::to_string).unwrap_or_default();
+        let name = format!("{} {kind} {}{}", text("family"), text("chain"), text("name"));
+        let place = (0..).find(|n| !all.contains_key(&format!("{name} {n:03}"))).unwrap();
+        all.insert(format!("{name} {place:03}"), Value::Object(value.clone()));
+    }
+    all
+}
+
+fn compare(ours: &BTreeMap<String, Value>, expected: &BTreeMap<String, Value>) {
+    for (name, value) in expected {
+        assert_eq!(ours.get(name), Some(value), "{name}");
+    }
+    let extra: Vec<_> = ours.keys().filter(|name| !expected.contains_key(*name)).collect();
+    assert!(extra.is_empty(), "{extra:?}");
+    assert!(ours.len() > 50, "the listing has everything");
+}
+
+fn open(namespace: &Namespace, settings: Settings) -> Firewall {
+    namespace.run(move || Firewall::open(settings)).unwrap()
+}
+
+#[test]
+fn the_kernel_has_what_nft_would_have_made_of_the_same_text() {
+    let (ours, reference) = (Namespace::new(), Namespace::new());
+    let firewall = open(&ours, Settings::default());
+    firewall.replace(rules()).unwrap();
+    reference.nft(EXPECTED);
+    compare(&listing(&ours), &listing(&reference));
+}
+
+#[test]
+fn changes_one_by_one_end_where_a_replacement_ends() {
+    let (whole, stepwise) = (Namespace::new(), Namespace::new());
+    open(&whole, Settings::default()).replace(rules()).unwrap();
+    let firewall = open(&stepwise, Settings::default());
+    let wanted = rules();
+    for network in wanted.networks.values() {
+        firewall
+            .put_network(Network { inter_container: true, internal: false, ..network.clone() })
+            .unwrap();
+    }
+    for endpoint in wanted.endpoints.values() {
+        firewall.put_endpoint(Endpoint { ports: vec![], ..endpoint.clone() }).unwrap();
+        firewall
+            .put_endpoint(Endpoint { may_spoof: !endpoint.may_spoof, ..endpoint.clone() })
+            .unwrap();
+    }
+    for network in wanted.networks.values() {
+        firewall.put_network(network.clone()).unwrap();
+    }
+    for endpoint in wanted.endpoints.values() {
+        firewall.put_endpoint(endpoint.clone()).unwrap();
+    }
+    assert_eq!(firewall.rules(), wanted);
+    compare(&listing(&stepwise), &listing(&whole));
+    for bridge in wanted.networks.keys() {
+        firewall.remove_network(bridge).unwrap();
+    }
+    let left = listing(&stepwise);
+    assert!(left.values().all(|item| item.get("elem").is_none()), "{left:?}");
+    firewall.remove().unwrap();
+    assert!(listing(&stepwise).is_empty());
+}
+
+#[test]
+fn without_the_packet_filter_no_rule_is_made() {
+    let namespace = Namespace::new();
+    let firewall = open(&namespace, Settings { enabled: false, ..Settings::default() });
+    firewall.replace(rules()).unwrap();
+    firewall.remove_endpoint("veth1").unwrap();
+    let watch = firewall.watch().unwrap();
+    assert_eq!(firewall.rules().endpoints.len(), 3);
+    assert!(listing(&namespace).is_empty());
+    drop(watch);
+    firewall.remove().unwrap();
+}
+
+#[test]
+fn a_refused_change_leaves_everything_as_it_was() {
+    let namespace = Namespace::new();
+    let firewall = open(&namespace, Settings::default());
+    firewall.replace(rules()).unwrap();
+    let before = listing(&namespace);
+    // Two networks with one range of addresses.
+    let mut twin = rules().networks["hull0"].clone();
+    twin.bridge = "twin".into();
+    twin.subnets.truncate(1);
+    let error = firewall.put_network(twin.clone()).unwrap_err();
+    assert!(format!("{error:#}").contains("overlaps"), "{error:#}");
+    let mut all = rules();
+    all.networks.insert("twin".into(), twin);
+    firewall.replace(all).unwrap_err();
+    // We refuse a port that another has, and an endpoint on a bridge that is not ours.
+    let mut thief = rules().endpoints["veth2"].clone();
+    thief.ports = vec![port(Protocol::Tcp, "0.0.0.0", 8080, "172.17.0.3", 80)];
+    let error = firewall.put_endpoint(thief).unwrap_err().to_string();
+    assert_eq!(error, "port 0.0.0.0:8080/tcp leads to veth1 already");
+    let stray = Endpoint { bridge: "br9".into(), ..rules().endpoints["veth2"].clone() };
+    let error = firewall.put_endpoint(stray).unwrap_err().to_string();
+    assert_eq!(error, "the bridge br9 is not of a network of ours");
+    assert_eq!(firewall.rules(), rules());
+    compare(&listing(&namespace), &before);
+}
+
+#[test]
+fn several_managers_live_side_by_side() {
+    let namespace = Namespace::new();
+    let first = open(&namespace, Settings::default());
+    let second = open(&namespace, Settings { table: "other".into(), ..Settings::default() });
+    first.replace(rules()).unwrap();
+    let before = listing(&namespace);
+    second.replace(rules()).unwrap();
+    second.remove().unwrap();
+    compare(&listing(&namespace), &before);
+    let strange = Settings { table: "a b".into(), ..Settings::default() };
+    assert!(Firewall::open(strange).is_err());
+}
+
+#[test]
+fn loopback_and_the_hosts_policy_decide_what_is_translated() {
+    let namespace = Namespace::new();
+    let translated = |settings: Settings| {
+        let firewall = open(&namespace, settings);
+        let mut wanted = rules();
+        let web = wanted.endpoints.get_mut("veth1").unwrap();
+        let open = port(Protocol::Tcp, "0.0.0.0", 443, "172.17.0.2", 443);
+        web.ports.push(Port { open: true, ..open });
+        firewall.replace(wanted).unwrap();
+        let listing = listing(&namespace).into_iter();
+        let maps = listing.filter(|(name, _)| name.contains(" map ") && name.contains("ports"));
+        maps.map(|(_, map)| map["elem"].as_array().map_or(0, Vec::len)).sum::<usize>()
+    };
+    let respect = Settings::default();
+    let ignore = Settings { host_input: HostInput::Ignore, ..Settings::default() };
+    let by_kernel = Settings { loopback: Loopback::Translate, ..Settings::default() };
+    assert_eq!(translated(respect.clone()), 5);
+    assert_eq!(translated(by_kernel), 6, "127.0.0.1 too");
+    // As ufw has it, and as firewalld has it.
+    for host in [
+        "table ip filter { chain INPUT { type filter hook input priority 0; policy drop; }; }",
+        "table inet firewalld { chain filter_INPUT { type filter hook input priority 10; \
+         ct state established accept; log prefix \"x\" reject with icmpx admin-prohibited; }; }",
+    ] {
+        namespace.nft(host);
+        assert_eq!(translated(respect.clone()), 1, "only the open port: {host}");
+        assert_eq!(translated(ignore.clone()), 5, "{host}");
+        namespace.nft("flush ruleset");
+    }
+    // None of these drops everything.
+    namespace.nft(
+        "table inet a { chain INPUT { type filter hook input priority 0; tcp dport 22 drop; }; \
+         chain FORWARD { type filter hook forward priority 0; policy drop; }; }",
+    );
+    assert_eq!(translated(respect), 5);
+}

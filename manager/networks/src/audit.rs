@@ -1,0 +1,280 @@
+//! Who reaches what, port by port, and why. Pure, from the same facts that the packet filter's
+//! rules are made of.
+
+use std::sync::Arc;
+
+use hull_manager_core::Result;
+use hull_specs_api::v1;
+
+use crate::{
+    Inner,
+    definition::{Definition, Driver},
+    records::{Endpoint, Sandbox},
+};
+
+/// What of the host makes a difference.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Situation {
+    /// The manager makes rules.
+    pub(crate) filtered: bool,
+    /// Another table drops what comes in by default, and the manager respects it.
+    pub(crate) input_closed: bool,
+    /// The kernel forwards IPv4, and IPv6.
+    pub(crate) forwards: [bool; 2],
+}
+
+/// A running container's place, with the ports that lead to it.
+pub(crate) struct Member<'a> {
+    pub(crate) sandbox: &'a Sandbox,
+    pub(crate) endpoint: &'a Endpoint,
+    pub(crate) published: &'a [v1::PublishedPort],
+}
+
+fn reach(
+    from: impl Into<String>,
+    network: &Definition,
+    allowed: bool,
+    why: impl Into<String>,
+) -> v1::Reach {
+    v1::Reach {
+        from: from.into(),
+        network: network.name.clone(),
+        allowed,
+        why: why.into(),
+        ..Default::default()
+    }
+}
+
+/// Who reaches all ports of a network's containers.
+fn everybody(network: &Definition, situation: Situation) -> Vec<v1::Reach> {
+    let own = format!("network {}", network.name);
+    let Driver::Bridge(bridge) = &network.driver else {
+        let what = match &network.driver {
+            Driver::Plugins(_) => "its plugins decide; hull adds no rule".to_owned(),
+            _ => format!(
+                "it is on the wire of {}: no packet passes the host's filter",
+                network.interface()
+            ),
+        };
+        return vec![reach("anywhere", network, true, what)];
+    };
+    let among = match bridge.icc {
+        true => reach(own, network, true, "containers of a network reach each other"),
+        false => reach(own, network, false, "communication within it is off (icc)"),
+    };
+    let host = format!("the host is on the bridge {}", bridge.interface);
+    let outside = if network.internal {
+        reach("anywhere", network, !situation.filtered, "it is internal: nothing is forwarded")
+    } else if situation.filtered {
+        reach("anywhere", network, false, "ports that are not published are closed from outside")
+    } else {
+        let forwards = situation.forwards.contains(&true);
+        let why = match forwards {
+            true => "hull makes no rules (iptables=false), and the host forwards",
+            false => "the host does not forward",
+        };
+        reach("anywhere", network, forwards, why)
+    };
+    vec![among, reach("host", network, true, host), outside]
+}
+
+/// Who reaches a published port.
+fn published(
+    network: &Definition,
+    member: &Member<'_>,
+    port: &v1::PublishedPort,
+    situation: Situation,
+) -> v1::Reach {
+    let loopback = port.host_ip.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    let by_proxy = port.via() == v1::publish_options::Via::Proxy;
+    let (from, allowed, why) = if loopback {
+        ("loopback", true, "it is published on the host's loopback only")
+    } else if situation.input_closed {
+        ("anywhere", false, "the host's own rules drop what comes in; they decide, as for any service")
+    } else if by_proxy {
+        ("anywhere", true, "it is published by a proxy")
+    } else if !situation.filtered {
+        ("anywhere", true, "it is published by a proxy: hull makes no rules (iptables=false)")
+    } else {
+        ("anywhere", true, "it is published")
+    };
+    v1::Reach {
+        container: member.sandbox.name.clone(),
+        container_id: member.sandbox.container.clone(),
+        address: port.host_ip.clone(),
+        port: port.host_port,
+        protocol: port.protocol.clone(),
+        container_port: port.container_port,
+        ..reach(from, network, allowed, why)
+    }
+}
+
+/// Everything about one network.
+pub(crate) fn network(
+    network: &Definition,
+    members: &[Member<'_>],
+    situation: Situation,
+) -> Vec<v1::Reach> {
+    let mut reaches = everybody(network, situation);
+    for member in members {
+        for port in member.published {
+            reaches.push(published(network, member, port, situation));
+        }
+    }
+    reaches
+}
+
+/// What a reader must know besides.
+pub(crate) fn notes(situation: Situation) -> Vec<String> {
+    let mut notes = Vec::new();
+    if !situation.filtered {
+        notes.push("hull makes no rules (iptables=false): the host's own rules are all there are".into());
+    }
+    if situation.input_closed {
+        notes.push(
+            "another table drops what comes in by default: published ports are open only where it lets them"
+                .into(),
+        );
+    }
+    for (forwards, name) in situation.forwards.into_iter().zip(["IPv4", "IPv6"]) {
+        if !forwards {
+            notes.push(format!("the kernel does not forward {name}: containers do not reach the world by it"));
+        }
+    }
+    notes
+}
+
+impl Inner {
+    pub(crate) fn audit(
+        &self,
+        request: &v1::AuditNetworksRequest,
+    ) -> Result<v1::AuditNetworksResponse> {
+        let networks: Vec<Arc<Definition>> = {
+            let mut state = self.state();
+            state.catalog.refresh()?;
+            match request.network.as_str() {
+                "" => state.catalog.all().map(|known| Arc::clone(&known.definition)).collect(),
+                text => vec![state.catalog.find(text)?.definition],
+            }
+        };
+        let situation = self.situation();
+        let mut response =
+            v1::AuditNetworksResponse { reaches: Vec::new(), notes: notes(situation) };
+        for definition in networks {
+            let mut rows = Vec::new();
+            for endpoint in self.records.of_network(&definition.id)? {
+                let Some(sandbox) = self.records.sandbox(&endpoint.container)? else { continue };
+                let leads_here = |port: &v1::PublishedPort| self.leads_to(&endpoint, port);
+                let mut published = self.records.ports(&endpoint.container)?;
+                published.retain(leads_here);
+                rows.push((sandbox, endpoint, published));
+            }
+            let members: Vec<_> = rows
+                .iter()
+                .map(|(sandbox, endpoint, published)| Member { sandbox, endpoint, published })
+                .collect();
+            response.reaches.extend(network(&definition, &members, situation));
+        }
+        Ok(response)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, time::SystemTime};
+
+    use super::*;
+    use crate::{definition::Bridge, ipam::Pool, mac::Mac};
+
+    fn definition(change: impl FnOnce(&mut Definition, &mut Bridge)) -> Definition {
+        let mut bridge = Bridge {
+            interface: "b0".into(),
+            owned: true,
+            masquerade: true,
+            icc: true,
+            mtu: None,
+            bind: None,
+        };
+        let mut definition = Definition {
+            id: "ab".repeat(32),
+            name: "n1".into(),
+            created: SystemTime::UNIX_EPOCH,
+            labels: BTreeMap::new(),
+            options: BTreeMap::new(),
+            internal: false,
+            attachable: false,
+            driver: Driver::Plugins(serde_json::Value::Null),
+            pools: vec![Pool::new("10.0.0.0/24".parse().unwrap(), true)],
+        };
+        change(&mut definition, &mut bridge);
+        definition.driver = Driver::Bridge(bridge);
+        definition
+    }
+
+    const USUAL: Situation =
+        Situation { filtered: true, input_closed: false, forwards: [true, true] };
+
+    fn said(definition: &Definition, host_ip: &str, situation: Situation) -> Vec<String> {
+        let sandbox = Sandbox {
+            container: "c".into(),
+            name: "web".into(),
+            hostname: String::new(),
+            options: Default::default(),
+        };
+        let endpoint = Endpoint {
+            id: "e".into(),
+            container: "c".into(),
+            network: definition.id.clone(),
+            number: 0,
+            mac: Mac([2, 0, 0, 0, 0, 1]),
+            ipv4: None,
+            ipv6: None,
+            gateways: Vec::new(),
+            options: Default::default(),
+        };
+        let published = [v1::PublishedPort {
+            host_ip: host_ip.into(),
+            host_port: 8080,
+            container_port: 80,
+            protocol: "tcp".into(),
+            via: 0,
+        }];
+        let members = [Member { sandbox: &sandbox, endpoint: &endpoint, published: &published }];
+        network(definition, &members, situation)
+            .iter()
+            .map(|r| {
+                let verb = if r.allowed { "reaches" } else { "does not reach" };
+                format!("{} {verb} {} {}", r.from, r.container, r.port)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn each_answer_follows_from_the_network_the_port_and_the_host() {
+        let plain = definition(|_, _| {});
+        let usual = [
+            "network n1 reaches  0",
+            "host reaches  0",
+            "anywhere does not reach  0",
+            "anywhere reaches web 8080",
+        ];
+        assert_eq!(said(&plain, "0.0.0.0", USUAL), usual);
+        assert_eq!(said(&plain, "127.0.0.1", USUAL)[3], "loopback reaches web 8080");
+        let closed = Situation { input_closed: true, ..USUAL };
+        assert_eq!(said(&plain, "0.0.0.0", closed)[3], "anywhere does not reach web 8080");
+        assert_eq!(said(&plain, "127.0.0.1", closed)[3], "loopback reaches web 8080");
+        let bare = Situation { filtered: false, ..USUAL };
+        assert_eq!(said(&plain, "0.0.0.0", bare)[2], "anywhere reaches  0");
+        let apart = definition(|_, bridge| bridge.icc = false);
+        assert_eq!(said(&apart, "0.0.0.0", USUAL)[0], "network n1 does not reach  0");
+        let internal = definition(|definition, _| definition.internal = true);
+        assert_eq!(said(&internal, "0.0.0.0", USUAL)[2], "anywhere does not reach  0");
+    }
+
+    #[test]
+    fn notes_are_about_what_is_unusual() {
+        assert_eq!(notes(USUAL), [""; 0]);
+        let all = Situation { filtered: false, input_closed: true, forwards: [false, false] };
+        assert_eq!(notes(all).len(), 4);
+    }
+}

@@ -1,0 +1,141 @@
+//! What the name service knows of a container, and what its resolver asks.
+
+use std::{net::SocketAddr, os::fd::AsFd as _, sync::Arc};
+
+use anyhow::Context as _;
+use hull_manager_core::Result;
+use hull_manager_names::{ADDRESS, Forward, Link, Member, Sockets, View};
+
+use crate::{
+    DEFAULT_NETWORK, Inner,
+    definition::Definition,
+    files::{self, Ask, Resolver},
+    list,
+    options::address,
+    records::{Endpoint, Sandbox},
+};
+
+type Places = [(Endpoint, Arc<Definition>)];
+
+const DNS_PORT: u16 = 53;
+
+/// Whether a network's members find each other by name: docker's rule, all but the default one.
+pub(crate) fn has_names(network: &Definition) -> bool {
+    network.name != DEFAULT_NETWORK
+}
+
+/// A container's place as others find it.
+fn member(sandbox: &Sandbox, endpoint: &Endpoint) -> Member {
+    Member {
+        id: sandbox.container.clone(),
+        names: list::dns_names(sandbox, endpoint),
+        addresses: endpoint.addresses().map(|net| net.addr()).collect(),
+    }
+}
+
+/// What a container sees.
+fn view(places: &Places, servers: &[std::net::IpAddr]) -> View {
+    let named = || places.iter().filter(|(_, network)| has_names(network));
+    let link = |network: &Definition, text: &str| {
+        let (target, alias) = text.split_once(':').unwrap_or((text, text));
+        Link { network: network.id.clone(), alias: alias.into(), target: target.into() }
+    };
+    let internal = places.iter().all(|(_, network)| network.internal);
+    View {
+        networks: named().map(|(_, network)| network.id.clone()).collect(),
+        links: named()
+            .flat_map(|(endpoint, network)| {
+                endpoint.options.links.iter().map(|text| link(network, text))
+            })
+            .collect(),
+        forward: match servers {
+            _ if internal => Forward::Never,
+            [] => Forward::Host,
+            servers => Forward::Servers(
+                servers.iter().map(|server| SocketAddr::new(*server, DNS_PORT)).collect(),
+            ),
+        },
+    }
+}
+
+impl Inner {
+    /// The resolver that a container asks for, and the manager's defaults behind it.
+    fn wanted_resolver(&self, sandbox: &Sandbox) -> Result<Resolver> {
+        let options = &sandbox.options;
+        let servers = options
+            .dns
+            .iter()
+            .map(|text| address("DNS server", text))
+            .collect::<Result<Vec<_>>>()?;
+        let or = |own: &[String], ours: &[String]| {
+            if own.is_empty() { ours.to_vec() } else { own.to_vec() }
+        };
+        Ok(Resolver {
+            servers: if servers.is_empty() { self.settings.dns.clone() } else { servers },
+            search: or(&options.dns_search, &self.settings.dns_search),
+            options: or(&options.dns_options, &self.settings.dns_options),
+        })
+    }
+
+    fn host_resolver(&self) -> Result<Resolver> {
+        match std::fs::read_to_string(&self.settings.resolv_conf) {
+            Ok(text) => Ok(Resolver::parse(&text)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Resolver::default()),
+            Err(error) => Err(error)
+                .with_context(|| format!("read {}", self.settings.resolv_conf.display()))
+                .map_err(Into::into),
+        }
+    }
+
+    /// How a container resolves names. The service answers it in every network but the default
+    /// one, and there, too, where the host's own servers are at its loopback, which a container
+    /// cannot reach, or where it must not ask anybody.
+    fn asks(&self, places: &Places, wanted: &Resolver, host: &Resolver) -> Ask {
+        let internal = places.iter().all(|(_, network)| network.internal);
+        let alone = wanted.servers.is_empty() && files::reachable(host).is_empty();
+        let named = places.iter().any(|(_, network)| has_names(network));
+        match named || alone || internal {
+            true => Ask::Service(ADDRESS.into()),
+            false => Ask::Directly,
+        }
+    }
+
+    pub(crate) fn resolv_conf(&self, sandbox: &Sandbox, places: &Places) -> Result<String> {
+        let wanted = self.wanted_resolver(sandbox)?;
+        let mut host = self.host_resolver()?;
+        let ask = self.asks(places, &wanted, &host);
+        host.servers = files::reachable(&host);
+        Ok(files::resolv_conf(&host, &wanted, ask))
+    }
+
+    /// Lets the name service know a container, and answer it.
+    pub(crate) fn name(&self, container: &str, places: &Places) -> Result<()> {
+        let sandbox = self.sandbox(container)?;
+        let wanted = self.wanted_resolver(&sandbox)?;
+        let ask = self.asks(places, &wanted, &self.host_resolver()?);
+        for (endpoint, network) in places.iter().filter(|(_, network)| has_names(network)) {
+            self.names.network(&network.id, &network.name);
+            self.names.insert(&network.id, member(&sandbox, endpoint))?;
+        }
+        let view = view(places, &wanted.servers);
+        if self.names.view(container).is_some() {
+            return self.names.set_view(container, view);
+        }
+        if ask == Ask::Directly {
+            return Ok(());
+        }
+        let namespace = self
+            .host
+            .namespaces
+            .open(container)?
+            .with_context(|| format!("{container} has no network namespace"))?;
+        self.names.serve(container, Sockets::open(namespace.as_fd())?, view)
+    }
+
+    /// The name service forgets a container's places.
+    pub(crate) fn unname(&self, endpoints: &[Endpoint]) {
+        for endpoint in endpoints {
+            self.names.remove(&endpoint.network, &endpoint.container);
+        }
+    }
+}

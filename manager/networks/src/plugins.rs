@@ -1,0 +1,146 @@
+//! Networks that are done by plugins: a user's configuration lists.
+
+use std::{net::IpAddr, sync::Arc};
+
+use hull_manager_cni as cni;
+use hull_manager_core::Result;
+use hull_specs_api::v1;
+use ipnet::IpNet;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    Inner,
+    definition::{Definition, Driver},
+    records::Endpoint,
+};
+
+type Places = [(Endpoint, Arc<Definition>)];
+
+/// The capability arguments of an endpoint (CNI conventions), for the plugins that take them.
+fn capabilities(endpoint: &Endpoint, ports: &[v1::PublishedPort]) -> Map<String, Value> {
+    let mut capabilities = Map::new();
+    let options = &endpoint.options;
+    if !options.mac_address.is_empty() {
+        capabilities.insert("mac".into(), json!(options.mac_address));
+    }
+    let fixed = [&options.ipv4_address, &options.ipv6_address];
+    let fixed: Vec<_> = fixed.into_iter().filter(|text| !text.is_empty()).collect();
+    if !fixed.is_empty() {
+        capabilities.insert("ips".into(), json!(fixed));
+    }
+    if !options.aliases.is_empty() {
+        let aliases = json!({ &options.network: options.aliases });
+        capabilities.insert("aliases".into(), aliases);
+    }
+    let mapping = |port: &v1::PublishedPort| {
+        let mut mapping = json!({
+            "hostPort": port.host_port,
+            "containerPort": port.container_port,
+            "protocol": port.protocol,
+        });
+        if !matches!(port.host_ip.as_str(), "0.0.0.0" | "::") {
+            mapping["hostIP"] = json!(port.host_ip);
+        }
+        mapping
+    };
+    if !ports.is_empty() {
+        capabilities.insert("portMappings".into(), ports.iter().map(mapping).collect());
+    }
+    capabilities
+}
+
+impl Inner {
+    /// Has plugins connect a container's places that are theirs, and writes down what they gave.
+    pub(crate) fn add_by_plugins(
+        &self,
+        container: &str,
+        places: &mut Places,
+        ports: &[v1::PublishedPort],
+    ) -> Result<()> {
+        for (endpoint, network) in places {
+            if !matches!(network.driver, Driver::Plugins(_)) {
+                continue;
+            }
+            let file = self.state().catalog.find(&network.id)?.file;
+            let list = cni::Network::load(&file)?;
+            let attachment = cni::Attachment {
+                container_id: container.into(),
+                netns: self.host.namespaces.path(container),
+                interface: endpoint.interface(),
+                args: vec![("IgnoreUnknown".into(), "1".into())],
+                capabilities: capabilities(endpoint, ports),
+            };
+            let added = self.wait(self.cni.add(&list, attachment))?;
+            take(endpoint, &added);
+            self.records.set_addresses(endpoint)?;
+        }
+        Ok(())
+    }
+
+    /// Has plugins disconnect what they have connected of a container; `interface` is one, none
+    /// all.
+    pub(crate) fn delete_by_plugins(
+        &self,
+        container: &str,
+        endpoints: &[Endpoint],
+        interface: Option<&str>,
+    ) -> Result<()> {
+        let built_in = |endpoint: &Endpoint| {
+            let state = self.state();
+            state
+                .catalog
+                .by_id(&endpoint.network)
+                .is_some_and(|known| !matches!(known.definition.driver, Driver::Plugins(_)))
+        };
+        if endpoints.iter().all(built_in) {
+            return Ok(());
+        }
+        let mut failed = None;
+        for recorded in self.cni.attachments()? {
+            let attachment = &recorded.attachment;
+            let meant = attachment.container_id == container
+                && interface.is_none_or(|interface| interface == attachment.interface);
+            if !meant {
+                continue;
+            }
+            let delete = self.cni.del(&recorded.network, container, &attachment.interface);
+            if let Err(error) = self.wait(delete) {
+                failed = Some(error);
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Waits for what is asynchronous, from a thread that may block.
+    pub(crate) fn wait<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+}
+
+/// What the plugins gave becomes the endpoint's.
+fn take(endpoint: &mut Endpoint, added: &cni::Addition) {
+    let inside = |index: Option<usize>| {
+        let interface = index.and_then(|index| added.interfaces.get(index));
+        interface.is_none_or(|interface| interface.name == endpoint.interface())
+    };
+    let mut first = |ipv4: bool| {
+        let mine = |address: &&cni::Address| {
+            address.address.is_ipv4() == ipv4 && inside(address.interface)
+        };
+        let found = added.ips.iter().find(mine)?;
+        Some((IpNet::new(found.address, found.prefix).ok()?, found.gateway))
+    };
+    let (ipv4, ipv6) = (first(true), first(false));
+    let gateway = |found: Option<(IpNet, Option<IpAddr>)>| found.and_then(|(_, gateway)| gateway);
+    endpoint.ipv4 = ipv4.map(|(net, _)| net);
+    endpoint.ipv6 = ipv6.map(|(net, _)| net);
+    endpoint.gateways = [gateway(ipv4), gateway(ipv6)].into_iter().flatten().collect();
+    let name = endpoint.interface();
+    let own = added
+        .interfaces
+        .iter()
+        .find(|interface| interface.name == name && !interface.sandbox.is_empty());
+    if let Some(mac) = own.and_then(|interface| interface.mac.parse().ok()) {
+        endpoint.mac = mac;
+    }
+}
