@@ -2,7 +2,7 @@
 //!
 //! `HULL_ENGINE=docker` proves the tests on Debian's docker.
 
-use super::{Docker, Hull, SLEEPER, Site, Terminal};
+use super::{Docker, Hull, Lab, SLEEPER, Site, Terminal};
 use crate::{Invocation, Output};
 
 /// The engine under test, with the image `busybox`.
@@ -30,6 +30,15 @@ impl Engine {
         match reference() {
             true => Self::Docker(Docker::start()),
             false => Self::Hull(Hull::start()),
+        }
+    }
+
+    /// Starts it with its networks on the host of a lab.
+    #[track_caller]
+    pub fn start_in(lab: &Lab) -> Self {
+        match reference() {
+            true => Self::Docker(Docker::start_in(lab)),
+            false => Self::Hull(Hull::start_in(lab, &[])),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::daemon::Daemon;
 use super::site::{attempt, report};
-use super::{Site, Terminal, busybox_archive, command, runtime_path};
+use super::{Lab, Side, Site, Terminal, busybox_archive, command, runtime_path};
 use crate::{Invocation, Output, note};
 
 /// A hulld of the test's own, with the image `busybox`.
@@ -12,7 +12,12 @@ pub struct Hull {
     daemon: Option<Daemon>,
     flags: Vec<String>,
     words: Vec<String>,
+    /// Words before hulld's that put it on a lab's host.
+    place: Vec<String>,
 }
+
+/// In the machine's own namespace hulld makes no link, no route and no rule.
+const WITHOUT_NETWORKS: &str = r#"{"bridge":"none","iptables":false,"ip-forward":false}"#;
 
 impl Hull {
     /// Starts one with the image.
@@ -26,8 +31,21 @@ impl Hull {
     /// Starts one without any image, with further flags.
     #[track_caller]
     pub fn start_empty(flags: &[&str]) -> Self {
+        Self::make(flags, WITHOUT_NETWORKS, Vec::new())
+    }
+
+    /// Starts one with the image and its networks on the host of a lab, with further flags.
+    #[track_caller]
+    pub fn start_in(lab: &Lab, flags: &[&str]) -> Self {
+        let hull = Self::make(flags, "{}", lab.words(Side::Host));
+        hull.run(&["import", busybox_archive(), "busybox"]).ok();
+        hull
+    }
+
+    #[track_caller]
+    fn make(flags: &[&str], configuration: &str, place: Vec<String>) -> Self {
         let site = Site::new();
-        site.write("daemon.json", "{}");
+        site.write("daemon.json", configuration);
         let words = vec![
             program("HULL_CLI", "hull"),
             "--config".to_owned(),
@@ -36,8 +54,8 @@ impl Hull {
             format!("unix://{}", socket(&site)),
         ];
         let flags: Vec<String> = flags.iter().map(|&flag| flag.to_owned()).collect();
-        let daemon = Some(start_daemon(&site, &flags));
-        Self { site, daemon, flags, words }
+        let daemon = Some(start_daemon(&site, &place, &flags));
+        Self { site, daemon, flags, words, place }
     }
 
     /// The private places.
@@ -65,7 +83,7 @@ impl Hull {
     /// Starts hulld again after [`Self::crash`].
     #[track_caller]
     pub fn restart(&mut self) {
-        self.daemon = Some(start_daemon(&self.site, &self.flags));
+        self.daemon = Some(start_daemon(&self.site, &self.place, &self.flags));
     }
 
     /// Kills hulld and starts it again.
@@ -120,8 +138,9 @@ fn socket(site: &Site) -> String {
     site.path("hull.sock")
 }
 
-fn start_daemon(site: &Site, flags: &[String]) -> Daemon {
-    let mut words = vec![
+fn start_daemon(site: &Site, place: &[String], flags: &[String]) -> Daemon {
+    let mut words = place.to_vec();
+    words.extend([
         program("HULL_HULLD", "hulld"),
         "--config-file".to_owned(),
         site.path("daemon.json"),
@@ -139,7 +158,7 @@ fn start_daemon(site: &Site, flags: &[String]) -> Daemon {
         program("HULL_SHIM_PROGRAM", "containerd-shim-hull-v2"),
         "--init-path".to_owned(),
         program("HULL_INIT", "hull-init"),
-    ];
+    ]);
     words.extend_from_slice(flags);
     Daemon::start(&words, &site.path("hulld.log"), &socket(site))
 }

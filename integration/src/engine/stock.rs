@@ -18,6 +18,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("ip", "iproute2"),
     ("iptables", "iptables"),
     ("mmdebstrap", "mmdebstrap"),
+    ("nft", "nftables"),
+    ("nsenter", "util-linux"),
     ("podman", "podman"),
     ("prlimit", "util-linux"),
     ("runc", "runc"),

@@ -9,6 +9,8 @@
 
 mod images;
 mod lifecycle;
+mod network;
+mod network_ports;
 mod options;
 mod recovery;
 mod sessions;
@@ -28,6 +30,8 @@ fn main() -> ExitCode {
         &[
             images::TESTS,
             lifecycle::TESTS,
+            network::TESTS,
+            network_ports::TESTS,
             options::TESTS,
             recovery::TESTS,
             sessions::TESTS,

@@ -1,18 +1,20 @@
 //! What containers see of networks: the modes, and for all others the networks themselves.
 
+use std::path::Path;
+
 use futures_util::future::BoxFuture;
 use hull_manager_containers::{Attached, Attachment, Namespace, Network};
 use hull_manager_core::Result;
 use hull_manager_networks::{Container, DefaultNetwork, Networks, Settings, SubnetSource};
 use hull_specs_api::v1;
 
-use crate::config::Config;
+use crate::config::{Config, DEFAULT_EXEC_ROOT};
 
 /// Networks as containers see them.
 pub(crate) struct Adapter(pub(crate) Networks);
 
 /// The settings of networks.
-pub(crate) fn settings(config: &Config) -> Settings {
+pub(crate) fn settings(config: &Config, id: &str) -> Settings {
     let given = &config.network;
     let default = given.default.as_ref().map(|given| {
         let own = DefaultNetwork::default();
@@ -35,6 +37,8 @@ pub(crate) fn settings(config: &Config) -> Settings {
         ip_forward: given.ip_forward,
         ip_masq: given.ip_masq,
         iptables: given.iptables,
+        userland_proxy: given.userland_proxy,
+        table: table(config, id),
         bind: given.bind,
         dns: given.dns.clone(),
         dns_search: given.dns_search.clone(),
@@ -42,6 +46,14 @@ pub(crate) fn settings(config: &Config) -> Settings {
         host_gateway: given.host_gateway.clone(),
         ..Settings::new(config.data_root.join("networks"), config.exec_root.join("netns"))
     }
+}
+
+/// The name of the packet filter's tables. A second manager on the host has its own.
+fn table(config: &Config, id: &str) -> String {
+    if config.exec_root == Path::new(DEFAULT_EXEC_ROOT) {
+        return "hull".to_owned();
+    }
+    format!("hull-{}", id.get(..8).unwrap_or(id))
 }
 
 fn container(of: Attachment<'_>) -> Container {

@@ -125,7 +125,7 @@ impl Manager {
             &store,
             &journal,
         )?;
-        let networks = Networks::open(networks::settings(config), &store, &journal)?;
+        let networks = Networks::open(networks::settings(config, &id), &store, &journal)?;
         let containers = Containers::open(
             container_settings(config),
             hull_manager_containers::Parts {

@@ -22,6 +22,9 @@ pub(crate) use self::{flags::Flags, settings::Settings};
 /// Where the file is looked for when no flag names one; it need not be there.
 const DEFAULT_FILE: &str = "/etc/hull/daemon.json";
 
+/// Where what ends with the host's uptime is, unless it is moved.
+pub(crate) const DEFAULT_EXEC_ROOT: &str = "/run/hull";
+
 /// What can be a container's log driver.
 pub(crate) const LOG_DRIVERS: [&str; 5] = ["json-file", "local", "none", "syslog", "journald"];
 
@@ -110,7 +113,8 @@ impl Config {
         let network = network::Network::new(&given)?;
         let data_root =
             absolute("data-root", given.data_root.as_deref().unwrap_or("/var/lib/hull"))?;
-        let exec_root = absolute("exec-root", given.exec_root.as_deref().unwrap_or("/run/hull"))?;
+        let exec_root =
+            absolute("exec-root", given.exec_root.as_deref().unwrap_or(DEFAULT_EXEC_ROOT))?;
         let hosts = given
             .hosts
             .unwrap_or_else(|| vec![format!("unix://{}/hull.sock", exec_root.display())]);
