@@ -68,6 +68,17 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     ("hull-manager-names", &["hull-manager-core", "hull-runtime-sys"]),
     ("hull-manager-cni", &["hull-manager-core", "hull-runtime-sys"]),
+    (
+        "hull-manager-networks",
+        &[
+            "hull-manager-core",
+            "hull-manager-firewall",
+            "hull-manager-names",
+            "hull-manager-cni",
+            "hull-specs-api",
+            "hull-runtime-sys",
+        ],
+    ),
     // Protocols know the domain, and no other protocol.
     (
         "hull-manager-api",

@@ -25,10 +25,13 @@ impl Inner {
         self.detach(&container.id)?;
         let mut places = self.reserve(container, &wanted)?;
         let mut make = || {
+            // First, because it is what fails most.
+            self.take_ports(&container.id, &container.options, &places)?;
             self.prepare(&places)?;
             let steps = plan::attach(&sandbox::borrow(&places));
             self.apply_all(&container.id, &steps)?;
-            self.add_by_plugins(&container.id, &mut places, &[])?;
+            self.add_by_plugins(&container.id, &mut places)?;
+            self.expose(&container.id, &places)?;
             self.name(&container.id, &places)?;
             self.attached(&container.id, &places)
         };
@@ -69,7 +72,9 @@ impl Inner {
 
     pub(crate) fn detach(&self, container: &str) -> Result<()> {
         let endpoints = self.records.of_container(container)?;
-        let mut failed = None;
+        let linked = self.linked(&endpoints)?;
+        let mut failed = self.conceal(&endpoints).err();
+        self.reservations().remove(container);
         if self.names.view(container).is_some() {
             self.wait(self.names.stop(container));
         }
@@ -95,6 +100,7 @@ impl Inner {
             Some(error) => Err(error.context(format!("disconnect {container}"))),
             None => {
                 self.records.remove_sandbox(container)?;
+                self.refresh(&linked)?;
                 for endpoint in &endpoints {
                     self.record_disconnect(endpoint);
                 }
@@ -144,13 +150,16 @@ impl Inner {
         let (endpoint, network) = self.reserve_more(container, options)?;
         let connect = || {
             let mut places = self.places(container)?;
+            let sandbox = self.sandbox(container)?;
+            self.take_ports(container, &sandbox.options, &places)?;
             self.prepare(&places)?;
             let steps = plan::connect(&[(&endpoint, &*network)], &sandbox::borrow(&places));
             self.apply_all(container, &steps)?;
             let new = places.iter().position(|(place, _)| place.id == endpoint.id);
             if let Some(new) = new {
-                self.add_by_plugins(container, &mut places[new..=new], &[])?;
+                self.add_by_plugins(container, &mut places[new..=new])?;
             }
+            self.expose(container, &places)?;
             self.name(container, &places)?;
             self.attached(container, &places)
         };
@@ -191,12 +200,16 @@ impl Inner {
     /// Takes one endpoint away, and gives the default routes to another one.
     fn leave(&self, container: &str, endpoint: &Endpoint) -> Result<()> {
         let one = std::slice::from_ref(endpoint);
+        let linked = self.linked(one)?;
+        self.conceal(one)?;
         self.unname(one);
         self.delete_by_plugins(container, one, Some(&endpoint.interface()))?;
         self.host.socket.remove_link(&endpoint.host_interface()).map_err(anyhow::Error::new)?;
         self.remove_slaves(container, one)?;
         self.records.remove_endpoint(&endpoint.id)?;
+        self.refresh(&linked)?;
         let places = self.places(container)?;
+        self.expose(container, &places)?;
         self.name(container, &places)?;
         let routes = plan::routes(&sandbox::borrow(&places));
         Ok(self.host.apply(container, &Step::Inside(Vec::new(), routes))?)
@@ -224,6 +237,7 @@ impl Inner {
             tracing::warn!(%container, interfaces = missing.len(), "interfaces are made again");
             self.apply_all(container, &plan::connect(&missing, &sandbox::borrow(&places)))?;
         }
+        self.expose(container, &places)?;
         self.name(container, &places)?;
         self.attached(container, &places)
     }
@@ -258,14 +272,7 @@ impl Inner {
             .iter()
             .flat_map(|(endpoint, _)| endpoint.addresses().map(|net| net.addr()))
             .collect();
-        let gateways = self.host_gateways();
-        let extra = sandbox
-            .options
-            .extra_hosts
-            .iter()
-            .map(|text| files::extra_host(text, &gateways).map_err(Error::invalid))
-            .collect::<Result<Vec<_>>>()?
-            .concat();
+        let extra = self.extra_addresses(&sandbox.options)?;
         Ok(Attached {
             namespace: self.host.namespaces.path(container),
             hosts: files::hosts(&extra, &own, &sandbox.hostname, &sandbox.options.domainname),
@@ -273,6 +280,17 @@ impl Inner {
             endpoints: list::endpoints(&sandbox, places),
             published: self.records.ports(container)?,
         })
+    }
+
+    /// The lines of `/etc/hosts` that were asked for.
+    pub(crate) fn extra_hosts(&self, options: &v1::ContainerOptions) -> Result<Vec<String>> {
+        Ok(files::hosts(&self.extra_addresses(options)?, &[], "", ""))
+    }
+
+    fn extra_addresses(&self, options: &v1::ContainerOptions) -> Result<Vec<(String, IpAddr)>> {
+        let gateways = self.host_gateways();
+        let extra = |text: &String| files::extra_host(text, &gateways).map_err(Error::invalid);
+        Ok(options.extra_hosts.iter().map(extra).collect::<Result<Vec<_>>>()?.concat())
     }
 
     /// What the name host-gateway stands for.

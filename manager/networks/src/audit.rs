@@ -9,7 +9,7 @@ use hull_specs_api::v1;
 use crate::{
     Inner,
     definition::{Definition, Driver},
-    records::{Endpoint, Sandbox},
+    records::Sandbox,
 };
 
 /// What of the host makes a difference.
@@ -26,7 +26,6 @@ pub(crate) struct Situation {
 /// A running container's place, with the ports that lead to it.
 pub(crate) struct Member<'a> {
     pub(crate) sandbox: &'a Sandbox,
-    pub(crate) endpoint: &'a Endpoint,
     pub(crate) published: &'a [v1::PublishedPort],
 }
 
@@ -90,7 +89,11 @@ fn published(
     let (from, allowed, why) = if loopback {
         ("loopback", true, "it is published on the host's loopback only")
     } else if situation.input_closed {
-        ("anywhere", false, "the host's own rules drop what comes in; they decide, as for any service")
+        (
+            "anywhere",
+            false,
+            "the host's own rules drop what comes in; they decide, as for any service",
+        )
     } else if by_proxy {
         ("anywhere", true, "it is published by a proxy")
     } else if !situation.filtered {
@@ -128,7 +131,9 @@ pub(crate) fn network(
 pub(crate) fn notes(situation: Situation) -> Vec<String> {
     let mut notes = Vec::new();
     if !situation.filtered {
-        notes.push("hull makes no rules (iptables=false): the host's own rules are all there are".into());
+        notes.push(
+            "hull makes no rules (iptables=false): the host's own rules are all there are".into(),
+        );
     }
     if situation.input_closed {
         notes.push(
@@ -138,7 +143,9 @@ pub(crate) fn notes(situation: Situation) -> Vec<String> {
     }
     for (forwards, name) in situation.forwards.into_iter().zip(["IPv4", "IPv6"]) {
         if !forwards {
-            notes.push(format!("the kernel does not forward {name}: containers do not reach the world by it"));
+            notes.push(format!(
+                "the kernel does not forward {name}: containers do not reach the world by it"
+            ));
         }
     }
     notes
@@ -164,15 +171,14 @@ impl Inner {
             let mut rows = Vec::new();
             for endpoint in self.records.of_network(&definition.id)? {
                 let Some(sandbox) = self.records.sandbox(&endpoint.container)? else { continue };
-                let leads_here = |port: &v1::PublishedPort| self.leads_to(&endpoint, port);
-                let mut published = self.records.ports(&endpoint.container)?;
-                published.retain(leads_here);
-                rows.push((sandbox, endpoint, published));
+                let published = match self.publishes(&endpoint)? {
+                    true => self.records.ports(&endpoint.container)?,
+                    false => Vec::new(),
+                };
+                rows.push((sandbox, published));
             }
-            let members: Vec<_> = rows
-                .iter()
-                .map(|(sandbox, endpoint, published)| Member { sandbox, endpoint, published })
-                .collect();
+            let members: Vec<_> =
+                rows.iter().map(|(sandbox, published)| Member { sandbox, published }).collect();
             response.reaches.extend(network(&definition, &members, situation));
         }
         Ok(response)
@@ -184,7 +190,7 @@ mod tests {
     use std::{collections::BTreeMap, time::SystemTime};
 
     use super::*;
-    use crate::{definition::Bridge, ipam::Pool, mac::Mac};
+    use crate::{definition::Bridge, ipam::Pool};
 
     fn definition(change: impl FnOnce(&mut Definition, &mut Bridge)) -> Definition {
         let mut bridge = Bridge {
@@ -221,17 +227,6 @@ mod tests {
             hostname: String::new(),
             options: Default::default(),
         };
-        let endpoint = Endpoint {
-            id: "e".into(),
-            container: "c".into(),
-            network: definition.id.clone(),
-            number: 0,
-            mac: Mac([2, 0, 0, 0, 0, 1]),
-            ipv4: None,
-            ipv6: None,
-            gateways: Vec::new(),
-            options: Default::default(),
-        };
         let published = [v1::PublishedPort {
             host_ip: host_ip.into(),
             host_port: 8080,
@@ -239,7 +234,7 @@ mod tests {
             protocol: "tcp".into(),
             via: 0,
         }];
-        let members = [Member { sandbox: &sandbox, endpoint: &endpoint, published: &published }];
+        let members = [Member { sandbox: &sandbox, published: &published }];
         network(definition, &members, situation)
             .iter()
             .map(|r| {

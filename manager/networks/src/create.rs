@@ -20,6 +20,7 @@ use crate::{
     DEFAULT_NETWORK, Inner,
     catalog::{self, Known},
     definition::{Bridge, Definition, Driver, check_interface},
+    exposure::network_rule,
     host::Host,
     ipam::{self, Pool},
     options,
@@ -77,7 +78,11 @@ impl Inner {
             pools,
         };
         let definition = self.state().catalog.put(definition)?;
-        if let Err(error) = self.establish(&definition) {
+        let made = self.establish(&definition).and_then(|()| match network_rule(&definition) {
+            Some(rule) => Ok(self.firewall.put_network(rule)?),
+            None => Ok(()),
+        });
+        if let Err(error) = made {
             if let Ok(known) = self.known(&definition.name) {
                 self.erase(&known)?;
             }
@@ -135,6 +140,9 @@ impl Inner {
     /// Takes a network and its bridge away.
     fn erase(&self, known: &Known) -> Result<()> {
         let aside = self.state().catalog.set_aside(known)?;
+        if let Some(rule) = network_rule(&known.definition) {
+            self.firewall.remove_network(&rule.bridge)?;
+        }
         self.host.remove(&known.definition)?;
         catalog::forget(&aside)
     }
@@ -193,6 +201,9 @@ impl Inner {
             state.catalog.set_aside(known)?
         };
         self.names.forget_network(&network.id);
+        if let Some(rule) = network_rule(network) {
+            self.firewall.remove_network(&rule.bridge)?;
+        }
         self.host.remove(network)?;
         catalog::forget(&aside)?;
         self.record("destroy", network, &[]);

@@ -325,6 +325,14 @@ impl Definition {
         }
     }
 
+    /// Whether plugins of it lead ports of the host to containers.
+    pub(crate) fn maps_ports(&self) -> bool {
+        let Driver::Plugins(list) = &self.driver else { return false };
+        let plugins = list["plugins"].as_array().into_iter().flatten();
+        let mut wanted = plugins.map(|plugin| &plugin["capabilities"]["portMappings"]);
+        wanted.any(|wanted| wanted == true)
+    }
+
     /// The pools of a family.
     pub(crate) fn pools(&self, ipv4: bool) -> impl Iterator<Item = &Pool> {
         self.pools.iter().filter(move |pool| pool.is_ipv4() == ipv4)

@@ -1,20 +1,20 @@
 //! The packet filter and the host's ports: what of the rows they are to say.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    net::IpAddr,
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
 };
 
-use hull_manager_core::{Error, ErrorKind, Result};
+use hull_manager_core::{Error, Result};
 use hull_manager_firewall as firewall;
 use hull_specs_api::v1;
 use ipnet::IpNet;
 
 use crate::{
-    Container, Inner,
+    Inner, audit,
     definition::{Definition, Driver},
-    plan, ports,
+    namespace, plan, ports,
     records::{Endpoint, Sandbox},
     sandbox,
 };
@@ -35,16 +35,20 @@ pub(crate) fn network_rule(network: &Definition) -> Option<firewall::Network> {
 }
 
 /// The place that a container's ports lead to: that by which it reaches the world, or its first
-/// one on a bridge that is not internal.
+/// one on a bridge that is not internal; without such a one, the first whose plugins do it.
 fn publisher(places: &Places) -> Option<&(Endpoint, Arc<Definition>)> {
     let borrowed = sandbox::borrow(places);
-    let is_open = |network: &Definition| {
-        matches!(network.driver, Driver::Bridge(_)) && !network.internal
-    };
     let out = plan::way_out(&borrowed, true).or_else(|| plan::way_out(&borrowed, false));
     let out = out.map(|((endpoint, _), _)| endpoint.id.as_str());
-    let open = || places.iter().filter(|(_, network)| is_open(network));
-    open().find(|(endpoint, _)| Some(endpoint.id.as_str()) == out).or_else(|| open().next())
+    let open = || {
+        places
+            .iter()
+            .filter(|(_, network)| matches!(network.driver, Driver::Bridge(_)) && !network.internal)
+    };
+    open()
+        .find(|(endpoint, _)| Some(endpoint.id.as_str()) == out)
+        .or_else(|| open().next())
+        .or_else(|| places.iter().find(|(_, network)| network.maps_ports()))
 }
 
 /// Whether a text of `--link` means this container: its name, its id, or the id's beginning.
@@ -68,22 +72,41 @@ fn leading(reservation: &firewall::Reservation, endpoint: &Endpoint) -> Vec<fire
 }
 
 impl Inner {
-    /// Takes the host's ports that a container wants, before anything is made for it.
+    /// Takes the host's ports that a container wants, unless it has them.
     pub(crate) fn take_ports(
         &self,
-        container: &Container,
+        container: &str,
+        options: &v1::ContainerOptions,
         places: &Places,
-    ) -> Result<Option<firewall::Reservation>> {
-        let Some((_, network)) = publisher(places) else { return Ok(None) };
+    ) -> Result<()> {
+        let Some((_, network)) = publisher(places) else { return Ok(()) };
+        if self.reservations().contains_key(container) {
+            return Ok(());
+        }
         let bind = match &network.driver {
             Driver::Bridge(bridge) => bridge.bind,
             _ => None,
         };
-        let wanted = ports::wanted(&container.options, bind.or(self.settings.bind))?;
-        if wanted.is_empty() {
-            return Ok(None);
+        let wanted = ports::wanted(options, bind.or(self.settings.bind))?;
+        if !wanted.is_empty() {
+            let reservation = self.ports.reserve(&wanted).map_err(port_error)?;
+            self.reservations().insert(container.into(), reservation);
         }
-        self.ports.reserve(&wanted).map(Some).map_err(port_error)
+        Ok(())
+    }
+
+    /// The ports that plugins are to lead to a container.
+    pub(crate) fn mapped(&self, container: &str, places: &Places) -> Vec<v1::PublishedPort> {
+        let by_plugins = publisher(places).is_some_and(|(_, network)| network.maps_ports());
+        match self.reservations().get(container) {
+            // The container's address is not known yet, and not needed.
+            Some(reservation) if by_plugins => reservation
+                .ports(Some(Ipv4Addr::UNSPECIFIED), Some(Ipv6Addr::UNSPECIFIED))
+                .iter()
+                .map(ports::message)
+                .collect(),
+            _ => Vec::new(),
+        }
     }
 
     /// Takes the ports again of a container that outlived the manager. Where somebody else has
@@ -143,7 +166,7 @@ impl Inner {
     /// A container's ports as they lead now, and the endpoint that they lead to.
     fn leading(&self, container: &str, places: &Places) -> (Option<String>, Vec<firewall::Port>) {
         match (publisher(places), self.reservations().get(container)) {
-            (Some((endpoint, _)), Some(reservation)) => {
+            (Some((endpoint, network)), Some(reservation)) if !network.maps_ports() => {
                 (Some(endpoint.id.clone()), leading(reservation, endpoint))
             }
             _ => (None, Vec::new()),
@@ -151,11 +174,7 @@ impl Inner {
     }
 
     /// The rules of a container's endpoints, by their interface.
-    fn container_rules(
-        &self,
-        container: &str,
-        places: &Places,
-    ) -> Result<Vec<firewall::Endpoint>> {
+    fn container_rules(&self, container: &str, places: &Places) -> Result<Vec<firewall::Endpoint>> {
         let sandbox = self.sandbox(container)?;
         let (publisher, ports) = self.leading(container, places);
         let mut rules = Vec::new();
@@ -173,38 +192,60 @@ impl Inner {
     pub(crate) fn expose(&self, container: &str, places: &Places) -> Result<()> {
         let (_, ports) = self.leading(container, places);
         // Written down first: after a crash they are known to be this container's.
-        let published: Vec<_> = ports.iter().map(ports::message).collect();
-        self.records.set_ports(container, &published)?;
+        let mut published: Vec<_> = ports.iter().map(ports::message).collect();
+        published.extend(self.mapped(container, places));
+        if self.records.ports(container)? != published {
+            self.records.set_ports(container, &published)?;
+        }
         let mut rules = self.container_rules(container, places)?;
         // A port that moves must leave its old endpoint first.
         rules.sort_by_key(|rule| rule.ports.len());
         for rule in rules {
             self.firewall.put_endpoint(rule)?;
         }
-        if let Some(reservation) = self.reservations().get(container) {
-            reservation.serve(&ports)?;
-        }
-        self.refresh_linked(places)
+        self.serve(container, places, &ports)?;
+        let endpoints: Vec<_> = places.iter().map(|(endpoint, _)| endpoint.clone()).collect();
+        self.refresh(&self.linked(&endpoints)?)
     }
 
-    /// Whom a container's endpoints link to learns of it.
-    fn refresh_linked(&self, places: &Places) -> Result<()> {
-        for (endpoint, network) in places {
-            if endpoint.options.links.is_empty()
-                || !matches!(&network.driver, Driver::Bridge(bridge) if !bridge.icc)
-            {
+    /// Starts the proxies of a container's ports, unless plugins do it all.
+    fn serve(&self, container: &str, places: &Places, ports: &[firewall::Port]) -> Result<()> {
+        let ours = publisher(places).is_some_and(|(_, network)| !network.maps_ports());
+        match self.reservations().get(container) {
+            Some(reservation) if ours => Ok(reservation.serve(ports)?),
+            // Of a container that has left its last network that publishes.
+            Some(reservation) => Ok(reservation.serve(&[])?),
+            None => Ok(()),
+        }
+    }
+
+    /// The containers that endpoints link to, where only who links reaches them.
+    pub(crate) fn linked(&self, endpoints: &[Endpoint]) -> Result<Vec<String>> {
+        let mut linked = Vec::new();
+        for endpoint in endpoints.iter().filter(|endpoint| !endpoint.options.links.is_empty()) {
+            let closed = self.state().catalog.by_id(&endpoint.network).is_some_and(
+                |known| matches!(&known.definition.driver, Driver::Bridge(bridge) if !bridge.icc),
+            );
+            if !closed {
                 continue;
             }
-            for other in self.records.of_network(&network.id)? {
+            for other in self.records.of_network(&endpoint.network)? {
                 let Some(sandbox) = self.records.sandbox(&other.container)? else { continue };
-                if other.id != endpoint.id
-                    && endpoint.options.links.iter().any(|link| means(link, &sandbox))
-                {
-                    let places = self.places(&other.container)?;
-                    for rule in self.container_rules(&other.container, &places)? {
-                        self.firewall.put_endpoint(rule)?;
-                    }
+                let is_meant = endpoint.options.links.iter().any(|link| means(link, &sandbox));
+                if other.container != endpoint.container && is_meant {
+                    linked.push(other.container);
                 }
+            }
+        }
+        Ok(linked)
+    }
+
+    /// Whom others link to learns who they are now.
+    pub(crate) fn refresh(&self, containers: &[String]) -> Result<()> {
+        for container in containers {
+            let places = self.places(container)?;
+            for rule in self.container_rules(container, &places)? {
+                self.firewall.put_endpoint(rule)?;
             }
         }
         Ok(())
@@ -226,11 +267,8 @@ impl Inner {
         for rule in networks.iter().filter_map(|network| network_rule(network)) {
             rules.networks.insert(rule.bridge.clone(), rule);
         }
-        let mut containers = BTreeMap::<String, ()>::new();
-        for endpoint in self.records.all()? {
-            containers.insert(endpoint.container, ());
-        }
-        for container in containers.keys() {
+        for sandbox in self.records.sandboxes()? {
+            let container = &sandbox.container;
             let one = || {
                 if let Err(error) = self.take_ports_again(container) {
                     tracing::warn!(%container, %error, "a published port is another's");
@@ -238,9 +276,7 @@ impl Inner {
                 let places = self.places(container)?;
                 let rules = self.container_rules(container, &places)?;
                 let (_, ports) = self.leading(container, &places);
-                if let Some(reservation) = self.reservations().get(container) {
-                    reservation.serve(&ports)?;
-                }
+                self.serve(container, &places, &ports)?;
                 Ok::<_, Error>(rules)
             };
             match one() {
@@ -255,6 +291,22 @@ impl Inner {
         Ok(self.firewall.replace(rules)?)
     }
 
+    /// Whether a published port of a container's leads to this endpoint.
+    pub(crate) fn publishes(&self, endpoint: &Endpoint) -> Result<bool> {
+        let places = self.places(&endpoint.container)?;
+        Ok(publisher(&places).is_some_and(|(publisher, _)| publisher.id == endpoint.id))
+    }
+
+    /// What of the host decides who reaches what.
+    pub(crate) fn situation(&self) -> audit::Situation {
+        let on = |key: &str| namespace::sysctl(key).as_deref() == Some("1");
+        audit::Situation {
+            filtered: self.settings.iptables,
+            input_closed: self.firewall.is_input_closed(),
+            forwards: [on("ipv4/ip_forward"), on("ipv6/conf/all/forwarding")],
+        }
+    }
+
     pub(crate) fn reservations(
         &self,
     ) -> std::sync::MutexGuard<'_, HashMap<String, firewall::Reservation>> {
@@ -265,10 +317,8 @@ impl Inner {
 /// A port that somebody has is the user's to solve.
 fn port_error(error: anyhow::Error) -> Error {
     let taken = error.chain().any(|cause| cause.is::<firewall::PortTaken>());
-    let kind = if taken { ErrorKind::FailedPrecondition } else { ErrorKind::Internal };
     match taken {
-        true => Error::new(kind, "driver failed programming external connectivity on endpoint")
-            .because(error),
+        true => Error::conflict("failed to set up container networking").because(error),
         false => error.into(),
     }
 }

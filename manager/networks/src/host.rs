@@ -1,9 +1,6 @@
 //! Doing what plans say, by netlink: on the host, and in a container's namespace.
 
-use std::{
-    net::IpAddr,
-    os::fd::{AsFd as _, OwnedFd},
-};
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use anyhow::{Context as _, Result, bail};
 use ipnet::IpNet;
@@ -24,11 +21,14 @@ const ETHERNET_MTU: u32 = 1500;
 pub(crate) struct Host {
     pub(crate) socket: Socket,
     pub(crate) namespaces: Namespaces,
+    /// Packets to the host's loopback may be led to containers.
+    loopback_routed: bool,
 }
 
 impl Host {
-    pub(crate) fn new(namespaces: Namespaces) -> Result<Self> {
-        Ok(Self { socket: Socket::open().context("open rtnetlink")?, namespaces })
+    pub(crate) fn new(namespaces: Namespaces, loopback_routed: bool) -> Result<Self> {
+        let socket = Socket::open().context("open rtnetlink")?;
+        Ok(Self { socket, namespaces, loopback_routed })
     }
 
     /// Whether the kernel has IPv6.
@@ -120,6 +120,9 @@ impl Host {
                 self.socket.link(name)?.context("it has gone again")?
             }
         };
+        if self.loopback_routed {
+            set_sysctl(&format!("ipv4/conf/{name}/route_localnet"), "1")?;
+        }
         if !bridge.owned {
             return Ok(());
         }

@@ -1,7 +1,7 @@
 //! Which addresses a network has, and which one comes next. Pure.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::{IpAddr, Ipv6Addr},
     str::FromStr,
 };
@@ -179,32 +179,33 @@ impl Pool {
     }
 
     /// The next free address behind `after`, from the start again at the end: an address that
-    /// was given back rests as long as possible.
-    pub(crate) fn choose(&self, used: &BTreeSet<IpAddr>, after: Option<IpAddr>) -> Option<IpAddr> {
+    /// was given back rests as long as possible. `used` is asked as seldom as can be: once, where
+    /// nobody is in the way.
+    pub(crate) fn choose(
+        &self,
+        mut used: impl FnMut(IpAddr) -> Result<bool>,
+        after: Option<IpAddr>,
+    ) -> Result<Option<IpAddr>> {
         let (first, last) = (number(self.first), number(self.last));
         let start = after
             .map(number)
             .filter(|after| (first..last).contains(after))
             .map_or(first, |after| after + 1);
-        self.free(start, last, used)
-            .or_else(|| (start > first).then(|| self.free(first, start - 1, used)).flatten())
-    }
-
-    /// The first free one from `start` to `last`.
-    fn free(&self, start: u128, last: u128, used: &BTreeSet<IpAddr>) -> Option<IpAddr> {
-        let mut next = start;
-        while next <= last {
-            let candidate = address(next, self.first);
-            if !used.contains(&candidate) && !self.is_reserved(candidate) {
-                return Some(candidate);
+        for candidate in (start..=last).chain(first..start) {
+            let candidate = address(candidate, self.first);
+            if !self.is_reserved(candidate) && !used(candidate)? {
+                return Ok(Some(candidate));
             }
-            next = next.checked_add(1)?;
         }
-        None
+        Ok(None)
     }
 
     /// Whether a container may ask for this one.
-    pub(crate) fn check_static(&self, wanted: IpAddr, used: &BTreeSet<IpAddr>) -> Result<()> {
+    pub(crate) fn check_static(
+        &self,
+        wanted: IpAddr,
+        mut used: impl FnMut(IpAddr) -> Result<bool>,
+    ) -> Result<()> {
         let (first, last) = hosts(self.subnet);
         if !(number(first)..=number(last)).contains(&number(wanted)) {
             return Err(Error::invalid(format!(
@@ -212,7 +213,7 @@ impl Pool {
                 self.subnet
             )));
         }
-        if used.contains(&wanted) || self.is_reserved(wanted) {
+        if self.is_reserved(wanted) || used(wanted)? {
             return Err(Error::conflict(format!("Address already in use: {wanted}")));
         }
         Ok(())

@@ -10,9 +10,11 @@
 #![forbid(unsafe_code)]
 
 mod attach;
+mod audit;
 mod catalog;
 mod create;
 mod definition;
+mod exposure;
 mod files;
 mod host;
 mod ipam;
@@ -25,6 +27,7 @@ mod netlink;
 mod options;
 mod plan;
 mod plugins;
+mod ports;
 mod records;
 mod recover;
 mod sandbox;
@@ -41,6 +44,7 @@ use std::{
 
 use hull_manager_cni::Cni;
 use hull_manager_core::{Error, Journal, Result, Store, files::private_directory};
+use hull_manager_firewall::{self as firewall, Firewall, Ports, Reservation};
 use hull_manager_names::Names;
 use hull_specs_api::v1;
 
@@ -93,6 +97,10 @@ struct Inner {
     records: Records,
     journal: Journal,
     host: Host,
+    firewall: Firewall,
+    ports: Ports,
+    /// The host's ports that containers have.
+    reservations: Mutex<HashMap<String, Reservation>>,
     names: Names,
     cni: Cni,
     /// For what is asynchronous below: names, plugins.
@@ -101,7 +109,7 @@ struct Inner {
     changing: Mutex<()>,
     /// Held while something is done for a container, by its id: taken before the others.
     turns: [Mutex<()>; TURNS],
-    watch: OnceLock<Watch>,
+    watch: OnceLock<(Watch, firewall::Watch)>,
     state: Mutex<State>,
 }
 
@@ -124,7 +132,13 @@ impl Networks {
         let inner = Inner {
             records: Records::open(store)?,
             journal: journal.clone(),
-            host: Host::new(Namespaces::new(settings.namespaces.clone()))?,
+            host: Host::new(
+                Namespaces::new(settings.namespaces.clone()),
+                !settings.userland_proxy,
+            )?,
+            firewall: Firewall::open(settings.firewall())?,
+            ports: Ports::new(&settings.firewall()),
+            reservations: Mutex::default(),
             names: Names::start(hull_manager_names::Settings {
                 resolv_conf: settings.resolv_conf.clone(),
             })?,
@@ -152,7 +166,7 @@ impl Networks {
         self.blocking(move |inner| {
             inner.recover(&live)?;
             if inner.watch.get().is_none() {
-                drop(inner.watch.set(Watch::start(weak)?));
+                drop(inner.watch.set((Watch::start(weak)?, inner.firewall.watch()?)));
             }
             Ok(())
         })
@@ -184,6 +198,17 @@ impl Networks {
     /// If there is none, or the text means several.
     pub async fn inspect(&self, request: v1::InspectNetworkRequest) -> Result<v1::Network> {
         self.blocking(move |inner| inner.inspect(&request.network)).await
+    }
+
+    /// Who reaches what, port by port, and why.
+    ///
+    /// # Errors
+    /// If there is no such network.
+    pub async fn audit(
+        &self,
+        request: v1::AuditNetworksRequest,
+    ) -> Result<v1::AuditNetworksResponse> {
+        self.blocking(move |inner| inner.audit(&request)).await
     }
 
     /// Removes a network that nobody is in.
@@ -224,6 +249,19 @@ impl Networks {
             .into_iter()
             .map(|endpoint| endpoint.network)
             .collect()
+    }
+
+    /// The lines of `/etc/hosts` behind those of the loopback, and `/etc/resolv.conf`, of a
+    /// container without a network of ours; `is_host`: in the host's namespace.
+    ///
+    /// # Errors
+    /// If an option makes no sense, or the host's own file can't be read.
+    pub fn unconnected(
+        &self,
+        options: &v1::ContainerOptions,
+        is_host: bool,
+    ) -> Result<(Vec<String>, String)> {
+        Ok((self.0.extra_hosts(options)?, self.0.plain_resolv_conf(options, is_host)?))
     }
 
     /// Connects a container that is about to start: a namespace of its own with an interface in

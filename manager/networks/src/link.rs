@@ -18,7 +18,6 @@ const RTM_DELLINK: u16 = 17;
 const RTM_GETLINK: u16 = 18;
 const RTM_SETLINK: u16 = 19;
 const RTM_NEWADDR: u16 = 20;
-const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
@@ -340,12 +339,6 @@ impl Socket {
             body = body.with_u32(IFA_FLAGS, IFA_F_NODAD);
         }
         self.change(RTM_NEWADDR, REPLACE, &body).map_err(|e| e.on(address.to_string()))
-    }
-
-    pub(crate) fn remove_address(&self, index: u32, address: IpNet) -> sys::Result<()> {
-        let body = Body::address(family(address.addr()), address.prefix_len(), index)
-            .with_address(IFA_LOCAL, address.addr());
-        self.change(RTM_DELADDR, 0, &body).map_err(|e| e.on(address.to_string()))
     }
 
     /// The default route by a gateway, in place of another one.

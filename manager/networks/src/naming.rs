@@ -5,6 +5,7 @@ use std::{net::SocketAddr, os::fd::AsFd as _, sync::Arc};
 use anyhow::Context as _;
 use hull_manager_core::Result;
 use hull_manager_names::{ADDRESS, Forward, Link, Member, Sockets, View};
+use hull_specs_api::v1;
 
 use crate::{
     DEFAULT_NETWORK, Inner,
@@ -60,8 +61,7 @@ fn view(places: &Places, servers: &[std::net::IpAddr]) -> View {
 
 impl Inner {
     /// The resolver that a container asks for, and the manager's defaults behind it.
-    fn wanted_resolver(&self, sandbox: &Sandbox) -> Result<Resolver> {
-        let options = &sandbox.options;
+    fn wanted_resolver(&self, options: &v1::ContainerOptions) -> Result<Resolver> {
         let servers = options
             .dns
             .iter()
@@ -101,17 +101,32 @@ impl Inner {
     }
 
     pub(crate) fn resolv_conf(&self, sandbox: &Sandbox, places: &Places) -> Result<String> {
-        let wanted = self.wanted_resolver(sandbox)?;
+        let wanted = self.wanted_resolver(&sandbox.options)?;
         let mut host = self.host_resolver()?;
         let ask = self.asks(places, &wanted, &host);
         host.servers = files::reachable(&host);
         Ok(files::resolv_conf(&host, &wanted, ask))
     }
 
+    /// That of a container without a network of ours; in the host's namespace the host's
+    /// loopback is its own.
+    pub(crate) fn plain_resolv_conf(
+        &self,
+        options: &v1::ContainerOptions,
+        is_host: bool,
+    ) -> Result<String> {
+        let wanted = self.wanted_resolver(options)?;
+        let mut host = self.host_resolver()?;
+        if !is_host {
+            host.servers = files::reachable(&host);
+        }
+        Ok(files::resolv_conf(&host, &wanted, Ask::Directly))
+    }
+
     /// Lets the name service know a container, and answer it.
     pub(crate) fn name(&self, container: &str, places: &Places) -> Result<()> {
         let sandbox = self.sandbox(container)?;
-        let wanted = self.wanted_resolver(&sandbox)?;
+        let wanted = self.wanted_resolver(&sandbox.options)?;
         let ask = self.asks(places, &wanted, &self.host_resolver()?);
         for (endpoint, network) in places.iter().filter(|(_, network)| has_names(network)) {
             self.names.network(&network.id, &network.name);

@@ -51,12 +51,8 @@ fn capabilities(endpoint: &Endpoint, ports: &[v1::PublishedPort]) -> Map<String,
 
 impl Inner {
     /// Has plugins connect a container's places that are theirs, and writes down what they gave.
-    pub(crate) fn add_by_plugins(
-        &self,
-        container: &str,
-        places: &mut Places,
-        ports: &[v1::PublishedPort],
-    ) -> Result<()> {
+    pub(crate) fn add_by_plugins(&self, container: &str, places: &mut Places) -> Result<()> {
+        let ports = self.mapped(container, places);
         for (endpoint, network) in places {
             if !matches!(network.driver, Driver::Plugins(_)) {
                 continue;
@@ -68,7 +64,10 @@ impl Inner {
                 netns: self.host.namespaces.path(container),
                 interface: endpoint.interface(),
                 args: vec![("IgnoreUnknown".into(), "1".into())],
-                capabilities: capabilities(endpoint, ports),
+                capabilities: capabilities(
+                    endpoint,
+                    if list.has_capability("portMappings") { &ports } else { &[] },
+                ),
             };
             let added = self.wait(self.cni.add(&list, attachment))?;
             take(endpoint, &added);
@@ -123,7 +122,7 @@ fn take(endpoint: &mut Endpoint, added: &cni::Addition) {
         let interface = index.and_then(|index| added.interfaces.get(index));
         interface.is_none_or(|interface| interface.name == endpoint.interface())
     };
-    let mut first = |ipv4: bool| {
+    let first = |ipv4: bool| {
         let mine = |address: &&cni::Address| {
             address.address.is_ipv4() == ipv4 && inside(address.interface)
         };

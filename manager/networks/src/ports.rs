@@ -143,10 +143,7 @@ mod tests {
 
     fn shown(options: &v1::ContainerOptions, bind: Option<IpAddr>) -> Vec<String> {
         let show = |w: &Wanted| {
-            format!(
-                "{:?} {:?} {}/{}",
-                w.host_addresses, w.host_ports, w.container_port, w.protocol
-            )
+            format!("{:?} {:?} {}/{}", w.host_addresses, w.host_ports, w.container_port, w.protocol)
         };
         wanted(options, bind).unwrap().iter().map(show).collect()
     }

@@ -3,7 +3,7 @@
 //! A row is there before what it speaks of is made, and until it is gone. Uniqueness of addresses
 //! is the database's own rule, so that no mistake here gives one out twice.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::net::IpAddr;
 
 use hull_manager_core::{Error, Result, Store};
 use hull_specs_api::v1;
@@ -208,16 +208,11 @@ impl Records {
     }
 }
 
-/// The addresses of a network that are given out.
-pub(crate) fn used(t: &Transaction<'_>, network: &str) -> Result<BTreeSet<IpAddr>> {
-    let sql = "SELECT ipv4, ipv6 FROM network_endpoints WHERE network = ?1";
-    let mut statement = t.prepare_cached(sql)?;
-    let mut used = BTreeSet::new();
-    let mut rows = statement.query([network])?;
-    while let Some(row) = rows.next()? {
-        used.extend([net(row, 0)?, net(row, 1)?].into_iter().flatten().map(|net| net.addr()));
-    }
-    Ok(used)
+/// Whether an address of a network is given out. Costs the same whatever is there.
+pub(crate) fn is_used(t: &Transaction<'_>, network: &str, net: IpNet) -> Result<bool> {
+    let column = if net.addr().is_ipv4() { "ipv4" } else { "ipv6" };
+    let sql = format!("SELECT 1 FROM network_endpoints WHERE network = ?1 AND {column} = ?2");
+    Ok(t.prepare_cached(&sql)?.exists([network, net.to_string().as_str()])?)
 }
 
 pub(crate) fn add_sandbox(t: &Transaction<'_>, sandbox: &Sandbox) -> Result<()> {

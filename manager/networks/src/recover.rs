@@ -32,7 +32,7 @@ impl Inner {
                 tracing::warn!(network = %known.definition.name, %error, "not there");
             }
         }
-        Ok(())
+        self.replace_rules()
     }
 
     /// The highest address of each network counts as the last one that was given out: so those

@@ -1,10 +1,6 @@
 //! Which networks a container is in, and with which addresses: decided here, then written down.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    net::IpAddr,
-    sync::Arc,
-};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use hull_manager_core::{Error, Result, name::random_id};
 use hull_specs_api::v1;
@@ -176,7 +172,7 @@ fn kept(options: &v1::ContainerOptions) -> v1::ContainerOptions {
 fn choose(
     network: &Definition,
     options: &v1::EndpointOptions,
-    used: &BTreeSet<IpAddr>,
+    used: impl Fn(IpNet) -> Result<bool>,
     last: &HashMap<(String, bool), IpAddr>,
     ipv4: bool,
 ) -> Result<Option<IpNet>> {
@@ -189,7 +185,7 @@ fn choose(
                 network.name
             ))
         })?;
-        pool.check_static(wanted, used)?;
+        pool.check_static(wanted, |address| used(pool.with_prefix(address)))?;
         return Ok(Some(pool.with_prefix(wanted)));
     }
     let mut pools = network.pools(ipv4).peekable();
@@ -197,17 +193,18 @@ fn choose(
         return Ok(None);
     }
     let after = last.get(&(network.id.clone(), ipv4)).copied();
-    pools
-        .find_map(|pool| pool.choose(used, after).map(|address| pool.with_prefix(address)))
-        .map(Some)
-        .ok_or_else(|| {
-            Error::exhausted(format!(
-                "no available IPv{} addresses on this network's address pools: {} ({})",
-                if ipv4 { 4 } else { 6 },
-                network.name,
-                network.id
-            ))
-        })
+    for pool in pools {
+        let chosen = pool.choose(|address| used(pool.with_prefix(address)), after)?;
+        if let Some(address) = chosen {
+            return Ok(Some(pool.with_prefix(address)));
+        }
+    }
+    Err(Error::exhausted(format!(
+        "no available IPv{} addresses on this network's address pools: {} ({})",
+        if ipv4 { 4 } else { 6 },
+        network.name,
+        network.id
+    )))
 }
 
 impl Inner {
@@ -282,8 +279,8 @@ impl Inner {
         network: &Definition,
         options: v1::EndpointOptions,
     ) -> Result<Endpoint> {
-        let used = records::used(t, &network.id)?;
-        let choose = |ipv4| choose(network, &options, &used, &state.last, ipv4);
+        let used = |net| records::is_used(t, &network.id, net);
+        let choose = |ipv4| choose(network, &options, used, &state.last, ipv4);
         let (ipv4, ipv6) = match network.driver {
             // Their plugins say.
             Driver::Plugins(_) => (None, None),

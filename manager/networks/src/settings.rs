@@ -5,6 +5,7 @@ use std::{
     path::PathBuf,
 };
 
+use hull_manager_firewall as firewall;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::ipam::SubnetSource;
@@ -38,6 +39,12 @@ pub struct Settings {
     pub dns_options: Vec<String>,
     /// The host's resolvers.
     pub resolv_conf: PathBuf,
+    /// Firewall rules are made. If not, not one.
+    pub iptables: bool,
+    /// The host's loopback reaches published ports by a proxy, not by translation.
+    pub userland_proxy: bool,
+    /// The name of our tables of nftables, so that several managers can be on one host.
+    pub table: String,
     /// How plugins are executed.
     pub cni: hull_manager_cni::Settings,
     /// What the name host-gateway stands for; empty: the default network's gateways.
@@ -90,6 +97,9 @@ impl Settings {
         let cni = hull_manager_cni::Settings::new(definitions.join(".attachments"));
         Self {
             resolv_conf: "/etc/resolv.conf".into(),
+            iptables: true,
+            userland_proxy: true,
+            table: "hull".into(),
             cni,
             definitions,
             namespaces,
@@ -104,6 +114,18 @@ impl Settings {
             dns_search: Vec::new(),
             dns_options: Vec::new(),
             host_gateway: Vec::new(),
+        }
+    }
+
+    pub(crate) fn firewall(&self) -> firewall::Settings {
+        firewall::Settings {
+            table: self.table.clone(),
+            enabled: self.iptables,
+            loopback: match self.userland_proxy {
+                true => firewall::Loopback::Proxy,
+                false => firewall::Loopback::Translate,
+            },
+            host_input: firewall::HostInput::Respect,
         }
     }
 

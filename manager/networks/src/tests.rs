@@ -33,7 +33,7 @@ fn on_a_host<T: Send>(work: impl FnOnce(Lab) -> T + Send) -> T {
                 .unwrap();
             let _entered = runtime.enter();
             let directory = tempfile::tempdir().unwrap();
-            let mut settings =
+            let settings =
                 Settings::new(directory.path().join("data"), directory.path().join("netns"));
             work(Lab { directory, settings })
         });
@@ -125,7 +125,7 @@ fn reaches(networks: &Networks, from: &str, to: &str, address: &str) -> bool {
     let listener = inside(networks, to, || TcpListener::bind((address, 0)).unwrap());
     let port = listener.local_addr().unwrap().port();
     inside(networks, from, || {
-        TcpStream::connect_timeout(&(address, port).into(), Duration::from_millis(700)).is_ok()
+        TcpStream::connect_timeout(&(address, port).into(), Duration::from_millis(2500)).is_ok()
     })
 }
 
@@ -620,5 +620,267 @@ fn a_dropped_list_is_a_network_as_long_as_its_file_is_there() {
         assert_eq!(Path::new(&network.config_path), file);
         std::fs::remove_file(&file).unwrap();
         assert!(networks.0.inspect("ptpnet").is_err());
+    });
+}
+
+/// Waits until something holds.
+fn eventually(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
+    let begun = std::time::Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < limit, "{what} not within {limit:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A question of a resolver's to 127.0.0.11 within a container: the IPv4 address, if any.
+fn resolve(networks: &Networks, id: &str, name: &str) -> Option<String> {
+    inside(networks, id, || {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        let mut question = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        for label in name.split('.') {
+            question.push(u8::try_from(label.len()).unwrap());
+            question.extend(label.as_bytes());
+        }
+        question.extend([0, 0, 1, 0, 1]);
+        socket.send_to(&question, "127.0.0.11:53").unwrap();
+        let mut answer = [0; 512];
+        let n = socket.recv(&mut answer).unwrap();
+        // One answer; its data are the last four bytes, or the next record's follow.
+        let answers = u16::from_be_bytes([answer[6], answer[7]]);
+        let at = question.len() + 12;
+        (answers > 0 && n >= at + 4)
+            .then(|| IpAddr::from(<[u8; 4]>::try_from(&answer[at..at + 4]).unwrap()).to_string())
+    })
+}
+
+#[test]
+fn containers_find_each_other_by_name_on_their_networks_also_after_the_manager() {
+    on_a_host(|mut lab| {
+        // No resolver of the test's machine is asked.
+        lab.settings.resolv_conf = lab.directory.path().join("resolv.conf");
+        let networks = lab.start(&[]);
+        networks.0.create(&network("n1", |_| {})).unwrap();
+        networks.0.create(&network("n2", |request| request.internal = true)).unwrap();
+        let mut a = container("aa", "n1", &["n1"]);
+        a.options.networks[0].aliases = vec!["db".into()];
+        a.options.networks[0].links = vec!["name-bb:web".into()];
+        let a = networks.0.attach(&a).unwrap();
+        assert!(a.resolv_conf.contains("nameserver 127.0.0.11\n"), "{}", a.resolv_conf);
+        let b = networks.0.attach(&container("bb", "n1", &["n2"])).unwrap();
+        let (a, b) = (&a.endpoints[0].ipv4_address, &b.endpoints[0].ipv4_address);
+        assert_eq!(resolve(&networks, "bb", "db").as_ref(), Some(a));
+        assert_eq!(resolve(&networks, "bb", "name-aa").as_ref(), Some(a));
+        assert_eq!(resolve(&networks, "bb", "name-aa.n1").as_ref(), Some(a));
+        assert_eq!(resolve(&networks, "aa", "web").as_ref(), Some(b));
+        networks.0.attach(&container("cc", "n2", &[])).unwrap();
+        assert_eq!(resolve(&networks, "cc", "db"), None);
+        kill(networks);
+
+        let networks = lab.start(&["aa", "bb"]);
+        for id in ["aa", "bb"] {
+            networks.0.check(id).unwrap();
+        }
+        assert_eq!(resolve(&networks, "bb", "db").as_ref(), Some(a));
+        networks.0.detach("aa").unwrap();
+        assert_eq!(resolve(&networks, "bb", "db"), None);
+        networks.0.detach("bb").unwrap();
+        lab.assert_clean(&networks, "after detach");
+    });
+}
+
+#[test]
+fn somebody_who_removes_a_bridge_or_an_interface_finds_it_again() {
+    on_a_host(|lab| {
+        let networks = lab.open();
+        networks.0.runtime.block_on(networks.recover(&[])).unwrap();
+        networks.0.attach(&container("aa", "", &[])).unwrap();
+        let b = networks.0.attach(&container("bb", "", &[])).unwrap();
+        let address = &b.endpoints[0].ipv4_address;
+        networks.0.host.socket.remove_link("hull0").unwrap();
+        let second = Duration::from_secs(1);
+        let port = networks.0.records.of_container("bb").unwrap()[0].host_interface();
+        let is_port = || {
+            let link = |name: &str| networks.0.host.socket.link(name).unwrap();
+            match (link(&port), link("hull0")) {
+                (Some(port), Some(bridge)) => port.master == Some(bridge.index) && port.up,
+                _ => false,
+            }
+        };
+        eventually("the bridge is back", second, is_port);
+        eventually("containers reach each other", second, || {
+            reaches(&networks, "aa", "bb", address)
+        });
+        networks.0.host.socket.remove_link(&port).unwrap();
+        eventually("the interface is back", second, is_port);
+        eventually("containers reach each other", second, || {
+            reaches(&networks, "aa", "bb", address)
+        });
+        networks.0.runtime.block_on(networks.detach("aa")).unwrap();
+        networks.0.runtime.block_on(networks.detach("bb")).unwrap();
+        lab.assert_clean(&networks, "after detach");
+    });
+}
+
+/// Ends a manager as if it were killed: what is its process's own is gone, and nothing else.
+fn kill(networks: Networks) {
+    for sandbox in networks.0.records.sandboxes().unwrap() {
+        networks.0.runtime.block_on(networks.0.names.stop(&sandbox.container));
+    }
+    let ports: Vec<_> = networks.0.firewall.rules().endpoints.into_values().collect();
+    drop(networks);
+    // Proxies close their sockets in their own time.
+    for port in ports.iter().flat_map(|endpoint| &endpoint.ports) {
+        let address = (port.host_address, port.host_port);
+        eventually("a proxy ends", Duration::from_secs(3), || TcpListener::bind(address).is_ok());
+    }
+}
+
+/// What the filter is told of a container's ports.
+fn ports_of(networks: &Networks) -> Vec<String> {
+    let rules = networks.0.firewall.rules();
+    let mut ports: Vec<_> = rules
+        .endpoints
+        .values()
+        .flat_map(|endpoint| &endpoint.ports)
+        .map(|port| format!("{port} {}:{}", port.container_address, port.container_port))
+        .collect();
+    ports.sort();
+    ports
+}
+
+#[test]
+fn published_ports_lead_to_the_container_and_nobody_else_gets_them() {
+    on_a_host(|lab| {
+        let networks = lab.start(&[]);
+        let with_port = |id: &str, host_ip: &str, host_port: u32| {
+            let mut container = container(id, "", &[]);
+            container.options.publish = vec![v1::PublishOptions {
+                host_ip: host_ip.into(),
+                host_port,
+                container_port: 80,
+                protocol: "tcp".into(),
+                ..Default::default()
+            }];
+            container
+        };
+        let a = networks.0.attach(&with_port("aa", "", 8080)).unwrap();
+        let ipv6 = &a.endpoints[0].ipv6_address;
+        assert_eq!(
+            ports_of(&networks),
+            ["0.0.0.0:8080/tcp 172.17.0.2:80".to_owned(), format!("[::]:8080/tcp {ipv6}:80")]
+        );
+        assert_eq!(a.published.len(), 2);
+        let error = networks.0.attach(&with_port("bb", "", 8080)).unwrap_err();
+        let words = "Bind for 0.0.0.0:8080 failed: port is already allocated";
+        assert!(error.to_string().contains(words), "{error}");
+        assert_eq!(networks.0.records.all().unwrap().len(), 1);
+        let b = networks.0.attach(&with_port("bb", "127.0.0.1", 0)).unwrap();
+        let chosen = b.published[0].host_port;
+        assert!(chosen > 0);
+
+        // From the host's loopback, by the container's own address, and after the manager.
+        let listener = inside(&networks, "bb", || TcpListener::bind("0.0.0.0:80").unwrap());
+        let answers = |port: u32| {
+            let address = format!("127.0.0.1:{port}").parse().unwrap();
+            listener.set_nonblocking(true).unwrap();
+            while listener.accept().is_ok() {}
+            TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
+                && std::iter::repeat_with(|| {
+                    std::thread::sleep(Duration::from_millis(5));
+                    listener.accept().is_ok()
+                })
+                .take(200)
+                .any(|accepted| accepted)
+        };
+        assert!(answers(chosen));
+        let before = ports_of(&networks);
+        kill(networks);
+        let networks = lab.start(&["aa", "bb"]);
+        assert_eq!(ports_of(&networks), before);
+        assert_eq!(networks.0.check("bb").unwrap().published, b.published);
+        assert!(answers(chosen));
+        let said = networks.0.audit(&Default::default()).unwrap();
+        let open: Vec<_> = said.reaches.iter().filter(|r| r.port == 8080).collect();
+        assert_eq!((open.len(), open[0].container.as_str()), (2, "name-aa"));
+        networks.0.detach("aa").unwrap();
+        networks.0.detach("bb").unwrap();
+        assert_eq!(ports_of(&networks), [""; 0]);
+        networks.0.attach(&with_port("cc", "", 8080)).unwrap();
+        networks.0.detach("cc").unwrap();
+    });
+}
+
+#[test]
+fn ports_follow_the_way_out_when_networks_come_and_go() {
+    on_a_host(|lab| {
+        let networks = lab.start(&[]);
+        networks.0.create(&network("n1", |r| r.ipv6 = Some(false))).unwrap();
+        networks.0.create(&network("n2", |r| r.ipv6 = Some(false))).unwrap();
+        let mut asked = container("aa", "n1", &[]);
+        asked.options.expose = vec!["80/tcp".into()];
+        asked.options.publish_all = true;
+        lab_publishes(&networks, &asked);
+    });
+}
+
+fn lab_publishes(networks: &Networks, asked: &Container) {
+    let a = networks.0.attach(asked).unwrap();
+    let port = a.published[0].host_port;
+    let leads_to = |address: &str| vec![format!("0.0.0.0:{port}/tcp {address}:80")];
+    let ipv4 = || -> Vec<_> {
+        ports_of(networks).into_iter().filter(|port| port.starts_with("0.0.0.0")).collect()
+    };
+    assert_eq!(ipv4(), leads_to("172.18.0.2"));
+    let options =
+        v1::EndpointOptions { network: "n2".into(), gateway_priority: 1, ..Default::default() };
+    let both = networks.0.connect("aa", &options).unwrap();
+    assert_eq!(ipv4(), leads_to("172.19.0.2"));
+    assert_eq!(both.published, a.published);
+    networks.0.disconnect("aa", "n2").unwrap();
+    assert_eq!(ipv4(), leads_to("172.18.0.2"));
+}
+
+#[test]
+fn plugins_of_a_users_list_connect_and_disconnect() {
+    if !Path::new("/usr/lib/cni/bridge").exists() {
+        eprintln!("not run: no reference plugins in /usr/lib/cni");
+        return;
+    }
+    on_a_host(|lab| {
+        let networks = lab.start(&[]);
+        let data = lab.directory.path().join("host-local");
+        let list = serde_json::json!({
+            "cniVersion": "1.0.0", "name": "ref", "plugins": [{
+                "type": "bridge", "bridge": "cni7", "isGateway": true,
+                "ipam": {
+                    "type": "host-local", "dataDir": data,
+                    "ranges": [[{"subnet": "10.77.0.0/24"}]],
+                    "routes": [{"dst": "0.0.0.0/0"}]
+                }
+            }]
+        });
+        let file = lab.settings.definitions.join("ref.conflist");
+        std::fs::write(&file, list.to_string()).unwrap();
+        let a = networks.0.attach(&container("aa", "ref", &[])).unwrap();
+        let b = networks.0.attach(&container("bb", "ref", &["bridge"])).unwrap();
+        assert_eq!(a.endpoints[0].ipv4_address, "10.77.0.2");
+        assert_eq!(a.endpoints[0].ipv4_gateway, "10.77.0.1");
+        assert_eq!(b.endpoints[1].network, "bridge");
+        assert!(reaches(&networks, "aa", "bb", &b.endpoints[0].ipv4_address));
+        assert_eq!(resolve(&networks, "bb", "name-aa").as_deref(), Some("10.77.0.2"));
+        // Also when the list has gone, and after the manager.
+        std::fs::remove_file(&file).unwrap();
+        kill(networks);
+        let networks = lab.start(&["bb"]);
+        networks.0.detach("bb").unwrap();
+        lab.assert_clean(&networks, "after detach");
+        let left: Vec<_> = std::fs::read_dir(data.join("ref"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.starts_with("10."))
+            .collect();
+        assert_eq!(left, [""; 0]);
+        networks.0.host.socket.remove_link("cni7").unwrap();
     });
 }
