@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, anyhow, bail};
 use http::Uri;
 use hull_specs_api::v1::{
-    containers_client::ContainersClient, images_client::ImagesClient, system_client::SystemClient,
-    volumes_client::VolumesClient,
+    containers_client::ContainersClient, images_client::ImagesClient,
+    networks_client::NetworksClient, system_client::SystemClient, volumes_client::VolumesClient,
 };
 use hyper_util::rt::TokioIo;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -89,6 +89,7 @@ impl Manager {
 
     client!(containers, ContainersClient);
     client!(images, ImagesClient);
+    client!(networks, NetworksClient);
     client!(volumes, VolumesClient);
     client!(system, SystemClient);
 }

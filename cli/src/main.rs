@@ -11,6 +11,7 @@ mod each;
 mod failure;
 mod format;
 mod image;
+mod network;
 mod options;
 mod progress;
 mod prompt;
@@ -81,7 +82,7 @@ async fn command(cli: Cli) -> Result<u8> {
         Command::Volume(command) => volume::command(&manager, command).await,
         Command::System(group) => system::group(&manager, group).await,
         Command::Systems(command) => system::command(&manager, command).await,
-        Command::Network(_) => system::network(),
+        Command::Network(command) => network::command(&manager, command).await,
     };
     outcome.map_err(|error| failure::reached(error, &manager.host))
 }

@@ -3,6 +3,7 @@
 pub(crate) mod container;
 pub(crate) mod global;
 pub(crate) mod image;
+pub(crate) mod network;
 pub(crate) mod options;
 pub(crate) mod parse;
 pub(crate) mod system;
@@ -40,9 +41,9 @@ pub(crate) enum Command {
     /// Manage hull
     #[command(subcommand, override_usage = "hull system COMMAND")]
     System(system::Group),
-    /// Manage networks (not yet)
-    #[command(hide = true)]
-    Network(system::AnyArgs),
+    /// Manage networks
+    #[command(subcommand, override_usage = "hull network COMMAND")]
+    Network(network::Command),
     #[command(flatten)]
     Images(image::Command),
     #[command(flatten)]

@@ -6,13 +6,16 @@ use clap::Args;
 use hull_specs_api::v1;
 
 use crate::options::{
-    blkio, device, duration, gpus, keyvalue, mount, platform, restart, size, ulimit,
+    blkio, device, duration, gpus, hosts, keyvalue, mount, network, platform, restart, size, ulimit,
 };
 
 // What the container is to be.
 #[derive(Args, Clone, Debug)]
 #[command(disable_help_flag = true)]
 pub(crate) struct ContainerArgs {
+    /// Add a custom host-to-IP mapping (host:ip)
+    #[arg(long, value_name = "list", value_parser = hosts::extra_host)]
+    pub(crate) add_host: Vec<String>,
     /// Add an annotation to the container (passed through to the OCI runtime)
     #[arg(long, value_name = "map", value_parser = keyvalue::loose)]
     pub(crate) annotation: Vec<(String, String)>,
@@ -85,6 +88,15 @@ pub(crate) struct ContainerArgs {
     /// Skip image verification: true is all there is
     #[arg(long, hide = true)]
     pub(crate) disable_content_trust: bool,
+    /// Set custom DNS servers
+    #[arg(long, value_name = "list", value_parser = hosts::server)]
+    pub(crate) dns: Vec<String>,
+    /// Set DNS options
+    #[arg(long, visible_alias = "dns-opt", value_name = "list", value_parser = hosts::resolver_option)]
+    pub(crate) dns_option: Vec<String>,
+    /// Set custom DNS search domains
+    #[arg(long, value_name = "list", value_parser = hosts::search_domain)]
+    pub(crate) dns_search: Vec<String>,
     /// Container NIS domain name
     #[arg(long, value_name = "string")]
     pub(crate) domainname: Option<String>,
@@ -137,6 +149,12 @@ pub(crate) struct ContainerArgs {
     /// Keep STDIN open even if not attached
     #[arg(short, long)]
     pub(crate) interactive: bool,
+    /// IPv4 address (e.g., 172.30.100.104)
+    #[arg(long, value_name = "string")]
+    pub(crate) ip: Option<String>,
+    /// IPv6 address (e.g., 2001:db8::33)
+    #[arg(long, value_name = "string")]
+    pub(crate) ip6: Option<String>,
     /// IPC mode to use
     #[arg(long, value_name = "string")]
     pub(crate) ipc: Option<String>,
@@ -146,12 +164,21 @@ pub(crate) struct ContainerArgs {
     /// Read in a line delimited file of labels
     #[arg(long, value_name = "list")]
     pub(crate) label_file: Vec<PathBuf>,
+    /// Add link to another container
+    #[arg(long, value_name = "list", value_parser = hosts::link)]
+    pub(crate) link: Vec<String>,
+    /// Container IPv4/IPv6 link-local addresses
+    #[arg(long, value_name = "list")]
+    pub(crate) link_local_ip: Vec<String>,
     /// Logging driver for the container
     #[arg(long, value_name = "string")]
     pub(crate) log_driver: Option<String>,
     /// Log driver options
     #[arg(long, value_name = "list", value_parser = keyvalue::loose)]
     pub(crate) log_opt: Vec<(String, String)>,
+    /// Container MAC address (e.g., 92:d0:c6:0a:29:33)
+    #[arg(long, value_name = "string")]
+    pub(crate) mac_address: Option<String>,
     /// Memory limit
     #[arg(short, long, value_name = "bytes", value_parser = size::bytes)]
     pub(crate) memory: Option<u64>,
@@ -170,9 +197,12 @@ pub(crate) struct ContainerArgs {
     /// Assign a name to the container
     #[arg(long, value_name = "string")]
     pub(crate) name: Option<String>,
-    /// Connect a container to a network: none, host, container:NAME
-    #[arg(long, visible_alias = "net", value_name = "network")]
-    pub(crate) network: Option<String>,
+    /// Connect a container to a network
+    #[arg(long, visible_alias = "net", value_name = "network", value_parser = network::parse)]
+    pub(crate) network: Vec<v1::EndpointOptions>,
+    /// Add network-scoped alias for the container
+    #[arg(long, visible_alias = "net-alias", value_name = "list")]
+    pub(crate) network_alias: Vec<String>,
     /// Disable any container-specified HEALTHCHECK
     #[arg(long)]
     pub(crate) no_healthcheck: bool,
@@ -194,6 +224,12 @@ pub(crate) struct ContainerArgs {
     /// Give extended privileges to this container
     #[arg(long)]
     pub(crate) privileged: bool,
+    /// Publish a container's port(s) to the host
+    #[arg(short, long, value_name = "list")]
+    pub(crate) publish: Vec<String>,
+    /// Publish all exposed ports to random ports
+    #[arg(short = 'P', long)]
+    pub(crate) publish_all: bool,
     /// Pull image before running ("always", "missing", "never")
     #[arg(long, value_name = "string", default_value = "missing")]
     pub(crate) pull: String,
@@ -279,30 +315,6 @@ pub(crate) struct Names(pub(crate) Vec<String>);
 // Options of docker that are known, and refused with a reason.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct RefusedArgs {
-    #[arg(short, long, hide = true)]
-    pub(crate) publish: Vec<String>,
-    #[arg(short = 'P', long, hide = true)]
-    pub(crate) publish_all: bool,
-    #[arg(long, hide = true)]
-    pub(crate) add_host: Vec<String>,
-    #[arg(long, hide = true)]
-    pub(crate) dns: Vec<String>,
-    #[arg(long, visible_alias = "dns-opt", hide = true)]
-    pub(crate) dns_option: Vec<String>,
-    #[arg(long, hide = true)]
-    pub(crate) dns_search: Vec<String>,
-    #[arg(long, hide = true)]
-    pub(crate) ip: Vec<String>,
-    #[arg(long, hide = true)]
-    pub(crate) ip6: Vec<String>,
-    #[arg(long, hide = true)]
-    pub(crate) link: Vec<String>,
-    #[arg(long, hide = true)]
-    pub(crate) link_local_ip: Vec<String>,
-    #[arg(long, hide = true)]
-    pub(crate) mac_address: Vec<String>,
-    #[arg(long, visible_alias = "net-alias", hide = true)]
-    pub(crate) network_alias: Vec<String>,
     #[arg(long, hide = true)]
     pub(crate) isolation: Vec<String>,
     #[arg(long, hide = true)]

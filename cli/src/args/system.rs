@@ -11,7 +11,7 @@ use crate::options::keyvalue;
 #[derive(Subcommand, Debug)]
 #[command(defer = true)]
 pub(crate) enum Command {
-    /// Return low-level information on containers, images and volumes
+    /// Return low-level information on containers, images, networks and volumes
     Inspect(InspectArgs),
     /// Show the version information
     Version(FormatArgs),
@@ -49,14 +49,6 @@ pub(crate) enum Both {
     Info(FormatArgs),
 }
 
-// Words that no one looks at.
-#[derive(Args, Clone, Debug)]
-#[command(mut_args = habit)]
-pub(crate) struct AnyArgs {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-    pub(crate) words: Vec<String>,
-}
-
 // `inspect`.
 #[derive(Args, Clone, Debug)]
 #[command(mut_args = habit)]
@@ -67,7 +59,7 @@ pub(crate) struct InspectArgs {
     /// Display total file sizes if the type is container
     #[arg(short, long)]
     pub(crate) size: bool,
-    /// Only inspect objects of the given type: container, image, volume
+    /// Only inspect objects of the given type: container, image, network, volume
     #[arg(long = "type", value_name = "string", default_value = "")]
     pub(crate) kind: String,
     #[arg(required = true, value_name = "NAME|ID")]

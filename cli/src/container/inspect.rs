@@ -1,10 +1,12 @@
-//! `hull inspect`: the documents of containers, images and volumes.
+//! `hull inspect`: the documents of containers, images, networks and volumes.
 
 use std::io::{IsTerminal as _, stdout};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use hull_specs_api::v1::{InspectContainerRequest, InspectImageRequest, InspectVolumeRequest};
-use hull_specs_docker::{container, image, volume};
+use hull_specs_api::v1::{
+    InspectContainerRequest, InspectImageRequest, InspectNetworkRequest, InspectVolumeRequest,
+};
+use hull_specs_docker::{container, image, network, volume};
 
 use crate::{
     args::{container as container_args, system::InspectArgs},
@@ -20,17 +22,21 @@ use crate::{
 pub(crate) enum Kind {
     Container,
     Image,
+    Network,
     Volume,
 }
 
 /// `inspect`: whatever has the name; containers first, as docker has it.
 pub(crate) async fn any(manager: &Manager, args: &InspectArgs) -> Result<u8> {
     let kinds = match args.kind.as_str() {
-        "" => vec![Kind::Container, Kind::Image, Kind::Volume],
+        "" => vec![Kind::Container, Kind::Image, Kind::Network, Kind::Volume],
         "container" => vec![Kind::Container],
         "image" => vec![Kind::Image],
+        "network" => vec![Kind::Network],
         "volume" => vec![Kind::Volume],
-        other => bail!("{other:?} is not a valid value for --type: container, image, volume"),
+        other => {
+            bail!("{other:?} is not a valid value for --type: container, image, network, volume")
+        }
     };
     if args.size && !kinds.contains(&Kind::Container) {
         report::line(&format!("WARNING: --size ignored for {}s", args.kind));
@@ -139,6 +145,11 @@ async fn one(manager: &Manager, kind: Kind, ask: &Ask<'_>, name: &str) -> Result
             let answer = manager.images().inspect(request).await.map_err(refused)?;
             let document = image::inspect(&answer.into_inner());
             Value::of(&document.context("the image's configuration")?)?
+        }
+        Kind::Network => {
+            let request = InspectNetworkRequest { network: name };
+            let answer = manager.networks().inspect(request).await.map_err(refused)?;
+            Value::of(&network::Network::from(&answer.into_inner()))?
         }
         Kind::Volume => {
             let request = InspectVolumeRequest { name };

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Result;
 use hull_specs_api::v1::{Container, ListContainersRequest, mount::Type};
-use hull_specs_docker::{status, time, units};
+use hull_specs_docker::{network_settings, ports, status, time, units};
 
 use crate::{
     args::container::PsArgs,
@@ -64,8 +64,6 @@ pub(crate) fn row(of: &Container, whole: bool, now: SystemTime) -> Value {
     let mut labels: Vec<_> = of.labels.iter().collect();
     labels.sort();
     let list: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    let mode = of.options.as_ref().map_or("", |options| options.network_mode.as_str());
-    let network = if mode.is_empty() || mode == "default" { "bridge" } else { mode };
     let age = units::span(time::age_seconds(of.created.as_ref(), now));
     let mut row = Value::row([
         ("ID", if whole { of.id.clone() } else { text::short_id(&of.id).to_owned() }),
@@ -73,7 +71,7 @@ pub(crate) fn row(of: &Container, whole: bool, now: SystemTime) -> Value {
         ("Command", text::quote(&command)),
         ("CreatedAt", time::table(of.created.as_ref())),
         ("RunningFor", format!("{age} ago")),
-        ("Ports", of.ports.join(", ")),
+        ("Ports", ports::column(of)),
         ("Names", of.name.clone()),
         ("Status", status::sentence(&state, now)),
         ("State", status::word(state.status()).to_owned()),
@@ -81,7 +79,7 @@ pub(crate) fn row(of: &Container, whole: bool, now: SystemTime) -> Value {
         ("Labels", list.join(",")),
         ("Mounts", mounts.join(",")),
         ("LocalVolumes", volumes.to_string()),
-        ("Networks", network.to_owned()),
+        ("Networks", network_settings::names(of).join(",")),
     ]);
     // What `.Label "key"` looks in: not a field that `json` prints.
     if let Value::Object(fields) = &mut row {

@@ -2,12 +2,12 @@
 
 use std::io::{IsTerminal as _, stdout};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use hull_specs_api::v1::{
-    DiffRequest, InspectContainerRequest, TopRequest, TopResponse, WhyRequest, WhyResponse,
-    change::Kind,
+    Container, DiffRequest, InspectContainerRequest, TopRequest, TopResponse, WhyRequest,
+    WhyResponse, change::Kind,
 };
-use hull_specs_docker::units;
+use hull_specs_docker::{ports, units};
 use serde_json::json;
 
 use crate::{
@@ -60,20 +60,38 @@ pub(crate) async fn diff(manager: &Manager, args: NameArgs) -> Result<u8> {
     Ok(0)
 }
 
-/// `port`. There are no published ports while there are no networks to publish them on.
+/// `port`.
 pub(crate) async fn port(manager: &Manager, args: PortArgs) -> Result<u8> {
     let request = InspectContainerRequest { container: args.container.clone(), size: false };
-    manager.containers().inspect(request).await.map_err(refused)?;
-    match args.port {
-        None => Ok(0),
-        Some(port) => {
-            let (number, protocol) = port.split_once('/').unwrap_or((&port, "tcp"));
-            if number.parse::<u16>().is_err() {
-                bail!("Error: invalid port ({port})");
-            }
-            bail!("no public port '{number}/{protocol}' published for {}", args.container)
+    let answer = manager.containers().inspect(request).await.map_err(refused)?.into_inner();
+    let lines = published(&answer.container.unwrap_or_default(), args.port.as_deref());
+    print(&lines.map_err(|why| anyhow!("{why} for {}", args.container))?)?;
+    Ok(0)
+}
+
+/// The addresses of one port, or all ports with theirs.
+fn published(of: &Container, wanted: Option<&str>) -> Result<String, String> {
+    let mut lines = String::new();
+    let Some(wanted) = wanted else {
+        for port in ports::sorted(of) {
+            let container_port = format!("{}/{}", port.container_port, port.protocol);
+            lines.push_str(&format!("{container_port} -> {}\n", ports::host(port)));
+        }
+        return Ok(lines);
+    };
+    let (number, protocol) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
+    let Ok(number) = number.parse::<u16>() else {
+        return Err(format!("invalid port ({wanted})"));
+    };
+    for port in ports::sorted(of) {
+        if port.container_port == u32::from(number) && port.protocol == protocol {
+            lines.push_str(&format!("{}\n", ports::host(port)));
         }
     }
+    if lines.is_empty() {
+        return Err(format!("no public port '{number}/{protocol}' published"));
+    }
+    Ok(lines)
 }
 
 /// `why`.
@@ -140,6 +158,33 @@ mod tests {
             processes: vec![Words { words: words("767 sleep") }],
         };
         assert_eq!(processes(&answer), "PID                 COMMAND\n767                 sleep\n");
+    }
+
+    #[test]
+    fn published_ports_are_told_as_docker_tells_them() {
+        use hull_specs_api::v1::PublishedPort;
+        let port = |host_ip: &str, host_port, container_port| PublishedPort {
+            host_ip: host_ip.into(),
+            host_port,
+            container_port,
+            protocol: "tcp".into(),
+            ..PublishedPort::default()
+        };
+        let of = Container {
+            published: vec![port("::", 8080, 80), port("0.0.0.0", 8080, 80), port("::1", 9, 9)],
+            ..Container::default()
+        };
+        for (wanted, text) in [
+            (None, Ok("9/tcp -> [::1]:9\n80/tcp -> 0.0.0.0:8080\n80/tcp -> [::]:8080\n")),
+            (Some("80"), Ok("0.0.0.0:8080\n[::]:8080\n")),
+            (Some("9/tcp"), Ok("[::1]:9\n")),
+            (Some("80/udp"), Err("no public port '80/udp' published")),
+            (Some("x"), Err("invalid port (x)")),
+        ] {
+            let found = published(&of, wanted);
+            assert_eq!(found.as_deref().map_err(String::as_str), text, "{wanted:?}");
+        }
+        assert_eq!(published(&Container::default(), None).as_deref(), Ok(""));
     }
 
     #[test]

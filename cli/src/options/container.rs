@@ -5,7 +5,7 @@ use std::{collections::HashMap, path::Path};
 use anyhow::{Context as _, Result, anyhow, bail};
 use hull_specs_api::v1;
 
-use super::{device::Device, env, health, keyvalue, network, security, volume};
+use super::{device::Device, env, health, keyvalue, network, publish, security, volume};
 use crate::args::options::{ContainerArgs, RefusedArgs};
 
 /// Lowers them. Reads the files that they name, and our environment.
@@ -22,6 +22,8 @@ pub(crate) fn lower(args: &ContainerArgs, here: &Path) -> Result<v1::ContainerOp
     })?;
     let all_paths = security.all_paths.then(v1::Words::default);
     let (devices, cdi_devices) = devices(args);
+    let (network_mode, networks) = networks(args)?;
+    let (publish, expose) = ports(args)?;
     let interactive = args.interactive;
     Ok(v1::ContainerOptions {
         name: args.name.clone().unwrap_or_default(),
@@ -73,34 +75,22 @@ pub(crate) fn lower(args: &ContainerArgs, here: &Path) -> Result<v1::ContainerOp
         uts_mode: args.uts.clone().unwrap_or_default(),
         userns_mode: args.userns.clone().unwrap_or_default(),
         cgroupns_mode: args.cgroupns.clone().unwrap_or_default(),
-        network_mode: network::mode(args.network.as_deref().unwrap_or_default())
-            .map_err(|why| anyhow!(why))?,
+        network_mode,
         cgroup_parent: args.cgroup_parent.clone().unwrap_or_default(),
         resources: Some(resources(args)?),
         oom_score_adj: args.oom_score_adj,
-        expose: expose(&args.expose)?,
-        ..Default::default()
+        expose,
+        networks,
+        publish,
+        publish_all: args.publish_all,
+        dns: args.dns.clone(),
+        dns_search: args.dns_search.clone(),
+        dns_options: args.dns_option.clone(),
+        extra_hosts: args.add_host.clone(),
     })
 }
 
 fn refuse(args: &RefusedArgs) -> Result<()> {
-    let networks = [
-        ("--publish", !args.publish.is_empty()),
-        ("--publish-all", args.publish_all),
-        ("--add-host", !args.add_host.is_empty()),
-        ("--dns", !args.dns.is_empty()),
-        ("--dns-option", !args.dns_option.is_empty()),
-        ("--dns-search", !args.dns_search.is_empty()),
-        ("--ip", !args.ip.is_empty()),
-        ("--ip6", !args.ip6.is_empty()),
-        ("--link", !args.link.is_empty()),
-        ("--link-local-ip", !args.link_local_ip.is_empty()),
-        ("--mac-address", !args.mac_address.is_empty()),
-        ("--network-alias", !args.network_alias.is_empty()),
-    ];
-    if let Some((option, _)) = networks.iter().find(|(_, given)| *given) {
-        bail!(network::refuse(option));
-    }
     let others = [
         ("--isolation", args.isolation.iter().any(|mode| !mode.is_empty() && mode != "default")),
         ("--cpu-count", !args.cpu_count.is_empty()),
@@ -182,6 +172,36 @@ fn mounts(args: &ContainerArgs, here: &Path) -> Result<Vec<v1::Mount>> {
     Ok(mounts)
 }
 
+fn networks(args: &ContainerArgs) -> Result<(String, Vec<v1::EndpointOptions>)> {
+    let first = network::First {
+        aliases: &args.network_alias,
+        links: &args.link,
+        ip: args.ip.as_deref(),
+        ip6: args.ip6.as_deref(),
+        link_local_ips: &args.link_local_ip,
+        mac_address: args.mac_address.as_deref(),
+    };
+    network::lower(&args.network, &first).map_err(|why| anyhow!(why))
+}
+
+/// What is published, and what is exposed: also what is published.
+fn ports(args: &ContainerArgs) -> Result<(Vec<v1::PublishOptions>, Vec<String>)> {
+    let (mut published, mut exposed) = (Vec::new(), Vec::new());
+    for text in &args.publish {
+        published.extend(publish::parse(text).map_err(|why| anyhow!(why))?);
+    }
+    for text in &args.expose {
+        exposed.extend(publish::expose(text).map_err(|why| anyhow!(why))?);
+    }
+    for port in &published {
+        let name = format!("{}/{}", port.container_port, port.protocol);
+        if !exposed.contains(&name) {
+            exposed.push(name);
+        }
+    }
+    Ok((published, exposed))
+}
+
 fn health(args: &ContainerArgs) -> Result<Option<v1::Health>> {
     health::lower(&health::Given {
         disabled: args.no_healthcheck,
@@ -230,26 +250,6 @@ fn resources(args: &ContainerArgs) -> Result<v1::Resources> {
     })
 }
 
-/// `80`, `80/udp`, `80-82/tcp` as ports with protocols.
-fn expose(given: &[String]) -> Result<Vec<String>> {
-    let mut ports = Vec::new();
-    for text in given {
-        let invalid = || anyhow!("invalid range format for --expose: {text}");
-        let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-        if !["tcp", "udp", "sctp"].contains(&protocol) {
-            bail!("invalid proto: {protocol}");
-        }
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (first, last): (u16, u16) =
-            (first.parse().map_err(|_| invalid())?, last.parse().map_err(|_| invalid())?);
-        if first > last {
-            return Err(invalid());
-        }
-        ports.extend((first..=last).map(|port| format!("{port}/{protocol}")));
-    }
-    Ok(ports)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -290,6 +290,24 @@ mod tests {
     }
 
     #[test]
+    fn networks_and_ports_become_the_message() {
+        let of = options(
+            "--network foo --network-alias a --link b:c -p 8080:80 -p 53/udp --expose 80 -P --dns 1.1.1.1 \
+             --dns-opt ndots:2 --dns-search x.y --add-host h=1.2.3.4 busybox",
+        )
+        .unwrap();
+        assert_eq!((of.network_mode.as_str(), of.networks.len()), ("foo", 1));
+        assert_eq!(
+            (of.networks[0].aliases[0].as_str(), of.networks[0].links[0].as_str()),
+            ("a", "b:c")
+        );
+        assert_eq!((of.publish.len(), of.publish_all), (2, true));
+        assert_eq!(of.expose, ["80/tcp", "53/udp"]);
+        assert_eq!((of.dns[0].as_str(), of.dns_options[0].as_str()), ("1.1.1.1", "ndots:2"));
+        assert_eq!((of.dns_search[0].as_str(), of.extra_hosts[0].as_str()), ("x.y", "h:1.2.3.4"));
+    }
+
+    #[test]
     fn what_contradicts_or_is_not_there_is_refused() {
         for (line, words) in [
             (
@@ -297,11 +315,11 @@ mod tests {
                 "conflicting options: cannot specify both --restart and --rm",
             ),
             ("--restart foo a", "invalid restart policy 'foo'"),
+            ("-p x:80 a", "invalid hostPort: x"),
             (
-                "-p 80:80 a",
-                "--publish needs a bridge network, which hull does not have yet: use --network host or none",
+                "--network none --network foo a",
+                "conflicting options: cannot attach both user-defined and non-user-defined network-modes",
             ),
-            ("--network foo a", "network foo not found: hull has none, host and container:NAME"),
             (
                 "--isolation hyperv a",
                 "--isolation is an option of Windows, which hull does not run on",

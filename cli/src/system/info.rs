@@ -42,6 +42,7 @@ fn table(of: &InfoResponse, host: &str) -> String {
     line("Cgroup Driver", &of.cgroup_driver);
     line("Cgroup Version", &of.cgroup_version);
     line("Log Drivers", &of.log_drivers.join(" "));
+    line("Network Drivers", &of.network_drivers.join(" "));
     line("Runtimes", &of.runtimes.join(" "));
     line("Default Runtime", &of.default_runtime);
     line("Security Options", &of.security_options.join(" "));
@@ -77,7 +78,9 @@ fn document(of: &InfoResponse) -> serde_json::Value {
         "ID": of.id, "Containers": of.containers, "ContainersRunning": of.containers_running,
         "ContainersPaused": of.containers_paused, "ContainersStopped": of.containers_stopped,
         "Images": of.images, "Driver": of.storage_driver, "LoggingDriver": of.log_driver,
-        "Plugins": { "Log": of.log_drivers, "Volume": ["local"] },
+        "Plugins": {
+            "Log": of.log_drivers, "Network": of.network_drivers, "Volume": ["local"],
+        },
         "CgroupDriver": of.cgroup_driver, "CgroupVersion": of.cgroup_version,
         "KernelVersion": of.kernel, "OperatingSystem": of.operating_system, "OSType": "linux",
         "Architecture": of.architecture, "NCPU": of.cpus, "MemTotal": of.memory_bytes,

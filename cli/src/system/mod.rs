@@ -8,7 +8,7 @@ pub(crate) mod info;
 pub(crate) mod prune;
 pub(crate) mod version;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use crate::{
     args::system::{Both, Command, Group},
@@ -42,11 +42,4 @@ async fn both(manager: &Manager, command: Both) -> Result<u8> {
         Both::Events(args) => events::events(manager, &args).await,
         Both::Info(args) => info::info(manager, &args).await,
     }
-}
-
-/// `hull network …`: there is nothing to manage yet.
-pub(crate) fn network() -> Result<u8> {
-    bail!(
-        "hull has no networks to manage yet: containers take --network none, host or container:NAME"
-    )
 }

@@ -4,8 +4,8 @@ use anyhow::{Result, bail};
 use hull_specs_docker::units;
 
 use crate::{
-    args::system::PruneArgs, connect::Manager, container, image, prompt, terminal::output::print,
-    volume,
+    args::system::PruneArgs, connect::Manager, container, image, network, prompt,
+    terminal::output::print, volume,
 };
 
 /// Removes what nothing uses, after a question.
@@ -20,6 +20,7 @@ pub(crate) async fn prune(manager: &Manager, args: PruneArgs) -> Result<u8> {
     let (text, bytes) = container::prune::report(manager, &args.filter).await?;
     reclaimed += bytes;
     print(&text)?;
+    print(&network::pruned(manager, &args.filter).await?)?;
     if args.volumes {
         let (text, bytes) = volume::pruned(manager, false, &args.filter).await?;
         reclaimed += bytes;
@@ -33,6 +34,7 @@ pub(crate) async fn prune(manager: &Manager, args: PruneArgs) -> Result<u8> {
 
 fn warning(args: &PruneArgs) -> String {
     let mut text = String::from("WARNING! This will remove:\n  - all stopped containers\n");
+    text += "  - all networks not used by at least one container\n";
     if args.volumes {
         text += "  - all anonymous volumes not used by at least one container\n";
     }

@@ -75,11 +75,7 @@ fn failures_have_dockers_codes_and_one_sentence() {
         ("exec one nosuch", "hull: exec: \"nosuch\": executable file not found in $PATH\n", 127),
         ("rm missing", "hull: No such container: missing\n", 1),
         ("rm -f missing", "hull: No such container: missing\n", 0),
-        (
-            "run -p 1:1 busybox",
-            "hull: --publish needs a bridge network, which hull does not have yet: use --network host or none\n",
-            125,
-        ),
+        ("run -p x busybox", "hull: invalid containerPort: x\n", 125),
         ("run -it busybox", "hull: the input device is not a TTY\n", 1),
     ] {
         assert_eq!(texts(&run(&manager, line)), owned("", error, code), "{line}");

@@ -3,16 +3,18 @@
 use super::containerd::{self, runtime_states};
 use super::daemon::Daemon;
 use super::site::{attempt, report};
-use super::{Site, Terminal, busybox_archive, command, runtime_path, stock};
+use super::{Lab, Side, Site, Terminal, busybox_archive, command, runtime_path, stock};
 use crate::{Invocation, Output, note};
 
 /// The name under which dockerd is given the runtime.
 pub const RUNTIME_NAME: &str = "under-test";
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Network {
     None,
     Bridge,
+    /// A bridge that leads out of the host of a lab: the words that put dockerd there.
+    Lab(Vec<String>),
 }
 
 /// A dockerd of the test's own, with the image `busybox`.
@@ -36,6 +38,11 @@ impl Docker {
         Self::start_as(Network::Bridge)
     }
 
+    /// Starts one with its networks on the host of a lab.
+    pub fn start_in(lab: &Lab) -> Self {
+        Self::start_as(Network::Lab(lab.words(Side::Host)))
+    }
+
     fn start_as(network: Network) -> Self {
         let site = Site::new();
         let containerd = containerd::start_daemon(&site);
@@ -46,7 +53,7 @@ impl Docker {
             "--host".to_owned(),
             format!("unix://{}", socket(&site)),
         ];
-        let daemon = start_daemon(&site, network);
+        let daemon = start_daemon(&site, &network);
         let docker = Self { site, network, containerd, daemon: Some(daemon), words };
         docker.run(&["import", busybox_archive(), "busybox"]).ok();
         docker
@@ -68,7 +75,7 @@ impl Docker {
             daemon.crash();
         }
         let _ = std::fs::remove_file(self.site.path("docker.pid"));
-        self.daemon = Some(start_daemon(&self.site, self.network));
+        self.daemon = Some(start_daemon(&self.site, &self.network));
     }
 
     /// A command of docker, as words.
@@ -130,8 +137,9 @@ fn socket(site: &Site) -> String {
     site.path("docker.sock")
 }
 
-fn start_daemon(site: &Site, network: Network) -> Daemon {
+fn start_daemon(site: &Site, network: &Network) -> Daemon {
     stock("docker-init");
+    let leads_out = matches!(network, Network::Lab(_));
     let mut configuration = serde_json::json!({
         "data-root": site.make("data"),
         "exec-root": site.make("exec"),
@@ -141,10 +149,10 @@ fn start_daemon(site: &Site, network: Network) -> Daemon {
         "runtimes": { RUNTIME_NAME: { "path": runtime_path() } },
         "default-runtime": RUNTIME_NAME,
         "cgroup-parent": site.cgroup(),
-        "iptables": network == Network::Bridge,
+        "iptables": *network != Network::None,
         "ip6tables": false,
-        "ip-forward": false,
-        "ip-masq": false,
+        "ip-forward": leads_out,
+        "ip-masq": leads_out,
         "userland-proxy": false,
         "storage-driver": "overlay2",
         "live-restore": true,
@@ -162,6 +170,7 @@ fn start_daemon(site: &Site, network: Network) -> Daemon {
             words.push(stock("unshare"));
             words.extend(shell);
         }
+        Network::Lab(place) => words.clone_from(place),
     }
     let configuration = site.write("daemon.json", &configuration.to_string());
     words.extend([stock("dockerd"), "--config-file".to_owned(), configuration]);

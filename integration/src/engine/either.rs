@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{Docker, Hull, SLEEPER, Site, Terminal};
+use super::{Docker, Hull, Lab, SLEEPER, Site, Terminal};
 use crate::{Invocation, Output, wait_until};
 
 /// For what a program does at once.
@@ -35,6 +35,15 @@ impl Engine {
         match reference() {
             true => Self::Docker(Docker::start()),
             false => Self::Hull(Hull::start()),
+        }
+    }
+
+    /// Starts it with its networks on the host of a lab.
+    #[track_caller]
+    pub fn start_in(lab: &Lab) -> Self {
+        match reference() {
+            true => Self::Docker(Docker::start_in(lab)),
+            false => Self::Hull(Hull::start_in(lab, &[])),
         }
     }
 

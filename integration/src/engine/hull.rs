@@ -5,7 +5,7 @@ use nix::unistd::Pid;
 
 use super::daemon::Daemon;
 use super::site::{attempt, report};
-use super::{Site, Terminal, busybox_archive, command, runtime_path};
+use super::{Lab, Side, Site, Terminal, busybox_archive, command, runtime_path};
 use crate::{Invocation, Output, note};
 
 /// A hulld of the test's own, with the image `busybox`.
@@ -15,7 +15,12 @@ pub struct Hull {
     daemon: Option<Daemon>,
     flags: Vec<String>,
     words: Vec<String>,
+    /// Words before hulld's that put it on a lab's host.
+    place: Vec<String>,
 }
+
+/// In the machine's own namespace hulld makes no link, no route and no rule.
+const WITHOUT_NETWORKS: &str = r#""bridge":"none","iptables":false,"ip-forward":false,"#;
 
 impl Hull {
     /// Starts one with the image.
@@ -29,8 +34,21 @@ impl Hull {
     /// Starts one without any image, with further flags.
     #[track_caller]
     pub fn start_empty(flags: &[&str]) -> Self {
+        Self::make(flags, WITHOUT_NETWORKS, Vec::new())
+    }
+
+    /// Starts one with the image and its networks on the host of a lab, with further flags.
+    #[track_caller]
+    pub fn start_in(lab: &Lab, flags: &[&str]) -> Self {
+        let hull = Self::make(flags, "", lab.words(Side::Host));
+        hull.run(&["import", busybox_archive(), "busybox"]).ok();
+        hull
+    }
+
+    #[track_caller]
+    fn make(flags: &[&str], networks: &str, place: Vec<String>) -> Self {
         let site = Site::new();
-        configure(&site, &[]);
+        configure(&site, networks, &[]);
         let words = vec![
             program("HULL_CLI", "hull"),
             "--config".to_owned(),
@@ -39,8 +57,8 @@ impl Hull {
             format!("unix://{}", socket(&site)),
         ];
         let flags: Vec<String> = flags.iter().map(|&flag| flag.to_owned()).collect();
-        let daemon = Some(start_daemon(&site, &flags));
-        Self { site, daemon, flags, words }
+        let daemon = Some(start_daemon(&site, &place, &flags));
+        Self { site, daemon, flags, words, place }
     }
 
     /// The private places.
@@ -68,13 +86,14 @@ impl Hull {
     /// Starts hulld again after [`Self::crash`].
     #[track_caller]
     pub fn restart(&mut self) {
-        self.daemon = Some(start_daemon(&self.site, &self.flags));
+        self.daemon = Some(start_daemon(&self.site, &self.place, &self.flags));
     }
 
     /// Writes the configuration anew, with the runtime under test by these names too, and has
     /// hulld read it.
     pub fn reload(&self, runtimes: &[&str]) {
-        configure(&self.site, runtimes);
+        let networks = if self.place.is_empty() { WITHOUT_NETWORKS } else { "" };
+        configure(&self.site, networks, runtimes);
         let pid = i32::try_from(self.pid()).expect("process ids are positive");
         signal::kill(Pid::from_raw(pid), Signal::SIGHUP).expect("hulld runs");
     }
@@ -127,19 +146,21 @@ pub fn program(variable: &str, name: &str) -> String {
         .unwrap_or_else(|_| panic!("{variable} must name {name}; `make` sets it"))
 }
 
-fn configure(site: &Site, runtimes: &[&str]) {
+fn configure(site: &Site, networks: &str, runtimes: &[&str]) {
     let names = ["hull"].iter().chain(runtimes);
     let runtimes: Vec<String> =
         names.map(|name| format!("{name:?}: {{\"path\": {:?}}}", runtime_path())).collect();
-    site.write("daemon.json", &format!("{{\"runtimes\": {{{}}}}}", runtimes.join(", ")));
+    let runtimes = runtimes.join(", ");
+    site.write("daemon.json", &format!("{{{networks}\"runtimes\": {{{runtimes}}}}}"));
 }
 
 fn socket(site: &Site) -> String {
     site.path("hull.sock")
 }
 
-fn start_daemon(site: &Site, flags: &[String]) -> Daemon {
-    let mut words = vec![
+fn start_daemon(site: &Site, place: &[String], flags: &[String]) -> Daemon {
+    let mut words = place.to_vec();
+    words.extend([
         program("HULL_HULLD", "hulld"),
         "--config-file".to_owned(),
         site.path("daemon.json"),
@@ -155,7 +176,7 @@ fn start_daemon(site: &Site, flags: &[String]) -> Daemon {
         program("HULL_SHIM_PROGRAM", "containerd-shim-hull-v2"),
         "--init-path".to_owned(),
         program("HULL_INIT", "hull-init"),
-    ];
+    ]);
     words.extend_from_slice(flags);
     Daemon::start(&words, &site.path("hulld.log"), &socket(site))
 }

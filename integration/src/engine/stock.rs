@@ -21,6 +21,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("ip", "iproute2"),
     ("iptables", "iptables"),
     ("mmdebstrap", "mmdebstrap"),
+    ("nft", "nftables"),
+    ("nsenter", "util-linux"),
     ("podman", "podman"),
     ("prlimit", "util-linux"),
     ("python3", "python3-venv"),

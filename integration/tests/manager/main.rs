@@ -12,6 +12,8 @@ mod concurrency;
 mod images;
 mod lifecycle;
 mod logging;
+mod network;
+mod network_ports;
 mod options;
 mod recovery;
 mod sessions;
@@ -34,6 +36,8 @@ fn main() -> ExitCode {
             images::TESTS,
             lifecycle::TESTS,
             logging::TESTS,
+            network::TESTS,
+            network_ports::TESTS,
             options::TESTS,
             recovery::TESTS,
             sessions::TESTS,

@@ -8,18 +8,21 @@
 mod containers;
 mod deadline;
 mod images;
+mod networks;
 mod status;
 mod stream;
 mod volumes;
 
 use hull_manager_containers::Containers;
 use hull_manager_images::Images;
+use hull_manager_networks::Networks;
 use hull_manager_volumes::Volumes;
 use hull_specs_api::{
     DESCRIPTORS,
     v1::{
         containers_server::ContainersServer,
         images_server::ImagesServer,
+        networks_server::NetworksServer,
         system_server::{System, SystemServer},
         volumes_server::VolumesServer,
     },
@@ -37,6 +40,8 @@ pub struct Domain<S> {
     pub images: Images,
     /// Containers.
     pub containers: Containers,
+    /// Networks.
+    pub networks: Networks,
     /// Volumes.
     pub volumes: Volumes,
     /// The manager itself; only who made everything can answer for it.
@@ -56,6 +61,9 @@ pub async fn routes<S: System>(domain: Domain<S>) -> anyhow::Result<Routes> {
     };
     let images = ImagesServer::new(images::Service(domain.images))
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let networks =
+        NetworksServer::new(networks::Service(domain.networks, domain.containers.clone()))
+            .max_decoding_message_size(MAX_MESSAGE_BYTES);
     let containers = ContainersServer::new(containers::Service(domain.containers))
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
     let volumes = VolumesServer::new(volumes::Service(domain.volumes))
@@ -64,10 +72,12 @@ pub async fn routes<S: System>(domain: Domain<S>) -> anyhow::Result<Routes> {
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<ImagesServer<images::Service>>().await;
     reporter.set_serving::<ContainersServer<containers::Service>>().await;
+    reporter.set_serving::<NetworksServer<networks::Service>>().await;
     reporter.set_serving::<VolumesServer<volumes::Service>>().await;
     reporter.set_serving::<SystemServer<S>>().await;
     let routes = Routes::new(images)
         .add_service(containers)
+        .add_service(networks)
         .add_service(volumes)
         .add_service(system)
         .add_service(health)

@@ -10,6 +10,7 @@ use hull_specs_api::v1::{self, Status};
 use tokio::sync::{RwLock, mpsc, oneshot, watch};
 
 use crate::{
+    network::Attached,
     record::Record,
     shim::Shim,
     state::{self, Ask, Verdict, Whose},
@@ -48,6 +49,8 @@ pub(crate) enum Request {
     Pause,
     Unpause,
     Rename(String),
+    Connect(Box<v1::EndpointOptions>),
+    Disconnect { network: String, force: bool },
     Update { resources: Option<Box<v1::Resources>>, restart: Option<v1::RestartPolicy> },
     Remove { force: bool, volumes: bool },
 }
@@ -80,6 +83,7 @@ pub(crate) struct Handle {
     shim: Mutex<Option<Shim>>,
     orders: mpsc::Sender<Order>,
     health: Mutex<Option<v1::HealthState>>,
+    attached: Mutex<Option<Arc<Attached>>>,
     /// Clients that came before the start.
     pub(crate) attaching: crate::attach::Waiting,
     /// Held by whoever looks into the root, and by a start alone: two mounts of one overlay
@@ -98,6 +102,7 @@ impl Handle {
             shim: Mutex::new(None),
             orders,
             health: Mutex::new(None),
+            attached: Mutex::new(None),
             attaching: crate::attach::Waiting::default(),
             root: Arc::default(),
         };
@@ -126,6 +131,15 @@ impl Handle {
 
     pub(crate) fn health(&self) -> Option<v1::HealthState> {
         lock(&self.health).clone()
+    }
+
+    /// What networks give to it while it runs.
+    pub(crate) fn attached(&self) -> Option<Arc<Attached>> {
+        lock(&self.attached).clone()
+    }
+
+    pub(crate) fn set_attached(&self, attached: Option<Attached>) {
+        *lock(&self.attached) = attached.map(Arc::new);
     }
 
     /// The shim of a container of which this may be asked.

@@ -82,7 +82,10 @@ impl Containers {
             oci_spec_json: fs::read(bundle.join(prepare::CONFIG)).unwrap_or_default(),
             bundle_path: text(&bundle),
             effective: Some(handle.record().effective.clone()),
-            ..Default::default()
+            network_namespace_path: handle
+                .attached()
+                .and_then(|attached| attached.namespace_path().map(text))
+                .unwrap_or_default(),
         })
     }
 

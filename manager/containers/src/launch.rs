@@ -54,7 +54,7 @@ impl Owner {
                 shim::launch(&inner.settings(), &id, &bundle, &runtime)
             })
         };
-        let prepared = prepare::prepare(&inner, &record).await;
+        let prepared = prepare::prepare(&inner, &self.handle).await;
         // Also when that failed: the shim is to be ended then.
         let address = starting.await.map_err(|cause| Error::internal("start").because(cause))??;
         let shim = Shim::connect(id, bundle, &address).await?;

@@ -10,6 +10,7 @@
 pub mod apparmor;
 mod attach;
 mod bundle;
+mod connect;
 mod copy;
 mod create;
 mod devices;
@@ -21,6 +22,7 @@ mod health;
 mod inspect;
 mod launch;
 mod lifecycle;
+mod links;
 mod list;
 mod logs;
 mod network;
@@ -59,7 +61,7 @@ use crate::{
 };
 pub use crate::{
     inspect::Counts,
-    network::{Attached, Attachment, Namespace, Network, NoNetworks},
+    network::{Attached, Attachment, Namespace, Network},
     settings::{Runtime, Settings},
 };
 

@@ -7,7 +7,7 @@ use hull_manager_core::{Error, Result, filter::Filters};
 use hull_specs_api::v1::{self, Status};
 use regex::bytes::{Regex, RegexBuilder};
 
-use crate::{Containers, Inner, handle::Handle};
+use crate::{Containers, Inner, connect, handle::Handle};
 
 const KEYS: [&str; 16] = [
     "ancestor",
@@ -96,20 +96,21 @@ impl Selection {
                 .iter()
                 .any(|mount| mount.name == *wanted || mount.destination == *wanted)
         };
-        let is_exposed = |wanted: &String| {
-            let with_protocol = format!("{}/tcp", wanted);
-            container.ports.iter().any(|port| port == wanted || *port == with_protocol)
+        let is_exposed = |wanted: &String| container.ports.iter().any(|port| is_in(port, wanted));
+        let is_published = |wanted: &String| {
+            let mut ports = container.published.iter();
+            ports.any(|port| is_in(&format!("{}/{}", port.host_port, port.protocol), wanted))
         };
+        let networks = connect::networks(container, effective);
         filters.any("id", |wanted| container.id.starts_with(wanted.as_str()))
             && is_named(&self.names, &container.name)
             && filters.any("status", |wanted| wanted == status_word(status))
             && (!filters.has("exited") || is_exited())
             && filters.any("health", |wanted| *wanted == health)
             && filters.any("volume", has_mount)
-            && filters.any("network", |wanted| *wanted == effective.network_mode)
+            && filters.any("network", |wanted| networks.contains(&wanted.as_str()))
             && filters.any("expose", is_exposed)
-            // No container publishes a port: there are no networks to publish it on.
-            && !filters.has("publish")
+            && filters.any("publish", is_published)
             && filters.any("is-task", |wanted| wanted == "false")
             && filters.labels(|key| container.labels.get(key))
             && self.before.is_none_or(|before| created < before)
@@ -128,6 +129,16 @@ impl Selection {
         let own = layers(&container.image_id);
         self.ancestors.iter().any(|(_, layers)| !layers.is_empty() && own.starts_with(layers))
     }
+}
+
+/// Whether a port, `80/tcp`, is one of a filter's: `80`, `80/udp`, `80-90/tcp`.
+fn is_in(port: &str, wanted: &str) -> bool {
+    let (range, protocol) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
+    let (first, last) = range.split_once('-').unwrap_or((range, range));
+    let number = |text: &str| text.parse::<u16>().ok();
+    let Some((own, own_protocol)) = port.split_once('/') else { return false };
+    let inside = || Some(number(first)? <= number(own)? && number(own)? <= number(last)?);
+    own_protocol == protocol && inside() == Some(true)
 }
 
 impl Inner {
@@ -188,6 +199,7 @@ impl Inner {
         let record = handle.record();
         let mut container = record.container.clone();
         container.state = Some(handle.container_state());
+        connect::fill(&mut container, handle.attached().as_ref());
         container
     }
 }
@@ -287,7 +299,18 @@ mod tests {
 
     #[test]
     fn filters_choose_as_dockers() {
-        let running = container("abc", Status::Running, 0);
+        let mut running = container("abc", Status::Running, 0);
+        running.endpoints = vec![v1::Endpoint {
+            network: "web".into(),
+            network_id: "n1".into(),
+            ..Default::default()
+        }];
+        running.published = vec![v1::PublishedPort {
+            host_port: 8080,
+            container_port: 80,
+            protocol: "tcp".into(),
+            ..Default::default()
+        }];
         let exited = container("def", Status::Exited, 3);
         for (pairs, takes_running, takes_exited) in [
             (&[][..], true, true),
@@ -311,11 +334,18 @@ mod tests {
             (&[("volume", "vol")], true, true),
             (&[("volume", "/data")], true, true),
             (&[("volume", "/dat")], false, false),
-            (&[("network", "none")], true, true),
+            (&[("network", "none")], false, true),
             (&[("network", "host")], false, false),
             (&[("expose", "80")], true, true),
             (&[("expose", "80/udp")], false, false),
+            (&[("expose", "79-81/tcp")], true, true),
+            (&[("expose", "x")], false, false),
+            (&[("network", "web")], true, false),
+            (&[("network", "n1")], true, false),
             (&[("publish", "80")], false, false),
+            (&[("publish", "8080")], true, false),
+            (&[("publish", "8080/udp")], false, false),
+            (&[("publish", "8000-9000")], true, false),
             (&[("is-task", "false")], true, true),
             (&[("is-task", "true")], false, false),
             (&[("before", "100")], false, false),

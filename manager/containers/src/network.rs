@@ -1,6 +1,6 @@
 //! The seam to networks: what a container's network namespace is, and what its files say.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use futures_util::future::BoxFuture;
 use hull_manager_core::Result;
@@ -18,7 +18,7 @@ pub struct Attachment<'a> {
     /// What it asked for.
     pub options: &'a v1::ContainerOptions,
     /// Of a container in another's network: that one's namespace.
-    pub joined: Option<&'a std::path::Path>,
+    pub joined: Option<&'a Path>,
 }
 
 /// The network namespace that a container runs in.
@@ -33,12 +33,30 @@ pub enum Namespace {
 }
 
 /// What an attached container is given.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Attached {
     /// Where its process runs.
     pub namespace: Namespace,
-    /// Lines for `/etc/hosts` after those of the loopback; none: the host's own file.
-    pub hosts: Option<Vec<String>>,
+    /// Lines for `/etc/hosts` after those of the loopback; in the host's namespace after the
+    /// host's own.
+    pub hosts: Vec<String>,
+    /// `/etc/resolv.conf`.
+    pub resolv_conf: String,
+    /// Its places in networks, in the order of its interfaces.
+    pub endpoints: Vec<v1::Endpoint>,
+    /// Its published ports.
+    pub published: Vec<v1::PublishedPort>,
+}
+
+impl Attached {
+    /// The file that its namespace is bound to, if networks made it.
+    pub(crate) fn namespace_path(&self) -> Option<&Path> {
+        match &self.namespace {
+            // Another container's namespace has no endpoints of this one.
+            Namespace::Path(path) if !self.endpoints.is_empty() => Some(path),
+            _ => None,
+        }
+    }
 }
 
 /// Networks, in CNI's verbs. Called by the container's owner: never twice at once for one id.
@@ -49,90 +67,29 @@ pub trait Network: Send + Sync {
     /// One sentence.
     fn accept(&self, options: &v1::ContainerOptions) -> Result<()>;
 
+    /// Once, before all else but `accept`: takes away what containers had that do not live.
+    fn recover<'a>(&'a self, live: &'a [String]) -> BoxFuture<'a, Result<()>>;
+
     /// Before the first process is made. Idempotent: what an interrupted start has left is used
     /// or replaced.
     fn attach<'a>(&'a self, container: Attachment<'a>) -> BoxFuture<'a, Result<Attached>>;
 
-    /// Whether what `attach` made is there, for a container that outlived the manager.
-    fn check<'a>(&'a self, container: Attachment<'a>) -> BoxFuture<'a, Result<()>>;
+    /// What `attach` gave to a container that outlived the manager, or anew what is missing of it.
+    fn check<'a>(&'a self, container: Attachment<'a>) -> BoxFuture<'a, Result<Attached>>;
 
     /// After the end. Idempotent.
     fn detach<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<()>>;
-}
 
-/// No network of our own: none, the host's, or another container's.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoNetworks;
+    /// The name of a network that is called by its id or its name.
+    fn name_of<'a>(&'a self, network: &'a str) -> BoxFuture<'a, Result<String>>;
 
-/// What a network mode asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode<'a> {
-    None,
-    Host,
-    Container(&'a str),
-    /// A network by name.
-    Named(&'a str),
-}
+    /// Connects a running container to one more network: what it has then.
+    fn connect<'a>(
+        &'a self,
+        id: &'a str,
+        endpoint: &'a v1::EndpointOptions,
+    ) -> BoxFuture<'a, Result<Attached>>;
 
-impl<'a> Mode<'a> {
-    pub(crate) fn parse(text: &'a str) -> Self {
-        match text {
-            // Without networks there is nothing that a container could be in by default.
-            "" | "default" | "none" => Self::None,
-            "host" => Self::Host,
-            _ => text.strip_prefix("container:").map_or(Self::Named(text), Self::Container),
-        }
-    }
-}
-
-impl Network for NoNetworks {
-    fn accept(&self, options: &v1::ContainerOptions) -> Result<()> {
-        match Mode::parse(&options.network_mode) {
-            Mode::Named(name) => Err(hull_manager_core::Error::unimplemented(format!(
-                "network {name}: this version connects containers only to none, host or container:NAME"
-            ))),
-            _ => Ok(()),
-        }
-    }
-
-    fn attach<'a>(&'a self, container: Attachment<'a>) -> BoxFuture<'a, Result<Attached>> {
-        Box::pin(async move {
-            self.accept(container.options)?;
-            let namespace = match (Mode::parse(&container.options.network_mode), container.joined) {
-                (Mode::Host, _) => Namespace::Host,
-                (_, Some(path)) => Namespace::Path(path.to_owned()),
-                _ => Namespace::New,
-            };
-            let hosts = if namespace == Namespace::Host { None } else { Some(Vec::new()) };
-            Ok(Attached { namespace, hosts })
-        })
-    }
-
-    fn check<'a>(&'a self, _: Attachment<'a>) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn detach<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async { Ok(()) })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_networks_that_we_have_are_accepted() {
-        for (mode, accepted) in [
-            ("", true),
-            ("none", true),
-            ("host", true),
-            ("container:a", true),
-            ("bridge", false),
-            ("mynet", false),
-        ] {
-            let options = v1::ContainerOptions { network_mode: mode.into(), ..Default::default() };
-            assert_eq!(NoNetworks.accept(&options).is_ok(), accepted, "{mode}");
-        }
-    }
+    /// Disconnects a running container from a network: what it has then.
+    fn disconnect<'a>(&'a self, id: &'a str, network: &'a str) -> BoxFuture<'a, Result<Attached>>;
 }

@@ -162,6 +162,7 @@ impl Owner {
             Request::Unpause => Ask::Unpause,
             Request::Rename(_) => Ask::Rename,
             Request::Update { .. } => Ask::Update,
+            Request::Connect(_) | Request::Disconnect { .. } => Ask::Connect,
             Request::Remove { force, .. } => Ask::Remove { force: *force },
         };
         if self.handle.judge(ask, called)? == Verdict::Nothing {
@@ -187,6 +188,8 @@ impl Owner {
             Request::Update { resources, restart } => {
                 self.update(resources.as_deref(), restart).await?;
             }
+            Request::Connect(endpoint) => self.connect(*endpoint).await?,
+            Request::Disconnect { network, force } => self.disconnect(&network, force).await?,
             Request::Remove { force, volumes } => self.remove(force, volumes).await?,
         }
         Ok(Verdict::Do)
@@ -393,6 +396,7 @@ impl Owner {
         if let ((), Err(error)) = tokio::join!(shut_down, detach) {
             tracing::warn!(container = %self.handle.id, %error, "not disconnected");
         }
+        self.handle.set_attached(None);
         if volumes::has_mounted(&self.record())
             && let Err(error) = self.inner.parts.volumes.unmount(&self.handle.id)
         {

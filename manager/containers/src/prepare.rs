@@ -22,16 +22,34 @@ use hull_specs_oci as oci;
 use crate::{
     Inner, apparmor, devices,
     handle::Handle,
-    network::{Attachment, Namespace},
+    links,
+    network::{Attached, Attachment, Namespace},
     record::Record,
     volumes,
 };
 
+/// Files that are mounted over the image's.
+pub(crate) const HOSTS: &str = "hosts";
+pub(crate) const RESOLV_CONF: &str = "resolv.conf";
+
 /// The runtime's configuration, in the bundle.
 pub(crate) const CONFIG: &str = "config.json";
 
+/// What networks must know of a container that outlived the manager.
+pub(crate) fn attachment(record: &Record) -> Attachment<'_> {
+    let options = &record.effective;
+    Attachment {
+        id: record.id(),
+        name: record.name(),
+        hostname: &options.hostname,
+        options,
+        joined: None,
+    }
+}
+
 /// Prepares everything, and gives what the shim mounts as the root.
-pub(crate) async fn prepare(inner: &Arc<Inner>, record: &Arc<Record>) -> Result<Vec<Mount>> {
+pub(crate) async fn prepare(inner: &Arc<Inner>, handle: &Handle) -> Result<Vec<Mount>> {
+    let record = handle.record();
     let options = &record.effective;
     let joined = Joined::find(inner, options)?;
     let host = host_name();
@@ -40,8 +58,9 @@ pub(crate) async fn prepare(inner: &Arc<Inner>, record: &Arc<Record>) -> Result<
         Some(other) => hostname_of(&other.record(), &host),
         None => spec::hostname(options, record.id(), &host),
     };
+    let links = links::Links::find(inner, record.name(), options)?;
     let network_path = joined.network.as_ref().map(|other| namespace(other, "net")).transpose()?;
-    let attached = inner
+    let mut attached = inner
         .parts
         .network
         .attach(Attachment {
@@ -52,17 +71,21 @@ pub(crate) async fn prepare(inner: &Arc<Inner>, record: &Arc<Record>) -> Result<
             joined: network_path.as_deref(),
         })
         .await?;
-    let (inner, record) = (Arc::clone(inner), Arc::clone(record));
+    attached.hosts.extend(links.hosts);
+    handle.set_attached(Some(attached.clone()));
+    let inner = Arc::clone(inner);
     let work = move || {
         let files = match &joined.network {
             Some(other) => files_of(&inner.directory(&other.id)),
-            None => write_files(&inner, &record, &hostname, attached.hosts.as_deref())?,
+            None => write_files(&inner, &record, &hostname, &attached)?,
         };
         let mut join = joined.paths()?;
         if let Namespace::Path(path) = attached.namespace {
             join.network = Some(text(path));
         }
         let shm = joined.shm(&inner, &record)?;
+        let mut record = Record::clone(&record);
+        record.effective.env.extend(links.env);
         configure(&inner, &record, &hostname, files, join, shm.as_deref())?;
         inner.parts.snapshots.mounts(record.id())
     };
@@ -202,19 +225,19 @@ impl Joined {
 
 fn files_of(directory: &Path) -> Files {
     let path = |name: &str| Some(text(directory.join(name)));
-    Files { hostname: path("hostname"), hosts: path("hosts"), resolv_conf: path("resolv.conf") }
+    Files { hostname: path("hostname"), hosts: path(HOSTS), resolv_conf: path(RESOLV_CONF) }
 }
 
 /// The lines that every container's `/etc/hosts` begins with.
 const LOOPBACK: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
     fe00::0\tip6-localnet\nff00::0\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n";
 
-/// Writes the files that are mounted over the image's. `hosts`: none for the host's own.
+/// Writes the files that are mounted over the image's.
 fn write_files(
     inner: &Inner,
     record: &Record,
     hostname: &str,
-    hosts: Option<&[String]>,
+    attached: &Attached,
 ) -> Result<Files> {
     let directory = inner.directory(record.id());
     let write = |name: &str, content: &[u8]| {
@@ -222,18 +245,16 @@ fn write_files(
         fs::write(&path, content).about(path.display())
     };
     write("hostname", format!("{hostname}\n").as_bytes())?;
-    match hosts {
-        None => write("hosts", &fs::read("/etc/hosts").unwrap_or_default())?,
-        Some(lines) => {
-            let mut content = LOOPBACK.to_owned();
-            for line in lines {
-                content.push_str(line);
-                content.push('\n');
-            }
-            write("hosts", content.as_bytes())?;
-        }
+    let mut hosts = match attached.namespace {
+        Namespace::Host => fs::read("/etc/hosts").unwrap_or_default(),
+        _ => LOOPBACK.as_bytes().to_vec(),
+    };
+    for line in &attached.hosts {
+        hosts.extend_from_slice(line.as_bytes());
+        hosts.push(b'\n');
     }
-    write("resolv.conf", &fs::read("/etc/resolv.conf").unwrap_or_default())?;
+    write(HOSTS, &hosts)?;
+    write(RESOLV_CONF, attached.resolv_conf.as_bytes())?;
     Ok(files_of(&directory))
 }
 

@@ -12,6 +12,7 @@ use crate::{
     handle::{Handle, Why},
     lifecycle,
     owner::Owner,
+    prepare,
     record::{Ended, Facts},
     restart::{self, Occasion},
     shim::{self, Liveness, Shim},
@@ -74,13 +75,18 @@ fn stored_status(facts: &Facts) -> Status {
 }
 
 impl Owner {
-    /// Finds out what became of the container, before any request is taken. False if it is gone.
-    async fn recover(&mut self) -> bool {
-        let bundle = self.bundle();
-        let (found, shim) = look(&self.handle.id, &bundle).await;
-        let record = self.record();
-        let decision = decide(&record.facts, found);
+    /// Finds out what became of the container, and changes nothing.
+    async fn look(&mut self) -> Decision {
+        let (found, shim) = look(&self.handle.id, &self.bundle()).await;
         self.shim = shim;
+        decide(&self.record().facts, found)
+    }
+
+    /// Brings what is known in line with what was found, before any request is taken. False if
+    /// it is gone.
+    async fn recover(&mut self, decision: Decision) -> bool {
+        let bundle = self.bundle();
+        let record = self.record();
         if !matches!(decision, Decision::Adopt(_)) {
             self.inner.end_execs(&self.handle.id, &bundle);
         }
@@ -131,6 +137,12 @@ impl Owner {
         });
         if let Err(error) = stored {
             tracing::error!(container = %self.handle.id, %error, "not stored");
+        }
+        match self.inner.parts.network.check(prepare::attachment(&self.record())).await {
+            Ok(attached) => self.handle.set_attached(Some(attached)),
+            Err(error) => {
+                tracing::warn!(container = %self.handle.id, %error, "its networks are not whole");
+            }
         }
         let waiting = shim.clone();
         self.inner.take_up_execs(&self.handle, &shim);
@@ -266,12 +278,24 @@ impl Containers {
             Err(error) => tracing::error!(%error, "creations that were cut off are not undone"),
         }
         volumes::forget_others(inner, &known)?;
+        let looking = owners.into_iter().map(|mut owner| async move {
+            let decision = owner.look().await;
+            (owner, decision)
+        });
+        let owners = futures_util::future::join_all(looking).await;
+        let live: Vec<String> = owners
+            .iter()
+            .filter(|(_, decision)| matches!(decision, Decision::Adopt(_)))
+            .map(|(owner, _)| owner.handle.id.clone())
+            .collect();
+        // Before a container is started or ended: their addresses are given out again.
+        inner.parts.network.recover(&live).await?;
         let recovering: Vec<_> = owners
             .into_iter()
-            .map(|mut owner| {
+            .map(|(mut owner, decision)| {
                 let (done, recovered) = tokio::sync::oneshot::channel::<()>();
                 tokio::spawn(async move {
-                    let there = owner.recover().await;
+                    let there = owner.recover(decision).await;
                     // Nobody waits any more: then the manager ends.
                     let _ = done.send(());
                     if there {

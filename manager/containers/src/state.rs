@@ -23,9 +23,13 @@ pub(crate) enum Ask {
     Kill,
     Pause,
     Unpause,
-    Remove { force: bool },
+    Remove {
+        force: bool,
+    },
     Rename,
     Update,
+    /// Or disconnect.
+    Connect,
     Exec,
     Attach,
     Top,
@@ -109,6 +113,13 @@ pub(crate) fn judge(status: Status, ask: Ask, whose: Whose<'_>) -> Result<Verdic
             }
             _ => return Ok(Verdict::Do),
         },
+        Ask::Connect => match status {
+            S::Removing | S::Dead => format!(
+                "Container {id} is marked for removal and cannot be connected or disconnected to the network"
+            ),
+            S::Restarting => restarting(),
+            _ => return Ok(Verdict::Do),
+        },
         Ask::Exec => match status {
             S::Running => return Ok(Verdict::Do),
             S::Paused => format!("Container {id} is paused, unpause the container before exec"),
@@ -167,6 +178,7 @@ mod tests {
             (Ask::Remove { force: true }, &[Created, Running, Paused, Restarting, Exited, Dead]),
             (Ask::Rename, &[Created, Running, Paused, Restarting, Exited]),
             (Ask::Update, &[Created, Running, Paused, Restarting, Exited]),
+            (Ask::Connect, &[Created, Running, Paused, Exited]),
             (Ask::Exec, &[Running]),
             (Ask::Attach, &[Created, Running, Exited]),
             (Ask::Top, &[Running, Paused]),

@@ -2,6 +2,8 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
+    io::Read as _,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -29,9 +31,30 @@ struct Sample {
     pids_limit: u64,
     read: u64,
     written: u64,
-    received: u64,
-    sent: u64,
     oom_kills: u64,
+    interfaces: Vec<v1::InterfaceStats>,
+}
+
+/// The counters of `/proc/PID/net/dev`, without the loopback's.
+fn interfaces(text: &str) -> Vec<v1::InterfaceStats> {
+    let lines = text.lines().filter_map(|line| {
+        let (name, numbers) = line.split_once(':')?;
+        let numbers: Vec<u64> =
+            numbers.split_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
+        let at = |index: usize| numbers.get(index).copied();
+        Some(v1::InterfaceStats {
+            name: name.trim().to_owned(),
+            received_bytes: at(0)?,
+            received_packets: at(1)?,
+            received_errors: at(2)?,
+            received_dropped: at(3)?,
+            sent_bytes: at(8)?,
+            sent_packets: at(9)?,
+            sent_errors: at(10)?,
+            sent_dropped: at(11)?,
+        })
+    });
+    lines.filter(|interface| interface.name != "lo").collect()
 }
 
 fn read(any: &Any) -> Result<Sample> {
@@ -65,9 +88,8 @@ fn of_v1(metrics: &cgroups::metrics::Metrics) -> Sample {
         pids_limit: metrics.pids.limit,
         read: block("read"),
         written: block("write"),
-        received: metrics.network.iter().map(|network| network.rx_bytes).sum(),
-        sent: metrics.network.iter().map(|network| network.tx_bytes).sum(),
         oom_kills: metrics.memory_oom_control.oom_kill,
+        interfaces: Vec::new(),
     }
 }
 
@@ -84,9 +106,8 @@ fn of_v2(metrics: &cgroups_v2::metrics::Metrics) -> Sample {
         pids_limit: metrics.pids.limit,
         read: metrics.io.usage.iter().map(|entry| entry.rbytes).sum(),
         written: metrics.io.usage.iter().map(|entry| entry.wbytes).sum(),
-        received: metrics.network.iter().map(|network| network.rx_bytes).sum(),
-        sent: metrics.network.iter().map(|network| network.tx_bytes).sum(),
         oom_kills: metrics.memory_events.oom_kill,
+        interfaces: Vec::new(),
     }
 }
 
@@ -98,7 +119,7 @@ fn percent(before: u64, now: u64, wall: Duration) -> f64 {
 
 /// The memory of the host, which is the limit of a container without one.
 fn host_memory() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     let kib: u64 = line
         .and_then(|line| line.split_whitespace().next()?.parse().ok())
@@ -140,6 +161,7 @@ impl Watcher {
         let now = Instant::now();
         let before = self.before.insert(handle.id.clone(), (now, sample.cpu_ns));
         let limited = if sample.limit == 0 { self.memory } else { sample.limit.min(self.memory) };
+        let sum = |of: fn(&v1::InterfaceStats) -> u64| sample.interfaces.iter().map(of).sum();
         v1::ContainerStats {
             id: handle.id.clone(),
             name: handle.record().name().to_owned(),
@@ -155,22 +177,39 @@ impl Watcher {
             pids_limit: sample.pids_limit,
             block_read_bytes: sample.read,
             block_write_bytes: sample.written,
-            network_received_bytes: sample.received,
-            network_sent_bytes: sample.sent,
+            network_received_bytes: sum(|interface| interface.received_bytes),
+            network_sent_bytes: sum(|interface| interface.sent_bytes),
             cpu_throttled_ns: sample.throttled_ns,
             oom_kills: sample.oom_kills,
             running,
-            ..Default::default()
+            interfaces: sample.interfaces,
         }
     }
+}
+
+/// What counts its interfaces; none in the host's network, whose traffic is not its own.
+fn counters(handle: &Handle) -> Option<fs::File> {
+    let is_host = handle.record().effective.network_mode == "host";
+    let path = format!("/proc/{}/net/dev", handle.now().pid);
+    if is_host { None } else { fs::File::open(path).ok() }
 }
 
 /// None of a container that does not run, or has just ended.
 async fn sample(handle: &Handle) -> Option<Sample> {
     let shim = handle.shim(Ask::Top, &handle.id).ok()?;
+    let counters = counters(handle);
+    // The shim answers for a process that nobody has reaped: what was opened was its own.
     let any = shim.stats().await.ok()?;
     match read(&any) {
-        Ok(sample) => Some(sample),
+        Ok(mut sample) => {
+            if let Some(mut counters) = counters {
+                let mut text = String::new();
+                if counters.read_to_string(&mut text).is_ok() {
+                    sample.interfaces = interfaces(&text);
+                }
+            }
+            Some(sample)
+        }
         Err(error) => {
             tracing::warn!(container = %handle.id, %error, "not measured");
             None
@@ -245,6 +284,27 @@ mod tests {
         let sample = read(&any).unwrap();
         assert_eq!((sample.memory, sample.cpu_ns), (0, 5000));
         assert!(read(&Any::default()).is_err());
+    }
+
+    #[test]
+    fn counters_are_those_of_the_interfaces() {
+        let text = "Inter-|   Receive                                                |  Transmit\n \
+            face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n    \
+            lo:     100       1    0    0    0     0          0         0      100       1    0    0    0     0       0          0\n  \
+            eth0:    1024       8    1    2    0     0          0         0      512       4    3    5    0     0       0          0\n";
+        let expected = v1::InterfaceStats {
+            name: "eth0".into(),
+            received_bytes: 1024,
+            received_packets: 8,
+            received_errors: 1,
+            received_dropped: 2,
+            sent_bytes: 512,
+            sent_packets: 4,
+            sent_errors: 3,
+            sent_dropped: 5,
+        };
+        assert_eq!(interfaces(text), [expected]);
+        assert!(interfaces("").is_empty());
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod host;
 mod listen;
 mod log;
 mod metrics;
+mod networks;
 mod notify;
 mod roots;
 mod system;

@@ -126,7 +126,7 @@ async fn info(parts: &Parts) -> Result<v1::InfoResponse> {
         version: env!("CARGO_PKG_VERSION").into(),
         warnings: host::warnings(),
         cdi_spec_dirs: crate::wire::CDI_DIRS.map(Into::into).to_vec(),
-        ..Default::default()
+        network_drivers: crate::networks::DRIVERS.map(Into::into).to_vec(),
     })
 }
 

@@ -11,10 +11,11 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use hull_manager_api::Domain;
-use hull_manager_containers::{Containers, NoNetworks, Runtime};
+use hull_manager_containers::{Containers, Runtime};
 use hull_manager_content::Content;
 use hull_manager_core::{Journal, Store, files, name};
 use hull_manager_images::Images;
+use hull_manager_networks::Networks;
 use hull_manager_registry::Registry;
 use hull_manager_snapshots::Snapshotter;
 use hull_manager_spec::Defaults;
@@ -32,7 +33,7 @@ use crate::{
     config::Config,
     host,
     listen::{self, Socket},
-    metrics,
+    metrics, networks,
     system::Service,
     tls,
 };
@@ -59,6 +60,7 @@ pub(crate) struct Parts {
     pub(crate) snapshotter: Arc<dyn Snapshotter>,
     pub(crate) images: Images,
     pub(crate) volumes: Volumes,
+    pub(crate) networks: Networks,
     pub(crate) containers: Containers,
     /// True once no more is answered.
     pub(crate) closing: watch::Sender<bool>,
@@ -126,12 +128,13 @@ impl Manager {
             &store,
             &journal,
         )?;
+        let networks = Networks::open(networks::settings(config, &id), &store, &journal)?;
         let containers = Containers::open(
             container_settings(config),
             hull_manager_containers::Parts {
                 store: store.clone(),
                 journal: journal.clone(),
-                network: Arc::new(NoNetworks),
+                network: Arc::new(networks::Adapter(networks.clone())),
                 images: images.clone(),
                 snapshots: Arc::clone(&snapshotter),
                 volumes: volumes.clone(),
@@ -147,6 +150,7 @@ impl Manager {
             snapshotter,
             images,
             volumes,
+            networks,
             containers,
             closing: watch::Sender::new(false),
         })))
@@ -181,6 +185,7 @@ impl Manager {
         let routes = hull_manager_api::routes(Domain {
             images: parts.images.clone(),
             containers: parts.containers.clone(),
+            networks: parts.networks.clone(),
             volumes: parts.volumes.clone(),
             system: Service(Arc::clone(parts)),
         })

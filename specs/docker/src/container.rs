@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::{
     host_config::{HostConfig, nanoseconds},
     image::set,
+    network_settings::NetworkSettings,
     status, time,
 };
 
@@ -143,63 +144,6 @@ pub struct Config {
     pub shell: Vec<String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct NetworkSettings {
-    pub bridge: String,
-    #[serde(rename = "SandboxID")]
-    pub sandbox_id: String,
-    pub sandbox_key: String,
-    pub ports: BTreeMap<String, Value>,
-    pub hairpin_mode: bool,
-    #[serde(rename = "LinkLocalIPv6Address")]
-    pub link_local_ipv6_address: String,
-    #[serde(rename = "LinkLocalIPv6PrefixLen")]
-    pub link_local_ipv6_prefix_len: u32,
-    #[serde(rename = "SecondaryIPAddresses")]
-    pub secondary_ip_addresses: Option<Vec<Value>>,
-    #[serde(rename = "SecondaryIPv6Addresses")]
-    pub secondary_ipv6_addresses: Option<Vec<Value>>,
-    #[serde(flatten)]
-    pub endpoint: Endpoint,
-    pub networks: BTreeMap<String, Network>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct Endpoint {
-    #[serde(rename = "EndpointID")]
-    pub endpoint_id: String,
-    pub gateway: String,
-    #[serde(rename = "GlobalIPv6Address")]
-    pub global_ipv6_address: String,
-    #[serde(rename = "GlobalIPv6PrefixLen")]
-    pub global_ipv6_prefix_len: u32,
-    #[serde(rename = "IPAddress")]
-    pub ip_address: String,
-    #[serde(rename = "IPPrefixLen")]
-    pub ip_prefix_len: u32,
-    #[serde(rename = "IPv6Gateway")]
-    pub ipv6_gateway: String,
-    pub mac_address: String,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct Network {
-    #[serde(rename = "IPAMConfig")]
-    pub ipam_config: Option<Value>,
-    pub links: Option<Vec<String>>,
-    pub aliases: Option<Vec<String>>,
-    #[serde(rename = "NetworkID")]
-    pub network_id: String,
-    #[serde(flatten)]
-    pub endpoint: Endpoint,
-    pub driver_opts: Option<Value>,
-    #[serde(rename = "DNSNames")]
-    pub dns_names: Option<Vec<String>>,
-}
-
 /// The document of a container.
 #[must_use]
 pub fn inspect(answer: &v1::InspectContainerResponse) -> Container {
@@ -233,7 +177,7 @@ pub fn inspect(answer: &v1::InspectContainerResponse) -> Container {
         size_root_fs: of.size_root_bytes,
         mounts: of.mounts.iter().map(Into::into).collect(),
         config: Config::of_container(&of, &given, effective),
-        network_settings: NetworkSettings::of(&given.network_mode),
+        network_settings: NetworkSettings::new(&of, &answer.network_namespace_path),
         id: of.id,
         ..Container::default()
     }
@@ -341,16 +285,6 @@ impl Config {
             stop_timeout: of.stop_timeout.map(|timeout| timeout.seconds),
             ..Self::default()
         }
-    }
-}
-
-impl NetworkSettings {
-    fn of(mode: &str) -> Self {
-        // A joined network belongs to the other container.
-        let joined = mode.starts_with("container:");
-        let name = if mode.is_empty() || mode == "default" { "bridge" } else { mode };
-        let networks = (!joined).then(|| (name.to_owned(), Network::default()));
-        Self { networks: networks.into_iter().collect(), ..Self::default() }
     }
 }
 

@@ -10,7 +10,7 @@ use hull_specs_api::v1;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::container::kind;
+use crate::{container::kind, ports};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -143,6 +143,13 @@ impl HostConfig {
         Self {
             binds: some(&binds),
             log_config: LogConfig { kind: log.driver, config: log.options.into_iter().collect() },
+            port_bindings: ports::bindings(&given.publish),
+            publish_all_ports: given.publish_all,
+            dns: given.dns.clone(),
+            dns_options: given.dns_options.clone(),
+            dns_search: given.dns_search.clone(),
+            extra_hosts: some(&given.extra_hosts),
+            links: some(&links(given, &effective.name)),
             network_mode: if given.network_mode.is_empty() {
                 "default".to_owned()
             } else {
@@ -236,6 +243,18 @@ fn restart(policy: Option<v1::RestartPolicy>) -> RestartPolicy {
         Name::OnFailure => "on-failure",
     };
     RestartPolicy { name, maximum_retry_count: policy.max_retries }
+}
+
+/// `/OTHER:/CONTAINER/ALIAS`.
+fn links(given: &v1::ContainerOptions, name: &str) -> Vec<String> {
+    let links = given.networks.iter().flat_map(|endpoint| &endpoint.links);
+    links
+        .map(|link| {
+            let (other, alias) = link.split_once(':').unwrap_or((link, link));
+            let (other, alias) = (other.trim_start_matches('/'), alias.trim_start_matches('/'));
+            format!("/{other}:/{name}/{alias}")
+        })
+        .collect()
 }
 
 /// Binds, mounts, tmpfs.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use anyhow::{Context as _, Result};
 use clap::Parser;
 
-use super::settings::{Limit, Runtime, Settings};
+use super::settings::{Limit, Pool, Runtime, Settings};
 
 /// The manager of the hull container stack.
 ///
@@ -107,6 +107,73 @@ pub(crate) struct Flags {
     /// Serve OpenMetrics there: ADDRESS:PORT of the loopback, or unix:///PATH
     #[arg(long, value_name = "ADDRESS")]
     metrics_addr: Option<String>,
+    #[command(flatten)]
+    network: NetworkFlags,
+}
+
+#[derive(Debug, clap::Args)]
+struct NetworkFlags {
+    /// The bridge of the default network, made by somebody else; none: no default network
+    /// [default: hull0, made by hulld]
+    #[arg(short = 'b', long, value_name = "NAME")]
+    bridge: Option<String>,
+    /// Address and subnet of the default bridge: ADDRESS/PREFIX
+    #[arg(long, value_name = "CIDR")]
+    bip: Option<String>,
+    /// The same for IPv6
+    #[arg(long, value_name = "CIDR")]
+    bip6: Option<String>,
+    /// The part of its subnet that containers get addresses of
+    #[arg(long, value_name = "CIDR")]
+    fixed_cidr: Option<String>,
+    /// The same for IPv6; without --bip6 it is the subnet
+    #[arg(long, value_name = "CIDR")]
+    fixed_cidr_v6: Option<String>,
+    /// Containers' gateway in the default network, if it is not the bridge
+    #[arg(long, value_name = "ADDRESS")]
+    default_gateway: Option<String>,
+    /// The same for IPv6
+    #[arg(long, value_name = "ADDRESS")]
+    default_gateway_v6: Option<String>,
+    /// Where subnets are taken from: base=CIDR,size=PREFIX; may be repeated
+    #[arg(long = "default-address-pool", value_name = "POOL", value_parser = pool)]
+    default_address_pools: Vec<Pool>,
+    /// A name server for containers, in place of the host's; may be repeated
+    #[arg(long, value_name = "ADDRESS")]
+    dns: Vec<String>,
+    /// A search domain for containers; may be repeated
+    #[arg(long, value_name = "DOMAIN")]
+    dns_search: Vec<String>,
+    /// An option for containers' resolvers; may be repeated
+    #[arg(long = "dns-opt", value_name = "OPTION")]
+    dns_opts: Vec<String>,
+    /// The address that host-gateway of --add-host stands for; may be repeated
+    #[arg(long = "host-gateway-ip", value_name = "ADDRESS")]
+    host_gateway_ips: Vec<String>,
+    /// Containers of the default network reach each other [default: true]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    icc: Option<bool>,
+    /// The host's address for published ports that name none [default: all]
+    #[arg(long, value_name = "ADDRESS")]
+    ip: Option<String>,
+    /// Turn on forwarding in the kernel [default: true]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    ip_forward: Option<bool>,
+    /// Containers have the host's address outside [default: true]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    ip_masq: Option<bool>,
+    /// Make packet filter rules; false: not one [default: true]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    iptables: Option<bool>,
+    /// Networks have IPv6, too, unless they say otherwise [default: true]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    ipv6: Option<bool>,
+    /// MTU of the bridges [default: the uplink's]
+    #[arg(long, value_name = "BYTES")]
+    mtu: Option<u32>,
+    /// Published ports answer on the host's loopback by a proxy [default: true]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    userland_proxy: Option<bool>,
 }
 
 impl Flags {
@@ -115,6 +182,7 @@ impl Flags {
     /// # Errors
     /// If a value is not of its form.
     pub(super) fn settings(&self) -> Result<Settings> {
+        let network = &self.network;
         let mut hosts = self.hosts.clone();
         hosts.extend(self.socket.iter().map(|path| format!("unix://{path}")));
         Ok(Settings {
@@ -148,8 +216,43 @@ impl Flags {
             shim_path: self.shim_path.clone(),
             shutdown_timeout: self.shutdown_timeout,
             metrics_addr: self.metrics_addr.clone(),
+            bridge: network.bridge.clone(),
+            bip: network.bip.clone(),
+            bip6: network.bip6.clone(),
+            fixed_cidr: network.fixed_cidr.clone(),
+            fixed_cidr_v6: network.fixed_cidr_v6.clone(),
+            default_gateway: network.default_gateway.clone(),
+            default_gateway_v6: network.default_gateway_v6.clone(),
+            default_address_pools: (!network.default_address_pools.is_empty())
+                .then(|| network.default_address_pools.clone()),
+            dns: list(&network.dns),
+            dns_search: list(&network.dns_search),
+            dns_opts: list(&network.dns_opts),
+            host_gateway_ips: list(&network.host_gateway_ips),
+            icc: network.icc,
+            ip: network.ip.clone(),
+            ip_forward: network.ip_forward,
+            ip_masq: network.ip_masq,
+            iptables: network.iptables,
+            ipv6: network.ipv6,
+            mtu: network.mtu,
+            userland_proxy: network.userland_proxy,
         })
     }
+}
+
+/// `base=CIDR,size=PREFIX`, in any order.
+fn pool(text: &str) -> Result<Pool, String> {
+    let invalid = || format!("{text:?} is not base=CIDR,size=PREFIX");
+    let (mut base, mut size) = (None, None);
+    for field in text.split(',') {
+        match field.split_once('=').ok_or_else(invalid)? {
+            ("base", value) => base = Some(value.to_owned()),
+            ("size", value) => size = value.parse().ok(),
+            _ => return Err(invalid()),
+        }
+    }
+    Ok(Pool { base: base.ok_or_else(invalid)?, size: size.ok_or_else(invalid)? })
 }
 
 fn list(given: &[String]) -> Option<Vec<String>> {

@@ -5,6 +5,7 @@
 //! value that can't be are refused with the name of the culprit.
 
 mod flags;
+pub(crate) mod network;
 mod settings;
 
 use std::{
@@ -20,6 +21,9 @@ pub(crate) use self::{flags::Flags, settings::Settings};
 
 /// Where the file is looked for when no flag names one; it need not be there.
 const DEFAULT_FILE: &str = "/etc/hull/daemon.json";
+
+/// Where what ends with the host's uptime is, unless it is moved.
+pub(crate) const DEFAULT_EXEC_ROOT: &str = "/run/hull";
 
 /// What can be a container's log driver.
 pub(crate) const LOG_DRIVERS: [&str; 5] = ["json-file", "local", "none", "syslog", "journald"];
@@ -55,6 +59,7 @@ pub(crate) struct Config {
     pub(crate) metrics: Option<Listen>,
     pub(crate) shim: PathBuf,
     pub(crate) init_path: PathBuf,
+    pub(crate) network: network::Network,
 }
 
 /// Where requests come from.
@@ -105,9 +110,11 @@ impl Config {
     }
 
     fn new(given: Settings, file: Option<PathBuf>) -> Result<Self> {
+        let network = network::Network::new(&given)?;
         let data_root =
             absolute("data-root", given.data_root.as_deref().unwrap_or("/var/lib/hull"))?;
-        let exec_root = absolute("exec-root", given.exec_root.as_deref().unwrap_or("/run/hull"))?;
+        let exec_root =
+            absolute("exec-root", given.exec_root.as_deref().unwrap_or(DEFAULT_EXEC_ROOT))?;
         let hosts = given
             .hosts
             .unwrap_or_else(|| vec![format!("unix://{}/hull.sock", exec_root.display())]);
@@ -234,6 +241,7 @@ impl Config {
             metrics,
             shim: given.shim_path.map_or_else(|| beside("containerd-shim-hull-v2"), PathBuf::from),
             init_path: given.init_path.map_or_else(|| beside("hull-init"), PathBuf::from),
+            network,
         })
     }
 }
@@ -352,7 +360,8 @@ mod tests {
         let file = r#"{"data-root":"/a","hosts":["unix:///x.sock"],"debug":true,"labels":["a=b"],
             "registry-mirrors":["https://m"],"insecure-registries":["10.0.0.0/8"],"init":true,
             "runtimes":{"r":{"path":"/usr/sbin/runc"}},"default-runtime":"r","log-driver":"local",
-            "log-opts":{"max-size":"1m"},"shutdown-timeout":3,
+            "log-opts":{"max-size":"1m"},"shutdown-timeout":3,"bip":"10.1.0.1/24","icc":false,
+            "default-address-pools":[{"base":"10.9.0.0/16","size":24}],"dns":["1.1.1.1"],"mtu":1400,
             "default-ulimits":{"nofile":{"Name":"nofile","Hard":64000,"Soft":100}}}"#;
         let from_file = load(&[], Some(file)).unwrap();
         let from_flags = load(
@@ -371,6 +380,11 @@ mod tests {
                 "--log-driver=local",
                 "--log-opt=max-size=1m",
                 "--shutdown-timeout=3",
+                "--bip=10.1.0.1/24",
+                "--icc=false",
+                "--default-address-pool=base=10.9.0.0/16,size=24",
+                "--dns=1.1.1.1",
+                "--mtu=1400",
                 "--default-ulimit=nofile=100:64000",
             ],
             None,

@@ -25,6 +25,15 @@ pub(crate) struct Limit {
     pub(crate) hard: i64,
 }
 
+/// Where subnets of networks are taken from.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Pool {
+    pub(crate) base: String,
+    /// The prefix length of each subnet.
+    pub(crate) size: u32,
+}
+
 impl Limit {
     pub(super) fn new(soft: i64, hard: i64) -> Self {
         Self { name: String::new(), soft, hard }
@@ -91,6 +100,26 @@ settings! {
     shim_path("shim-path"): String,
     shutdown_timeout("shutdown-timeout"): u64,
     metrics_addr("metrics-addr"): String,
+    bridge("bridge"): String,
+    bip("bip"): String,
+    bip6("bip6"): String,
+    fixed_cidr("fixed-cidr"): String,
+    fixed_cidr_v6("fixed-cidr-v6"): String,
+    default_gateway("default-gateway"): String,
+    default_gateway_v6("default-gateway-v6"): String,
+    default_address_pools("default-address-pools"): Vec<Pool>,
+    dns("dns"): Vec<String>,
+    dns_search("dns-search"): Vec<String>,
+    dns_opts("dns-opts"): Vec<String>,
+    host_gateway_ips("host-gateway-ips"): Vec<String>,
+    icc("icc"): bool,
+    ip("ip"): String,
+    ip_forward("ip-forward"): bool,
+    ip_masq("ip-masq"): bool,
+    iptables("iptables"): bool,
+    ipv6("ipv6"): bool,
+    mtu("mtu"): u32,
+    userland_proxy("userland-proxy"): bool,
 }
 
 impl Settings {
