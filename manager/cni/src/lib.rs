@@ -101,12 +101,15 @@ pub struct Cni {
     inner: Arc<Inner>,
 }
 
+/// Which versions a plugin's file speaks.
+type Known = HashMap<(PathBuf, FileVersion), Arc<[Version]>>;
+
 #[derive(Debug)]
 struct Inner {
     settings: Settings,
     cache: Cache,
     /// What each plugin speaks, while its file stays the same.
-    versions: Mutex<HashMap<(PathBuf, FileVersion), Arc<[Version]>>>,
+    versions: Mutex<Known>,
     /// ADD and DEL may run side by side, GC only alone (specification, "lifecycle & ordering").
     gates: Mutex<HashMap<String, Arc<RwLock<()>>>>,
 }
