@@ -34,34 +34,30 @@ const DESTINATION_PORT: u16 = 3;
 /// older ones send everything, so that each flow is judged here again.
 const BY_PROTOCOL: u32 = 1 << 3;
 
-/// Deletes the flows that went to the containers of `lost` ports, and those that reached the
-/// host by the UDP ports that were `won`.
+/// Deletes the flows of UDP that went to the containers of `lost` ports, and those that reached
+/// the host by the ports that were `won`.
+///
+/// The kernel walks its whole table for that, whose size is fixed at its start: 10 to 20 ms for
+/// 262,144 buckets. So it is asked for UDP only: a TCP client begins anew by itself.
 pub(crate) fn forget(socket: &mut Socket, lost: &[&Port], won: &[&Port]) -> Result<()> {
-    for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
-        // A TCP client begins anew by itself; a UDP client goes on as it began.
-        let is_won = |port: &&&Port| protocol == Protocol::Udp && port.protocol == protocol;
-        let won: Vec<_> = won.iter().filter(is_won).copied().collect();
-        let lost: Vec<_> = lost.iter().filter(|port| port.protocol == protocol).copied().collect();
-        for family in [Family::IPV4, Family::IPV6] {
-            let here = |port: &&Port| port.host_address.is_ipv4() == (family == Family::IPV4);
-            if lost.iter().chain(&won).any(here) {
-                forget_of(socket, family, protocol, &lost, &won)?;
-            }
+    for family in [Family::IPV4, Family::IPV6] {
+        let of = |ports: &[&Port]| -> Vec<Port> {
+            let ports = ports.iter().filter(|port| port.protocol == Protocol::Udp);
+            let here = ports.filter(|p| p.host_address.is_ipv4() == (family == Family::IPV4));
+            here.map(|port| (*port).clone()).collect()
+        };
+        let (lost, won) = (of(lost), of(won));
+        if !lost.is_empty() || !won.is_empty() {
+            forget_of(socket, family, &lost, &won)?;
         }
     }
     Ok(())
 }
 
-fn forget_of(
-    socket: &mut Socket,
-    family: u8,
-    protocol: Protocol,
-    lost: &[&Port],
-    won: &[&Port],
-) -> Result<()> {
+fn forget_of(socket: &mut Socket, family: u8, lost: &[Port], won: &[Port]) -> Result<()> {
     let only = |writer: &mut Writer| {
         writer.nest(TUPLE_ORIGINAL, |tuple| {
-            tuple.nest(TUPLE_PROTOCOL, |data| data.put(PROTOCOL_NUMBER, &[protocol.number()]));
+            tuple.nest(TUPLE_PROTOCOL, |data| data.put(PROTOCOL_NUMBER, &[Protocol::Udp.number()]));
         });
         writer.nest(FILTER, |filter| {
             filter.put(1, &BY_PROTOCOL.to_ne_bytes());
@@ -71,7 +67,9 @@ fn forget_of(
     let mut doomed = Vec::new();
     let mut each = |message: crate::nft::Received<'_>| {
         let flow = Attributes::of_message(message.payload);
-        if let Some(found) = Flow::read(flow).filter(|found| found.protocol == protocol.number()) {
+        if let Some(found) =
+            Flow::read(flow).filter(|found| found.protocol == Protocol::Udp.number())
+        {
             let leads_to_lost = lost.iter().any(|port| found.went_to(port));
             if leads_to_lost || won.iter().any(|port| found.passed_by(port)) {
                 doomed.push(identity(flow));
