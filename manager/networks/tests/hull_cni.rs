@@ -1,4 +1,5 @@
 //! `hull-cni` as another manager executes it, in a network namespace that stands for the host's.
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
 use std::{
     net::{IpAddr, TcpListener, TcpStream},
