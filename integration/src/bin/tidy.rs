@@ -69,6 +69,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("hull-manager-names", &["hull-manager-core", "hull-manager-firewall", "hull-runtime-sys"]),
     ("hull-manager-cni", &["hull-manager-core", "hull-runtime-sys"]),
     (
+        "hull-cni",
+        &["hull-manager-core", "hull-manager-networks", "hull-manager-cni", "hull-runtime-sys"],
+    ),
+    (
         "hull-manager-networks",
         &[
             "hull-manager-core",

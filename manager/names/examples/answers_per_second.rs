@@ -1,4 +1,5 @@
-//! How many questions the name service answers in a second, and what one costs its thread.
+//! How many questions the name service answers in a second, what one costs its thread, and what
+//! a container costs at its start.
 //! As root: `cargo run --profile manager -p hull-manager-names --example answers_per_second`.
 
 use std::{
@@ -18,14 +19,10 @@ use hull_runtime_sys::namespace;
 const WINDOW: usize = 64;
 const MEMBERS: u16 = 1000;
 const SECONDS: u64 = 5;
+const OPENED: u32 = 50;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let container = thread::spawn(|| -> io::Result<File> {
-        namespace::unshare(libc::CLONE_NEWNET).map_err(io::Error::other)?;
-        Command::new("ip").args(["link", "set", "lo", "up"]).status()?;
-        File::open("/proc/thread-self/ns/net")
-    });
-    let container = container.join().map_err(|_| "the namespace's thread panicked")??;
+    let container = container()?;
     let names = Names::start(Settings::default())?;
     names.network("1", "net");
     for member in 0..MEMBERS {
@@ -37,6 +34,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 addresses: vec![[10, 1, (member >> 8) as u8, member as u8].into()],
             },
         )?;
+    }
+    let containers: Vec<File> = (0..OPENED).map(|_| self::container()).collect::<Result<_, _>>()?;
+    for time in ["first", "second"] {
+        let began = Instant::now();
+        for container in &containers {
+            drop(Sockets::open(container.as_fd())?);
+        }
+        println!("opening sockets the {time} time: {:.0?} each", began.elapsed() / OPENED);
     }
     let view = View { networks: vec!["1".into()], ..View::default() };
     names.serve("c", Sockets::open(container.as_fd())?, view)?;
@@ -66,6 +71,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{answers} answers in {took:.1?}: {per_second:.0} a second");
     println!("{busy:.2} s of processor: {:.0} answers a second of it", answers as f64 / busy);
     Ok(())
+}
+
+/// A new network namespace.
+fn container() -> io::Result<File> {
+    let thread = thread::spawn(|| {
+        namespace::unshare(libc::CLONE_NEWNET).map_err(io::Error::other)?;
+        Command::new("ip").args(["link", "set", "lo", "up"]).status()?;
+        File::open("/proc/thread-self/ns/net")
+    });
+    thread.join().map_err(|_| io::Error::other("the namespace's thread panicked"))?
 }
 
 fn question(member: u16) -> Vec<u8> {

@@ -1,6 +1,6 @@
 //! Doing what plans say, by netlink: on the host, and in a container's namespace.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context as _, Result, bail};
 use ipnet::IpNet;
@@ -40,18 +40,25 @@ impl Host {
     pub(crate) fn apply(&self, container: &str, step: &Step) -> Result<()> {
         match step {
             Step::Namespace => self.namespaces.make(container).map(drop),
+            Step::Port(interface) => self.raise_port(interface),
+            step => self.apply_in(&self.entry(container)?, step),
+        }
+    }
+
+    /// Does one step in a namespace that is there.
+    pub(crate) fn apply_in(&self, namespace: impl AsFd + Sync, step: &Step) -> Result<()> {
+        match step {
+            Step::Namespace => bail!("it is there"),
             Step::Link(interface) => self
-                .add_link(&self.entry(container)?, interface)
+                .add_link(namespace.as_fd(), interface)
                 .with_context(|| format!("make interface {}", interface.name)),
-            Step::Inside(interfaces, routes) => {
-                namespace::inside(self.entry(container)?, |socket| {
-                    for interface in interfaces {
-                        configure(socket, interface)
-                            .with_context(|| format!("configure interface {}", interface.name))?;
-                    }
-                    set_routes(socket, routes)
-                })
-            }
+            Step::Inside(interfaces, routes) => namespace::inside(namespace, |socket| {
+                for interface in interfaces {
+                    configure(socket, interface)
+                        .with_context(|| format!("configure interface {}", interface.name))?;
+                }
+                set_routes(socket, routes)
+            }),
             Step::Port(interface) => self.raise_port(interface),
         }
     }
@@ -62,8 +69,8 @@ impl Host {
         })
     }
 
-    fn add_link(&self, namespace: &OwnedFd, interface: &Interface) -> Result<()> {
-        let peer = Peer { namespace: namespace.as_fd(), name: &interface.name, mac: interface.mac };
+    fn add_link(&self, namespace: BorrowedFd<'_>, interface: &Interface) -> Result<()> {
+        let peer = Peer { namespace, name: &interface.name, mac: interface.mac };
         match &interface.on {
             On::Bridge { bridge, .. } => {
                 let link = self

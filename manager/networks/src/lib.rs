@@ -26,6 +26,7 @@ mod naming;
 mod netlink;
 mod options;
 mod plan;
+pub mod plugin;
 mod plugins;
 mod ports;
 mod records;

@@ -96,7 +96,7 @@ impl Namespaces {
 }
 
 /// Whether an open file is a network namespace, and not the empty file it is bound to.
-fn is_namespace(file: impl AsFd) -> bool {
+pub(crate) fn is_namespace(file: impl AsFd) -> bool {
     namespace::kind(file).is_ok_and(|kind| kind == libc::CLONE_NEWNET)
 }
 
