@@ -57,7 +57,7 @@ fn a_port_answers_from_the_host_and_the_neighbour() {
     engine
         .run(&["port", "one", "81"])
         .fails()
-        .stderr_says("no public port '81/tcp' published for one");
+        .stderr_says("o public port '81/tcp' published for one");
     engine.run(&["stop", "-t", "0", "one"]).ok();
     assert_eq!(lab.page(Side::Neighbour, lab::HOST[0], 8080), None);
     assert_eq!(lab.page(Side::Host, LOOPBACK, 8080), None);
@@ -177,7 +177,7 @@ fn a_container_reaches_published_ports_of_the_host() {
     let url = format!("http://{}:8080/", lab::HOST[0]);
     // Also its own.
     for name in ["one", "two"] {
-        engine.run(&["exec", name, "wget", "-T", "3", "-qO-", &url]).ok().says("one");
+        engine.run(&["exec", name, "timeout", "5", "wget", "-qO-", &url]).ok().says("one");
     }
 }
 

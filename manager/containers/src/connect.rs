@@ -73,7 +73,9 @@ fn replaced(text: &str, old: &[String], new: &[String]) -> String {
     let mut lines: Vec<&str> = Vec::new();
     for line in text.lines() {
         match old.iter().position(|ours| *ours == line) {
-            Some(at) => drop(old.remove(at)),
+            Some(at) => {
+                old.remove(at);
+            }
             None => lines.push(line),
         }
     }

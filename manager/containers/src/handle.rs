@@ -36,6 +36,12 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// Whether nothing of its last run is to be taken away any more: who was told that a
+    /// container has ended can use its ports and remove its networks.
+    pub(crate) fn is_done(self) -> bool {
+        self.settled || self.is_live()
+    }
+
     pub(crate) fn is_live(self) -> bool {
         matches!(self.status, Status::Running | Status::Paused)
     }

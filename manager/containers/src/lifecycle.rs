@@ -7,7 +7,7 @@ use hull_specs_api::v1::{self, wait_container_request::Condition};
 
 use crate::{
     Containers, attach,
-    handle::{Handle, Request, Why},
+    handle::{Handle, Request, State, Why},
     signal,
     state::{Ask, Verdict},
 };
@@ -24,7 +24,7 @@ async fn stop(
     called: &str,
 ) -> Result<()> {
     let before = handle.now().exits;
-    let over = |state: crate::handle::State| state.exits > before || !state.is_live();
+    let over = |state: State| state.is_done() && (state.exits > before || !state.is_live());
     if handle.order(Request::Signal { signal, why }, called).await? == Verdict::Nothing {
         return Ok(());
     }
@@ -185,8 +185,10 @@ impl Containers {
         let before = handle.now().exits;
         let state = handle
             .until(|state| match condition {
-                Condition::NotRunning => !state.is_live() && state.status != v1::Status::Restarting,
-                Condition::NextExit => state.exits > before,
+                Condition::NotRunning => {
+                    !state.is_live() && state.status != v1::Status::Restarting && state.is_done()
+                }
+                Condition::NextExit => state.exits > before && state.is_done(),
                 Condition::Removed => state.gone,
             })
             .await;

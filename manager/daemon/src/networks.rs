@@ -4,7 +4,7 @@ use std::path::Path;
 
 use futures_util::future::BoxFuture;
 use hull_manager_containers::{Attached, Attachment, Namespace, Network};
-use hull_manager_core::Result;
+use hull_manager_core::{Error, Result};
 use hull_manager_networks::{Container, DefaultNetwork, Networks, Settings, SubnetSource};
 use hull_specs_api::v1;
 
@@ -100,6 +100,13 @@ impl Adapter {
 
 impl Network for Adapter {
     fn accept(&self, options: &v1::ContainerOptions) -> Result<()> {
+        let is_default = matches!(options.network_mode.as_str(), "" | "default");
+        let publishes = !options.publish.is_empty() || options.publish_all;
+        if is_default && publishes && !self.is_connected(options) {
+            return Err(Error::invalid(
+                "published ports need a network, and this manager has no default one: use --network",
+            ));
+        }
         self.0.accept(options)
     }
 

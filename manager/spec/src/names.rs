@@ -60,12 +60,39 @@ pub(crate) fn check_modes(options: &v1::ContainerOptions) -> Result<()> {
     }
     userns_auto_size(&options.userns_mode)?;
     let named = !options.hostname.is_empty();
+    let has_mac = options.networks.iter().any(|endpoint| !endpoint.mac_address.is_empty());
+    if options.network_mode == "host" {
+        must!(
+            !options.networks.iter().any(|endpoint| !endpoint.links.is_empty()),
+            "conflicting options: host type networking can't be used with links. This would result in undefined behavior"
+        );
+        must!(!has_mac, "conflicting options: mac-address and the network mode");
+    }
     if let Some(other) = container_of(&options.network_mode) {
         must!(
             !other.is_empty(),
             "invalid network mode: invalid container format container:<name|id>"
         );
         must!(!named, "conflicting options: hostname and the network mode");
+        must!(
+            !options.networks.iter().any(|endpoint| !endpoint.links.is_empty()),
+            "conflicting options: container type network can't be used with links. This would result in undefined behavior"
+        );
+        must!(
+            options.dns.is_empty()
+                && options.dns_search.is_empty()
+                && options.dns_options.is_empty(),
+            "conflicting options: dns and the network mode"
+        );
+        must!(
+            options.extra_hosts.is_empty(),
+            "conflicting options: custom host-to-IP mapping and the network mode"
+        );
+        must!(!has_mac, "conflicting options: mac-address and the network mode");
+        must!(
+            options.publish.is_empty() && !options.publish_all,
+            "conflicting options: port publishing and the container type network mode"
+        );
         must!(
             options.expose.is_empty(),
             "conflicting options: port exposing and the container type network mode"
@@ -154,6 +181,31 @@ mod tests {
                     o.hostname = "b".into()
                 },
                 Some("conflicting options: hostname and the network mode"),
+            ),
+            (
+                |o| {
+                    o.network_mode = "container:a".into();
+                    o.publish_all = true;
+                    o.expose = vec!["80/tcp".into()];
+                },
+                Some("conflicting options: port publishing and the container type network mode"),
+            ),
+            (
+                |o| {
+                    o.network_mode = "container:a".into();
+                    o.dns = vec!["1.1.1.1".into()];
+                },
+                Some("conflicting options: dns and the network mode"),
+            ),
+            (
+                |o| {
+                    o.network_mode = "host".into();
+                    o.networks = vec![v1::EndpointOptions {
+                        mac_address: "02:42:00:00:00:01".into(),
+                        ..Default::default()
+                    }];
+                },
+                Some("conflicting options: mac-address and the network mode"),
             ),
             (
                 |o| {
