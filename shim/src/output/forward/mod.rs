@@ -62,12 +62,11 @@ impl Forward {
         let mut rest = bytes;
         while !rest.is_empty() {
             let mut batch = Batch::default();
-            rest = self.lines.borrow_mut()[stream as usize].feed(
-                rest,
-                &self.form,
-                (now, &frame),
-                &mut batch,
-            );
+            {
+                // Given back before anybody waits: the other stream comes meanwhile.
+                let lines = &mut self.lines.borrow_mut()[stream as usize];
+                rest = lines.feed(rest, &self.form, (now, &frame), &mut batch);
+            }
             self.deliver(batch).await;
         }
     }

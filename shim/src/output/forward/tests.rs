@@ -168,6 +168,25 @@ fn streams_and_packets_reach_their_receivers() {
     });
 }
 
+#[test]
+fn both_streams_wait_for_a_slow_receiver() {
+    run(async {
+        let place = tempfile::tempdir().unwrap();
+        let (path, socket) = bind(place.path());
+        let forward =
+            Forward::open(&options(&format!("syslog=unixgram://{path}&tag=t"))).await.unwrap();
+        let lines = "x\n".repeat(500);
+        let out = forward.put(Stream::Stdout, lines.as_bytes(), now());
+        let err = forward.put(Stream::Stderr, lines.as_bytes(), now());
+        let mut both = std::pin::pin!(futures_util::future::join(out, err));
+        let mut found = 0;
+        while reactor::within(Duration::from_millis(1), &mut both).await.is_none() {
+            found += received(&socket).len();
+        }
+        assert_eq!(found + received(&socket).len(), 1000);
+    });
+}
+
 fn message(text: &str) -> Batch {
     let mut batch = Batch::default();
     batch.bytes.extend_from_slice(text.as_bytes());
