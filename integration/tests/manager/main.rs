@@ -12,6 +12,7 @@ mod lifecycle;
 mod options;
 mod recovery;
 mod sessions;
+mod storage;
 mod volumes;
 
 use std::process::ExitCode;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
             options::TESTS,
             recovery::TESTS,
             sessions::TESTS,
+            storage::TESTS,
             volumes::TESTS,
         ],
     )
