@@ -17,6 +17,7 @@ mod network_ports;
 mod options;
 mod recovery;
 mod sessions;
+mod storage;
 mod volumes;
 
 use std::process::ExitCode;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
             options::TESTS,
             recovery::TESTS,
             sessions::TESTS,
+            storage::TESTS,
             volumes::TESTS,
         ],
     )

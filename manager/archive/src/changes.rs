@@ -18,7 +18,7 @@ use crate::{
     apply::{OPAQUE_ATTRIBUTE, is_whiteout},
     budget::MAX_DEPTH,
     error::Shown,
-    pack::join,
+    pack::{attributes, join},
 };
 
 const DIRECTORY: i32 = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_NONBLOCK;
@@ -32,9 +32,9 @@ pub enum Source<'a> {
     /// The upper directory of an overlay, and what is below it, merged; without that, everything
     /// in the upper directory counts as added.
     Upper(BorrowedFd<'a>, Option<BorrowedFd<'a>>),
-    /// A whole tree, and the one that it was copied from, of which size, type, owner, mode, time
-    /// and target are compared.
-    Tree(BorrowedFd<'a>, BorrowedFd<'a>),
+    /// A whole tree, and the one that it was copied from, if any, of which size, type, owner,
+    /// mode, time, attributes and target are compared.
+    Tree(BorrowedFd<'a>, Option<BorrowedFd<'a>>),
 }
 
 /// What [`walk`] finds.
@@ -114,12 +114,12 @@ type Visitor<'a> = dyn FnMut(&OwnedFd, &CStr, &[u8], Found) -> Result<()> + 'a;
 pub(crate) fn walk(source: &Source<'_>, visit: &mut Visitor<'_>) -> Result<()> {
     match *source {
         Source::Upper(upper, base) => {
-            upper_level(&fd::openat(upper, c".", DIRECTORY, 0)?, base, b"", 0, visit)
+            upper_level(&fd::openat(upper, c".", DIRECTORY, 0)?, base, false, b"", 0, visit)
         }
         Source::Tree(tree, base) => {
             let tree = fd::openat(tree, c".", DIRECTORY, 0)?;
-            let base = fd::openat(base, c".", DIRECTORY, 0)?;
-            tree_level(&tree, Some(&base), b"", 0, visit)
+            let base = base.map(|base| fd::openat(base, c".", DIRECTORY, 0)).transpose()?;
+            tree_level(&tree, base.as_ref(), b"", 0, visit)
         }
     }
 }
@@ -133,37 +133,42 @@ fn sorted(directory: &OwnedFd, path: &[u8], depth: usize) -> Result<Vec<std::ffi
     Ok(names)
 }
 
+/// `opaque` directories, and all in them, hide what is below: that is told name by name where it
+/// is known, so that it does not depend on how the directory came to be.
 fn upper_level(
     directory: &OwnedFd,
     base: Option<BorrowedFd<'_>>,
+    opaque: bool,
     path: &[u8],
     depth: usize,
     visit: &mut Visitor<'_>,
 ) -> Result<()> {
     let marks_files =
         entry::attribute(directory, OPAQUE_ATTRIBUTE)?.is_some_and(|value| value == b"x");
-    for name in sorted(directory, path, depth)? {
+    let mut names: Vec<_> =
+        sorted(directory, path, depth)?.into_iter().map(|name| (name, true)).collect();
+    if let Some(base) = base.filter(|_| opaque)
+        && let Some(below) = beneath(base, path, DIRECTORY)?
+    {
+        for name in path::entries(&below)? {
+            if present(directory, &name)?.is_none() {
+                names.push((name, false));
+            }
+        }
+        names.sort_unstable();
+    }
+    for (name, here) in names {
         let path = join(path, name.to_bytes());
+        if !here {
+            visit(directory, &name, &path, Found::Removed)?;
+            continue;
+        }
         let Some(stat) = present(directory, &name)? else { continue };
         let below = match base {
-            Some(base) => {
-                let at = Path::new(OsStr::from_bytes(&path));
-                let flags = libc::O_PATH | libc::O_NOFOLLOW;
-                match path::open_in_root(base, at, flags, 0, Links::Refuse) {
-                    Ok(found) => Some(path::stat(found)?),
-                    Err(error)
-                        if matches!(
-                            error.errno(),
-                            libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::ENAMETOOLONG
-                        ) =>
-                    {
-                        None
-                    }
-                    Err(error) => return Err(error.into()),
-                }
-            }
+            Some(base) => beneath(base, &path, libc::O_PATH | libc::O_NOFOLLOW)?,
             None => None,
         };
+        let below = below.map(path::stat).transpose()?;
         if is_whiteout(&stat) || marks_files && is_marked(directory, &name, &stat)? {
             // Made and removed again, it was never there to see.
             if below.is_some() || base.is_none() {
@@ -179,39 +184,31 @@ fn upper_level(
         visit(directory, &name, &path, found)?;
         if path::is_directory(&stat) {
             let child = fd::openat(directory, &name, DIRECTORY, 0)?;
-            let opaque =
+            let marked =
                 entry::attribute(&child, OPAQUE_ATTRIBUTE)?.is_some_and(|value| value == b"y");
-            if opaque {
+            if marked && base.is_none() {
                 visit(directory, &name, &path, Found::Opaque)?;
             }
-            upper_level(&child, base, &path, depth + 1, visit)?;
-            let was_directory = below.as_ref().is_some_and(path::is_directory);
-            if opaque
-                && was_directory
-                && let Some(base) = base
-            {
-                hidden(base, &child, &path, visit)?;
-            }
+            upper_level(&child, base, opaque || marked, &path, depth + 1, visit)?;
         }
     }
     Ok(())
 }
 
-/// What an opaque directory hides of the one below, and does not have itself.
-fn hidden(
-    base: BorrowedFd<'_>,
-    directory: &OwnedFd,
-    path: &[u8],
-    visit: &mut Visitor<'_>,
-) -> Result<()> {
-    let at = Path::new(OsStr::from_bytes(path));
-    let below = path::open_in_root(base, at, DIRECTORY, 0, Links::Refuse)?;
-    for name in sorted(&below, path, 0)? {
-        if present(directory, &name)?.is_none() {
-            visit(directory, &name, &join(path, name.to_bytes()), Found::Removed)?;
+/// What is at a path of the tree below, if there is such a thing.
+fn beneath(base: BorrowedFd<'_>, path: &[u8], flags: i32) -> Result<Option<OwnedFd>> {
+    let at = Path::new(OsStr::from_bytes(if path.is_empty() { b"." } else { path }));
+    match path::open_in_root(base, at, flags, 0, Links::Refuse) {
+        Err(error)
+            if matches!(
+                error.errno(),
+                libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::ENAMETOOLONG
+            ) =>
+        {
+            Ok(None)
         }
+        result => Ok(Some(result?)),
     }
-    Ok(())
 }
 
 fn present(directory: &OwnedFd, name: &CStr) -> Result<Option<libc::stat>> {
@@ -260,9 +257,7 @@ fn tree_level(
         };
         let same = match (&below, base) {
             (Some(below), Some(base)) => {
-                is_same(&stat, below)
-                    && (!path::is_link(&stat)
-                        || path::readlink(directory, &name)? == path::readlink(base, &name)?)
+                is_same(&stat, below) && is_same_inside((directory, &stat), (base, below), &name)?
             }
             _ => false,
         };
@@ -296,4 +291,25 @@ fn is_same(one: &libc::stat, other: &libc::stat) -> bool {
         )
     };
     known(one) == known(other)
+}
+
+/// What stat(2) does not say: a link's target, a file's attributes, and whether it has got another
+/// name (an overlay has copied it then).
+fn is_same_inside(
+    (directory, stat): (&OwnedFd, &libc::stat),
+    (base, below): (&OwnedFd, &libc::stat),
+    name: &CStr,
+) -> Result<bool> {
+    match stat.st_mode & libc::S_IFMT {
+        libc::S_IFLNK => Ok(path::readlink(directory, name)? == path::readlink(base, name)?),
+        libc::S_IFREG | libc::S_IFDIR => {
+            if !path::is_directory(stat) && stat.st_nlink > below.st_nlink {
+                return Ok(false);
+            }
+            let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK;
+            let taken = |at: &OwnedFd| attributes(&fd::openat(at, name, flags, 0)?);
+            Ok(taken(directory)? == taken(base)?)
+        }
+        _ => Ok(true),
+    }
 }

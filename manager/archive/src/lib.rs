@@ -17,7 +17,10 @@ mod source;
 pub mod tar;
 pub mod worker;
 
-pub use apply::{Applied, Options, Owners, Whiteouts, apply, apply_at};
+pub use apply::{
+    Applied, OPAQUE_ATTRIBUTE, OPAQUE_MARK, Options, Owners, Whiteouts, apply, apply_at,
+    is_whiteout,
+};
 pub use budget::Budgets;
 pub use changes::{Change, ChangeKind, Source, changes};
 pub use error::Refused;

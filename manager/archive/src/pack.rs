@@ -312,7 +312,7 @@ pub(crate) fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
 }
 
 /// The attributes that belong into an archive, in the order of names.
-fn attributes(file: &OwnedFd) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+pub(crate) fn attributes(file: &OwnedFd) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let mut attributes = Vec::new();
     for name in entry::attributes(file)? {
         if is_taken(name.to_bytes())

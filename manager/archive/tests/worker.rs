@@ -200,7 +200,7 @@ fn changes_are_told_as_docker_does_and_make_a_layer() {
     fs::create_dir(place.target().join("type")).unwrap();
     fs::write(place.target().join("type/new"), "n").unwrap();
     let (tree, below) = (File::open(place.target()).unwrap(), File::open(&base).unwrap());
-    let source = Source::Tree(tree.as_fd(), below.as_fd());
+    let source = Source::Tree(tree.as_fd(), Some(below.as_fd()));
     let told: Vec<String> = changes(&source)
         .unwrap()
         .into_iter()

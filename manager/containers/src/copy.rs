@@ -9,13 +9,13 @@ use std::{
 };
 
 use hull_manager_archive::{
-    ChangeKind, Options, Owners, Refused, Source, Whiteouts, changes,
+    ChangeKind, Options, Owners, Refused, Whiteouts, changes,
     worker::{self, Files, Job, Packing},
 };
 use hull_manager_core::{Error, Result, error::IoContext as _};
 use hull_runtime_sys::path::is_directory;
 use hull_specs_api::v1::{self, change::Kind, commit_response, copy_in_request, copy_out_response};
-use hull_specs_image::{ContainerConfig, Digest};
+use hull_specs_image::ContainerConfig;
 use tokio::sync::{OwnedRwLockReadGuard, mpsc};
 
 use crate::{
@@ -116,19 +116,9 @@ fn visible(found: Vec<v1::Change>, hidden: &[&str]) -> Vec<v1::Change> {
 }
 
 impl Inner {
-    /// The layer that a container lies on.
-    fn parent(&self, id: &str) -> Result<Option<Digest>> {
-        let all = self.parts.snapshots.list()?;
-        Ok(all.into_iter().find(|info| info.name == id).and_then(|info| info.parent))
-    }
-
     fn changed(&self, handle: &Handle) -> Result<Vec<v1::Change>> {
-        let snapshots = &self.parts.snapshots;
-        let found = snapshots.changes(&handle.id)?;
-        let base =
-            self.parent(&handle.id)?.map(|layer| snapshots.mount_layer(&layer)).transpose()?;
-        let source = Source::Upper(found.upper.as_fd(), base.as_ref().map(|base| base.as_fd()));
-        let list = changes(&source).map_err(worker_failed)?;
+        let found = self.parts.snapshots.changes(&handle.id)?;
+        let list = changes(&found.source()).map_err(worker_failed)?;
         let list = list.into_iter().map(|change| v1::Change {
             kind: match change.kind {
                 ChangeKind::Modified => Kind::Modified,
@@ -222,6 +212,11 @@ impl Containers {
                         "mounted volume is marked read-only"
                     };
                 return Err(Error::conflict(what));
+            }
+            if place.is_view {
+                return Err(Error::unimplemented(
+                    "cannot copy into a running container that has a user namespace of its own: stop it first",
+                ));
             }
             // A link to a directory is one, too.
             let flags = libc::O_PATH | libc::O_DIRECTORY;

@@ -86,8 +86,9 @@ impl Inner {
             return Err(Error::unimplemented("--userns=auto is not supported yet"));
         }
         if !options.storage_options.is_empty() {
+            // docker's sentence. Quotas are not done here at all.
             return Err(Error::unimplemented(
-                "--storage-opt is supported only for file systems with quotas, which hull does not use yet",
+                "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
             ));
         }
         if options.init == Some(true) && self.settings().init_path.is_none() {

@@ -125,6 +125,9 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {}
 
+/// ENOSPC and EDQUOT: the same numbers on every machine of Linux that hull runs on.
+const FULL: [i32; 2] = [28, 122];
+
 /// A failure that nobody expected keeps its chain. A full disk is told apart, because the caller
 /// can do something about it.
 impl From<anyhow::Error> for Error {
@@ -133,12 +136,13 @@ impl From<anyhow::Error> for Error {
             Ok(error) => error,
             Err(cause) => {
                 let full = cause.chain().any(|error| {
-                    error.downcast_ref::<std::io::Error>().is_some_and(|error| {
-                        matches!(
-                            error.kind(),
-                            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
-                        )
-                    })
+                    let number = match error.downcast_ref::<hull_runtime_sys::Error>() {
+                        Some(error) => Some(error.errno()),
+                        None => error
+                            .downcast_ref::<std::io::Error>()
+                            .and_then(std::io::Error::raw_os_error),
+                    };
+                    number.is_some_and(|number| FULL.contains(&number))
                 });
                 let kind = if full { ErrorKind::ResourceExhausted } else { ErrorKind::Internal };
                 Self::new(kind, format!("{cause:#}"))
@@ -194,6 +198,9 @@ mod tests {
             Err::<(), _>(full).about("blob").unwrap_err().kind(),
             ErrorKind::ResourceExhausted
         );
+        let quota =
+            anyhow::Error::new(hull_runtime_sys::Error::new("write", 122)).context("a copy");
+        assert_eq!(Error::from(quota).kind(), ErrorKind::ResourceExhausted);
         let other: Error = Err::<(), _>(fmt::Error).context("y").unwrap_err().into();
         assert_eq!(
             (other.kind(), other.to_string().starts_with("y: ")),

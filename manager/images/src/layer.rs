@@ -3,13 +3,13 @@
 use std::{
     fs::File,
     io::{self, Read, Write},
-    os::fd::AsFd as _,
+    os::fd::{AsFd as _, OwnedFd},
 };
 
 use hull_manager_archive::{
     Options,
     compression::{Compressor, detect},
-    worker::{self, Changed, Files, Job, Packing, Worker},
+    worker::{self, Files, Job, Packing, Worker},
 };
 use hull_manager_content::Lease;
 use hull_manager_core::{Error, Result, error::IoContext as _, name};
@@ -235,9 +235,10 @@ pub(crate) struct Diff {
 impl Diff {
     pub(crate) fn begin(images: &Images, key: &str) -> Result<Self> {
         let changes = images.snapshots.changes(key)?;
-        let job = Job::Diff { changed: Changed::Upper, packing: Packing::Plain };
-        let root = changes.upper.as_fd();
-        let worker = worker::spawn(&job, Files { root, base: None, input: None, output: None })?;
+        let job = Job::Diff { changed: changes.form, packing: Packing::Plain };
+        let base = changes.below.as_ref().map(OwnedFd::as_fd);
+        let root = changes.root.as_fd();
+        let worker = worker::spawn(&job, Files { root, base, input: None, output: None })?;
         Ok(Self { worker })
     }
 

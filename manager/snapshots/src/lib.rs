@@ -13,16 +13,29 @@
 //! staged. A row without its directory is a finding of [`Snapshotter::check`].
 #![forbid(unsafe_code)]
 
+mod directory;
 mod measure;
 mod overlay;
 mod records;
+mod tree;
+mod vfs;
 
-use std::{collections::BTreeMap, os::fd::OwnedFd, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd as _, OwnedFd},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
+use hull_manager_archive::{Source, worker::Changed};
 use hull_manager_core::{Error, Result, Store};
 use hull_specs_image::Digest;
 
 pub use overlay::Overlay;
+pub use vfs::Vfs;
+
+/// The drivers, by the names that are asked for.
+pub const DRIVERS: [&str; 3] = ["overlayfs", "overlay2", "vfs"];
 
 /// A mount, as containerd's types have it: what the shim mounts as a container's root.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,10 +93,24 @@ pub struct Info {
 /// What a snapshot changed, and what it lies on.
 #[derive(Debug)]
 pub struct Changes {
-    /// The uppermost directory, in overlayfs's form.
-    pub upper: OwnedFd,
-    /// The directories below, the uppermost first, as names.
-    pub lowers: Vec<PathBuf>,
+    /// What the changes are found in.
+    pub root: OwnedFd,
+    /// What is below, as a container sees it; nothing if it lies on nothing.
+    pub below: Option<OwnedFd>,
+    /// How they are found: in the uppermost directory of an overlay, or by comparing.
+    pub form: Changed,
+}
+
+impl Changes {
+    /// To walk through them.
+    #[must_use]
+    pub fn source(&self) -> Source<'_> {
+        let below = self.below.as_ref().map(OwnedFd::as_fd);
+        match self.form {
+            Changed::Upper => Source::Upper(self.root.as_fd(), below),
+            Changed::Tree => Source::Tree(self.root.as_fd(), below),
+        }
+    }
 }
 
 /// Something wrong on disk.
@@ -99,17 +126,17 @@ pub struct Finding {
 
 /// Keeps layers and what lies on them. Calls may block on the disk.
 pub trait Snapshotter: Send + Sync {
-    /// `overlayfs`.
+    /// `overlayfs` or `vfs`.
     fn name(&self) -> &'static str;
 
     /// A new empty directory for a layer; one that was staged under this key is removed.
     fn stage(&self, key: &str) -> Result<Staged>;
 
     /// The staged directory becomes the layer `chain_id` on `parent`. If there is that layer
-    /// already, the staged directory is removed.
+    /// already, the staged directory is removed; if that layer's directory was lost, it becomes it.
     fn commit_layer(&self, key: &str, chain_id: &Digest, parent: Option<&Digest>) -> Result<()>;
 
-    /// Whether there is a layer.
+    /// Whether there is a layer, and on the disk too.
     fn has_layer(&self, chain_id: &Digest) -> Result<bool>;
 
     /// Removes a layer.
@@ -159,17 +186,34 @@ pub trait Snapshotter: Send + Sync {
     fn check(&self, repair: bool) -> Result<Vec<Finding>>;
 }
 
-/// Opens the snapshotter that is asked for, or the usual one.
+/// Opens the snapshotter that is asked for; or the one that the data root was used with, else
+/// overlayfs where it works, else plain copies.
 ///
 /// # Errors
-/// If it is asked for and can't work here, or its directory can't be used.
-pub fn open(
-    driver: Option<&str>,
-    root: &std::path::Path,
-    store: &Store,
-) -> Result<Arc<dyn Snapshotter>> {
-    match driver {
-        Some("overlayfs" | "overlay2") => {
+/// If it is asked for and can't work here, the data root was used with another, or its directory
+/// can't be used.
+pub fn open(driver: Option<&str>, root: &Path, store: &Store) -> Result<Arc<dyn Snapshotter>> {
+    let asked = match driver {
+        Some("overlay2") => Some("overlayfs"),
+        Some(driver @ ("overlayfs" | "vfs")) => Some(driver),
+        Some(other) => {
+            return Err(Error::invalid(format!(
+                "storage-driver: {other:?} is not overlayfs or vfs"
+            )));
+        }
+        None => None,
+    };
+    let used = records::driver(store)?;
+    if let (Some(asked), Some(used)) = (asked, &used)
+        && asked != used
+    {
+        return Err(Error::conflict(format!(
+            "storage-driver: the snapshots of this data root are of {used}: use that, or another data root than for {asked}"
+        )));
+    }
+    match asked.or(used.as_deref()) {
+        Some("vfs") => Ok(Arc::new(Vfs::open(&root.join("vfs"), store)?)),
+        Some(_) => {
             overlay::probe(root).map_err(|cause| {
                 Error::conflict(format!(
                     "storage-driver: overlayfs does not work on {}",
@@ -179,7 +223,21 @@ pub fn open(
             })?;
             Ok(Arc::new(Overlay::open(&root.join("overlayfs"), store)?))
         }
-        None => open(Some("overlayfs"), root, store),
-        Some(other) => Err(Error::invalid(format!("storage-driver: {other:?} is not overlayfs"))),
+        None => match overlay::probe(root) {
+            Ok(()) => Ok(Arc::new(Overlay::open(&root.join("overlayfs"), store)?)),
+            Err(error) => {
+                tracing::warn!(%error, "overlayfs does not work here: layers are copied");
+                Ok(Arc::new(Vfs::open(&root.join("vfs"), store)?))
+            }
+        },
     }
+}
+
+/// What there is to say of a layer whose directory is gone.
+fn gone(layer: Option<&Digest>, cause: impl Into<anyhow::Error>) -> Error {
+    let layer = layer.map(ToString::to_string).unwrap_or_default();
+    Error::corrupt(format!(
+        "layer {layer} is gone from the disk: hull system check --repair unpacks it again"
+    ))
+    .because(cause)
 }

@@ -6,18 +6,24 @@ use std::{
     collections::BTreeMap,
     fs,
     os::{
-        fd::{AsFd as _, OwnedFd},
-        unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+        fd::OwnedFd,
+        unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
     },
     path::{Path, PathBuf},
 };
 
+use hull_manager_archive::{OPAQUE_ATTRIBUTE, worker::Changed};
 use hull_manager_core::{Error, Result, Store, error::IoContext as _};
-use hull_runtime_sys::mount::{Attributes, Change, Context, VALUE_LIMIT_BYTES, set_attributes};
+use hull_runtime_sys::{
+    mount::{Attributes, Context, VALUE_LIMIT_BYTES},
+    path::set_attribute,
+};
 use hull_specs_image::Digest;
 
 use crate::{
     Changes, Finding, Info, Kind, Mount, Snapshotter, Staged, Usage,
+    directory::{bind, detached, make, open},
+    gone,
     measure::measure,
     records::{Record, Records},
 };
@@ -70,17 +76,15 @@ impl Overlay {
         // uppermost directory.
         let below = parent.map(|parent| self.records.layer(parent)).transpose()?;
         let root = below
-            .map(|below| fs::metadata(self.fs(below.number)).about("a layer's root"))
+            .map(|below| fs::metadata(self.fs(below.number)).map_err(|cause| gone(parent, cause)))
             .transpose()?;
         let record = self.records.insert(key, kind, parent, |directory| {
             make(directory, 0o711)?;
             make(&directory.join("fs"), 0o755)?;
             make(&directory.join("work"), 0o700)?;
             if let Some(root) = &root {
-                use std::os::unix::fs::MetadataExt as _;
                 let fs_dir = directory.join("fs");
-                std::os::unix::fs::chown(&fs_dir, Some(root.uid()), Some(root.gid()))
-                    .about(fs_dir.display())?;
+                chown(&fs_dir, Some(root.uid()), Some(root.gid())).about(fs_dir.display())?;
                 fs::set_permissions(&fs_dir, fs::Permissions::from_mode(root.mode() & 0o7777))
                     .about(fs_dir.display())?;
             }
@@ -94,8 +98,8 @@ impl Stack {
     fn mounts(&self) -> Vec<Mount> {
         let text = |path: &Path| path.display().to_string();
         match (&self.upper, self.lowers.as_slice()) {
-            (Some(upper), []) => vec![bind(upper, "rw")],
-            (None, [single]) => vec![bind(single, "ro")],
+            (Some(upper), []) => vec![bind(upper, false)],
+            (None, [single]) => vec![bind(single, true)],
             (upper, lowers) => {
                 let mut options = vec!["index=off".to_owned()];
                 if let Some(upper) = upper {
@@ -126,12 +130,7 @@ impl Stack {
             let single = upper
                 .or(lowers.first().copied())
                 .ok_or_else(|| Error::internal("an empty stack"))?;
-            let mount = hull_runtime_sys::mount::copy_at(single, false).map_err(internal)?;
-            if read_only {
-                let change = Change { set: Attributes::READ_ONLY, ..Change::default() };
-                set_attributes(mount.as_fd(), change, false).map_err(internal)?;
-            }
-            return Ok(mount);
+            return detached(single, read_only);
         }
         let context = Context::open("overlay").map_err(internal)?;
         if let Some(upper) = upper {
@@ -157,24 +156,6 @@ impl Stack {
     }
 }
 
-fn bind(path: &Path, access: &str) -> Mount {
-    Mount {
-        kind: "bind".into(),
-        source: path.display().to_string(),
-        options: vec!["rbind".into(), access.into()],
-    }
-}
-
-fn make(path: &Path, mode: u32) -> Result<()> {
-    fs::DirBuilder::new().mode(mode).create(path).about(path.display())?;
-    // Whatever the umask is.
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).about(path.display())
-}
-
-fn open_directory(path: &Path) -> Result<OwnedFd> {
-    Ok(fs::File::open(path).about(path.display())?.into())
-}
-
 /// Whether overlayfs works with its upper directory below `root`.
 ///
 /// # Errors
@@ -188,6 +169,8 @@ pub(crate) fn probe(root: &Path) -> Result<()> {
             make(name, 0o700)?;
         }
         let [lower, upper, work] = names;
+        // Without such attributes it mounts, and can't hide directories.
+        set_attribute(open(&upper)?, OPAQUE_ATTRIBUTE, b"y").map_err(anyhow::Error::new)?;
         let stack = Stack { upper: Some(upper), work, lowers: vec![lower] };
         stack.detached(false).map(drop)
     };
@@ -210,7 +193,7 @@ impl Snapshotter for Overlay {
             make(&directory.join("fs"), 0o755)
         })?;
         let path = self.fs(record.number);
-        Ok(Staged { dir: open_directory(&path)?, path })
+        Ok(Staged { dir: open(&path)?, path })
     }
 
     fn commit_layer(&self, key: &str, chain_id: &Digest, parent: Option<&Digest>) -> Result<()> {
@@ -221,10 +204,7 @@ impl Snapshotter for Overlay {
     }
 
     fn has_layer(&self, chain_id: &Digest) -> Result<bool> {
-        Ok(self
-            .records
-            .find(&chain_id.to_string())?
-            .is_some_and(|record| record.kind == Kind::Layer))
+        self.records.has_layer(chain_id)
     }
 
     fn remove_layer(&self, chain_id: &Digest) -> Result<()> {
@@ -252,9 +232,12 @@ impl Snapshotter for Overlay {
 
     fn changes(&self, key: &str) -> Result<Changes> {
         let record = self.records.get(key)?;
+        let lowers = self.lowers(&record)?;
+        let below = Stack { upper: None, work: PathBuf::new(), lowers };
         Ok(Changes {
-            upper: open_directory(&self.fs(record.number))?,
-            lowers: self.lowers(&record)?,
+            root: open(&self.fs(record.number))?,
+            below: record.parent.map(|_| below.detached(true)).transpose()?,
+            form: Changed::Upper,
         })
     }
 
@@ -271,7 +254,7 @@ impl Snapshotter for Overlay {
     }
 
     fn usage(&self, key: &str) -> Result<Usage> {
-        measure(open_directory(&self.fs(self.records.get(key)?.number))?)
+        measure(open(&self.fs(self.records.get(key)?.number))?)
     }
 
     fn layer_usage(&self, chain_id: &Digest) -> Result<Usage> {
@@ -303,137 +286,5 @@ impl Snapshotter for Overlay {
 
     fn check(&self, repair: bool) -> Result<Vec<Finding>> {
         self.records.check(repair)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::fd::AsRawFd as _;
-
-    use super::*;
-
-    struct Fixture {
-        _directory: tempfile::TempDir,
-        root: PathBuf,
-        store: Store,
-        overlay: Overlay,
-    }
-
-    fn fixture() -> Fixture {
-        let directory = tempfile::tempdir().unwrap();
-        let root = directory.path().join("overlayfs");
-        let store = Store::open(&directory.path().join("meta.db")).unwrap();
-        let overlay = Overlay::open(&root, &store).unwrap();
-        Fixture { _directory: directory, root, store, overlay }
-    }
-
-    fn layer(overlay: &Overlay, name: &str, parent: Option<&Digest>) -> Digest {
-        let staged = overlay.stage(name).unwrap();
-        fs::write(staged.path.join(name), name).unwrap();
-        let chain_id = Digest::of(name.as_bytes());
-        overlay.commit_layer(name, &chain_id, parent).unwrap();
-        chain_id
-    }
-
-    fn names(root: &OwnedFd) -> Vec<String> {
-        let mut names: Vec<String> = fs::read_dir(format!("/proc/self/fd/{}", root.as_raw_fd()))
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        names
-    }
-
-    #[test]
-    fn a_snapshot_shows_its_layers_and_keeps_its_changes() {
-        let Fixture { overlay, _directory, .. } = fixture();
-        let low = layer(&overlay, "low", None);
-        let high = layer(&overlay, "high", Some(&low));
-        let mounts = overlay.prepare("one", Some(&high)).unwrap();
-        assert_eq!(mounts[0].kind, "overlay");
-        let mounted = overlay.mount_detached("one", false).unwrap();
-        assert_eq!(names(&mounted), ["high", "low"]);
-        fs::write(format!("/proc/self/fd/{}/made", mounted.as_raw_fd()), "x").unwrap();
-        drop(mounted);
-        assert_eq!(names(&overlay.changes("one").unwrap().upper), ["made"]);
-        assert_eq!(names(&overlay.mount_detached("one", true).unwrap()), ["high", "low", "made"]);
-        assert_eq!(names(&overlay.mount_layer(&low).unwrap()), ["low"]);
-        assert!(overlay.usage("one").unwrap().inodes == 2);
-        let layer = overlay.mount_layer(&high).unwrap();
-        assert!(fs::write(format!("/proc/self/fd/{}/x", layer.as_raw_fd()), "x").is_err());
-    }
-
-    #[test]
-    fn a_layer_in_use_is_not_removed() {
-        let Fixture { overlay, root, _directory, .. } = fixture();
-        let low = layer(&overlay, "low", None);
-        let high = layer(&overlay, "high", Some(&low));
-        overlay.prepare("one", Some(&high)).unwrap();
-        assert!(overlay.remove_layer(&low).is_err() && overlay.remove_layer(&high).is_err());
-        assert!(overlay.prepare("one", None).is_err(), "a key is used once");
-        overlay.remove("one").unwrap();
-        overlay.remove("one").unwrap();
-        overlay.remove_layer(&high).unwrap();
-        overlay.remove_layer(&low).unwrap();
-        assert_eq!((overlay.list().unwrap(), fs::read_dir(root).unwrap().count()), (vec![], 0));
-    }
-
-    #[test]
-    fn the_same_layer_twice_is_one() {
-        let Fixture { overlay, root, _directory, .. } = fixture();
-        let first = layer(&overlay, "low", None);
-        assert_eq!(layer(&overlay, "low", None), first);
-        assert_eq!(fs::read_dir(root).unwrap().count(), 1);
-        assert!(
-            overlay.has_layer(&first).unwrap() && !overlay.has_layer(&Digest::of(b"")).unwrap()
-        );
-    }
-
-    #[test]
-    fn what_a_killed_manager_has_left_is_removed() {
-        let Fixture { overlay, root, store, _directory } = fixture();
-        let low = layer(&overlay, "low", None);
-        overlay.stage("half").unwrap();
-        fs::create_dir(root.join("77")).unwrap();
-        fs::create_dir(root.join("trash-5")).unwrap();
-        let again = Overlay::open(&root, &store).unwrap();
-        assert!(again.has_layer(&low).unwrap());
-        assert_eq!(fs::read_dir(&root).unwrap().count(), 1);
-        fs::remove_dir_all(again.fs(1)).unwrap();
-        assert_eq!(again.check(true).unwrap().len(), 1);
-    }
-
-    #[test]
-    fn a_hundred_layers_are_mounted() {
-        let Fixture { overlay, _directory, .. } = fixture();
-        let mut below = None;
-        for number in 0..100 {
-            below = Some(layer(&overlay, &format!("l{number}"), below.as_ref()));
-        }
-        overlay.prepare("one", below.as_ref()).unwrap();
-        assert_eq!(names(&overlay.mount_detached("one", false).unwrap()).len(), 100);
-    }
-
-    #[test]
-    fn the_roots_mode_is_the_images() {
-        let Fixture { overlay, _directory, .. } = fixture();
-        let staged = overlay.stage("low").unwrap();
-        fs::set_permissions(&staged.path, fs::Permissions::from_mode(0o700)).unwrap();
-        let chain_id = Digest::of(b"low");
-        overlay.commit_layer("low", &chain_id, None).unwrap();
-        overlay.prepare("one", Some(&chain_id)).unwrap();
-        use std::os::unix::fs::MetadataExt as _;
-        let root = overlay.mount_detached("one", true).unwrap();
-        assert_eq!(
-            fs::metadata(format!("/proc/self/fd/{}", root.as_raw_fd())).unwrap().mode() & 0o7777,
-            0o700
-        );
-    }
-
-    #[test]
-    fn overlayfs_works_here() {
-        let directory = tempfile::tempdir().unwrap();
-        probe(directory.path()).unwrap();
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 }

@@ -15,6 +15,20 @@ use crate::{Finding, Info, Kind};
 /// A directory that is on its way out. No number has this name.
 const TRASH: &str = "trash-";
 
+const TABLE: &str = "CREATE TABLE IF NOT EXISTS snapshots (
+        number INTEGER PRIMARY KEY AUTOINCREMENT, driver TEXT NOT NULL, name TEXT NOT NULL,
+        kind INTEGER NOT NULL, parent INTEGER REFERENCES snapshots (number), UNIQUE (driver, name));
+    CREATE INDEX IF NOT EXISTS snapshots_on ON snapshots (parent)";
+
+/// The driver whose snapshots a store knows, if it knows any.
+pub(crate) fn driver(store: &Store) -> Result<Option<String>> {
+    store.tables(TABLE)?;
+    store.read(|connection| {
+        let mut statement = connection.prepare("SELECT driver FROM snapshots LIMIT 1")?;
+        Ok(statement.query_row([], |row| row.get(0)).optional()?)
+    })
+}
+
 /// The rows of one driver and their directories `ROOT/NUMBER`.
 #[derive(Clone)]
 pub(crate) struct Records {
@@ -34,12 +48,7 @@ impl Records {
     /// The rows in `store`; what a killed manager has left is removed.
     pub(crate) fn open(store: &Store, driver: &'static str, root: &Path) -> Result<Self> {
         files::private_directory(root, 0o700)?;
-        store.tables(
-            "CREATE TABLE IF NOT EXISTS snapshots (
-                number INTEGER PRIMARY KEY AUTOINCREMENT, driver TEXT NOT NULL, name TEXT NOT NULL,
-                kind INTEGER NOT NULL, parent INTEGER REFERENCES snapshots (number), UNIQUE (driver, name));
-             CREATE INDEX IF NOT EXISTS snapshots_on ON snapshots (parent)",
-        )?;
+        store.tables(TABLE)?;
         let records = Self { store: store.clone(), driver, root: root.to_owned() };
         records.store.write(|t| {
             t.execute(
@@ -117,8 +126,19 @@ impl Records {
         })
     }
 
+    /// Whether there is a layer, and its directory.
+    pub(crate) fn has_layer(&self, chain_id: &Digest) -> Result<bool> {
+        let found = self.find(&chain_id.to_string())?;
+        Ok(found.is_some_and(|found| found.kind == Kind::Layer && self.is_whole(found.number)))
+    }
+
+    fn is_whole(&self, number: i64) -> bool {
+        self.directory(number).join("fs").is_dir()
+    }
+
     /// A staged row becomes a layer; false if there is that layer already. `merge` has the last
-    /// word: it brings the directory to the form of a layer.
+    /// word: it brings the directory to the form of a layer. Of a layer whose directory is gone,
+    /// this becomes the directory.
     pub(crate) fn commit(
         &self,
         key: &str,
@@ -130,19 +150,59 @@ impl Records {
         if staged.kind != Kind::Staged {
             return Err(Error::conflict(format!("snapshot {key} is not staged")));
         }
-        if self.find(&chain_id.to_string())?.is_some() {
+        if self.has_layer(chain_id)? {
             return Ok(false);
         }
-        let below =
-            parent.map(|parent| self.layer(parent)).transpose()?.map(|parent| parent.number);
-        merge(staged.number, below)?;
-        self.store.write(|t| {
+        // While it is merged, the parent stays.
+        let below = self.store.write(|t| {
             let parent = parent.map(|parent| self.layer_in(t, parent)).transpose()?;
-            let changed = t.execute(
-                "UPDATE OR IGNORE snapshots SET name = ?2, kind = ?3, parent = ?4 WHERE number = ?1",
-                (staged.number, chain_id.to_string(), code(Kind::Layer), parent),
+            t.execute(
+                "UPDATE snapshots SET parent = ?2 WHERE number = ?1",
+                (staged.number, parent),
             )?;
-            Ok(changed == 1)
+            Ok(parent)
+        })?;
+        merge(staged.number, below)?;
+        // The row may reach the disk at any time from when it is written, and nobody looks at
+        // the files of a layer again.
+        sync(&self.directory(staged.number))?;
+        self.store.write(|t| {
+            let name = chain_id.to_string();
+            let there = t
+                .query_row(
+                    "SELECT number FROM snapshots WHERE driver = ?1 AND name = ?2",
+                    (self.driver, &name),
+                    |row| row.get(0),
+                )
+                .optional()?;
+            match there {
+                None => t.execute(
+                    "UPDATE snapshots SET name = ?2, kind = ?3 WHERE number = ?1",
+                    (staged.number, name, code(Kind::Layer)),
+                )?,
+                Some(there) if self.is_whole(there) => return Ok(false),
+                Some(there) => {
+                    let directory = self.directory(there);
+                    if directory.exists() {
+                        remove_tree(&directory)?;
+                    }
+                    fs::rename(self.directory(staged.number), &directory)
+                        .about(directory.display())?;
+                    t.execute("DELETE FROM snapshots WHERE number = ?1", [staged.number])?
+                }
+            };
+            Ok(true)
+        })
+    }
+
+    /// What was filled as staged becomes what it was meant to be.
+    pub(crate) fn promote(&self, record: &Record, kind: Kind) -> Result<()> {
+        self.store.write(|t| {
+            t.execute(
+                "UPDATE snapshots SET kind = ?2 WHERE number = ?1",
+                (record.number, code(kind)),
+            )?;
+            Ok(())
         })
     }
 
@@ -230,7 +290,7 @@ impl Records {
             });
         }
         for (info, number) in self.list()? {
-            if !self.directory(number).join("fs").is_dir() {
+            if !self.is_whole(number) {
                 findings.push(Finding {
                     subject: format!("snapshot {}", info.name),
                     problem: format!("its directory {} is gone", self.directory(number).display()),
@@ -262,6 +322,13 @@ fn kind(code: u8) -> Kind {
         3 => Kind::View,
         _ => Kind::Active,
     }
+}
+
+fn sync(directory: &Path) -> Result<()> {
+    let open = fs::File::open(directory).about(directory.display())?;
+    hull_runtime_sys::fd::sync_file_system(open).map_err(|cause| {
+        Error::from(anyhow::Error::new(cause).context("bring a layer to the disk"))
+    })
 }
 
 /// Removes a directory of ours with all that a container has put there, however deep: std's

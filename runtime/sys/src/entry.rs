@@ -142,6 +142,14 @@ pub fn attribute(file: impl AsFd, name: &CStr) -> Result<Option<Vec<u8>>> {
     }
 }
 
+/// fremovexattr(2).
+pub fn remove_attribute(file: impl AsFd, name: &CStr) -> Result<()> {
+    let file = file.as_fd().as_raw_fd();
+    // SAFETY: `name` is NUL-terminated and outlives the call.
+    let result = unsafe { libc::fremovexattr(file, name.as_ptr()) };
+    check("fremovexattr", result.into()).map(drop).map_err(|e| e.on(name.to_string_lossy()))
+}
+
 /// What a call writes into a buffer that may have to grow; most answers are short.
 fn grown(call: &'static str, mut f: impl FnMut(&mut [u8]) -> libc::ssize_t) -> Result<Vec<u8>> {
     const MAX_BYTES: usize = 64 << 10;

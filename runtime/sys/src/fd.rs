@@ -90,6 +90,14 @@ pub fn sync(fd: impl AsFd) -> Result<()> {
     retry("fsync", || unsafe { libc::fsync(fd) }.into()).map(drop)
 }
 
+/// syncfs(2): all that was written to the file system on which a file is, by whomever. It fails if
+/// any of that could not be written since the file was opened (from Linux 5.8 on).
+pub fn sync_file_system(fd: impl AsFd) -> Result<()> {
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: syncfs takes an integer.
+    retry("syncfs", || unsafe { libc::syncfs(fd) }.into()).map(drop)
+}
+
 /// splice(2), non-blocking: moves up to `count` bytes from one pipe to another without copying
 /// them. 0 is the end of the source.
 ///

@@ -488,4 +488,4 @@ fn write_extents(
     Ok(())
 }
 
-pub(crate) use whiteouts::{OPAQUE_ATTRIBUTE, is_whiteout};
+pub use whiteouts::{OPAQUE_ATTRIBUTE, OPAQUE_MARK, is_whiteout};

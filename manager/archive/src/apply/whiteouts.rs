@@ -22,7 +22,11 @@ const AUFS_PREFIX: &[u8] = b".wh..wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
 /// The attribute that hides what the layers below have in a directory.
-pub(crate) const OPAQUE_ATTRIBUTE: &CStr = c"trusted.overlay.opaque";
+pub const OPAQUE_ATTRIBUTE: &CStr = c"trusted.overlay.opaque";
+
+/// The whiteout that stands in such a directory instead, on file systems without attributes. They
+/// can't carry overlays anyway; whoever merges layers there knows it.
+pub const OPAQUE_MARK: &CStr = c".wh..wh..opq";
 
 /// What an entry's name says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,14 +64,22 @@ pub(super) fn of(parent: &[u8], name: &[u8]) -> Result<Whiteout> {
 }
 
 /// Whether a file is overlayfs's whiteout.
-pub(crate) fn is_whiteout(stat: &libc::stat) -> bool {
+#[must_use]
+pub fn is_whiteout(stat: &libc::stat) -> bool {
     stat.st_mode & libc::S_IFMT == libc::S_IFCHR && stat.st_rdev == 0
 }
 
 /// Marks a directory as hiding what the layers below have in it.
 pub(crate) fn make_opaque(directory: impl AsFd) -> Result<()> {
-    path::set_attribute(directory, OPAQUE_ATTRIBUTE, b"y")
-        .context("hide the layers below (CAP_SYS_ADMIN, and a file system with trusted attributes)")
+    match path::set_attribute(&directory, OPAQUE_ATTRIBUTE, b"y") {
+        Err(error) if error.errno() == libc::ENOTSUP => {
+            match path::mknod(&directory, OPAQUE_MARK, libc::S_IFCHR, 0) {
+                Err(error) if error.errno() == libc::EEXIST => Ok(()),
+                result => result.context("hide the layers below (CAP_MKNOD)"),
+            }
+        }
+        result => result.context("hide the layers below (CAP_SYS_ADMIN)"),
+    }
 }
 
 /// What this archive has put into directories that held something before: pairs of a directory

@@ -99,7 +99,7 @@ impl From<Packing> for Compression {
 pub enum Changed {
     /// The root is the upper directory of an overlay.
     Upper,
-    /// The root is a tree that was copied from the base.
+    /// The root is a tree that was copied from the base, if there is one.
     Tree,
 }
 

@@ -37,7 +37,7 @@ const PIPE_BYTES: i32 = 1 << 20;
 pub struct Files<'a> {
     /// The directory: the target, or what is packed.
     pub root: BorrowedFd<'a>,
-    /// What it is compared with ([`Changed::Tree`]).
+    /// What it is compared with ([`Job::Diff`]).
     pub base: Option<BorrowedFd<'a>>,
     /// Where the archive comes from; else [`Worker::input`].
     pub input: Option<BorrowedFd<'a>>,

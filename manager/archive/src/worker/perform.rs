@@ -97,10 +97,9 @@ fn perform_with(
             packed(*packing, output, |output| pack::pack(root, at, name, *follow, output))
         }
         Job::Diff { changed, packing } => {
-            let source = match (changed, base) {
-                (Changed::Upper, _) => Source::Upper(root, None),
-                (Changed::Tree, Some(base)) => Source::Tree(root, base),
-                (Changed::Tree, None) => return Err(anyhow!("a tree is compared with nothing")),
+            let source = match changed {
+                Changed::Upper => Source::Upper(root, base),
+                Changed::Tree => Source::Tree(root, base),
             };
             packed(*packing, output, |output| pack::diff(&source, output))
         }

@@ -188,8 +188,8 @@ impl Config {
         );
         if let Some(driver) = &given.storage_driver {
             ensure!(
-                ["overlay2", "overlayfs"].contains(&driver.as_str()),
-                "storage-driver: {driver:?} is not overlayfs (also named overlay2)"
+                hull_manager_snapshots::DRIVERS.contains(&driver.as_str()),
+                "storage-driver: {driver:?} is not overlayfs (also named overlay2) or vfs"
             );
         }
         let mirrors = given.registry_mirrors.unwrap_or_default();
