@@ -32,11 +32,12 @@ fn plain_copies_do_what_overlays_do() {
     hull.run(&["run", "--rm", "--network", "none", "made", "cat", "/made"]).ok().says("made");
     hull.run(&["run", "--rm", "--network", "none", "made", "ls", "/bin/false"]).fails();
     hull.run(&["cp", "one:/made", &hull.site().path("copied")]).ok();
-    assert_eq!(fs::read_to_string(hull.site().path("copied")).unwrap(), "made\n");
+    assert_eq!(fs::read_to_string(hull.site().path("copied")).expect("it was copied"), "made\n");
     hull.run(&["start", "one"]).ok();
     hull.run(&["rm", "-f", "one"]).ok();
     hull.run(&["rmi", "made", "busybox"]).ok();
-    let kept = fs::read_dir(hull.site().path("data/snapshots/vfs")).unwrap().count();
+    let kept =
+        fs::read_dir(hull.site().path("data/snapshots/vfs")).expect("the driver made it").count();
     assert_eq!(kept, 0, "no layer stays");
     hull.run(&["system", "check"]).ok();
 }

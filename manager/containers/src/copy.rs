@@ -213,11 +213,6 @@ impl Containers {
                     };
                 return Err(Error::conflict(what));
             }
-            if place.is_view {
-                return Err(Error::unimplemented(
-                    "cannot copy into a running container that has a user namespace of its own: stop it first",
-                ));
-            }
             // A link to a directory is one, too.
             let flags = libc::O_PATH | libc::O_DIRECTORY;
             let below =

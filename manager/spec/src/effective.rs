@@ -43,10 +43,10 @@ pub fn effective(
     names::check(&options)?;
     fill(&mut options, defaults);
     names::check_modes(&options)?;
-    if !options.publish.is_empty() || options.publish_all {
-        if let mode @ ("host" | "none") = options.network_mode.as_str() {
-            warnings.push(format!("Published ports are discarded when using {mode} network mode"));
-        }
+    if (!options.publish.is_empty() || options.publish_all)
+        && let mode @ ("host" | "none") = options.network_mode.as_str()
+    {
+        warnings.push(format!("Published ports are discarded when using {mode} network mode"));
     }
     life(&options, defaults)?;
     if let Some(health) = &options.health {

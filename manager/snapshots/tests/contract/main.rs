@@ -1,4 +1,5 @@
 //! What every snapshotter does, and that all do the same.
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod changes;
 mod fixture;

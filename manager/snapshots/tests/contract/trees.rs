@@ -168,7 +168,7 @@ fn directories_are_hidden_where_there_are_no_attributes() {
         below = Some(chain_id);
     }
     snapshots.prepare("one", below.as_ref()).unwrap();
-    let found = tree(&Path::new(&snapshots.mounts("one").unwrap()[0].source));
+    let found = tree(Path::new(&snapshots.mounts("one").unwrap()[0].source));
     let names: Vec<&str> = found.keys().map(String::as_str).collect();
     assert_eq!(names, ["", "d", "d/new", "kept"]);
 }
