@@ -28,6 +28,7 @@ tests![
     ids_are_docker_s,
     images_of_umoci_are_loaded_and_pulled,
     umoci_unpacks_what_is_pushed,
+    hosts_toml_says_where_a_registry_is,
     a_root_is_imported_from_a_url,
     containers_are_found_by_patterns_of_names,
 ];
@@ -475,4 +476,23 @@ fn containers_are_found_by_patterns_of_names() {
         found.sort_unstable();
         assert_eq!(found, names, "{pattern}");
     }
+}
+
+fn hosts_toml_says_where_a_registry_is() {
+    if reference() {
+        not_run(NotRun::PeerLacks("docker 20.10: it knows no hosts.toml".into()));
+    }
+    let words = tempfile::tempdir().expect("the temporary directory is writable");
+    let directory = words.path().to_str().expect("the path is text");
+    let hull = Hull::start_empty(&["--registry-config-dir", directory]);
+    hull.run(&["import", busybox_archive(), "busybox"]).ok();
+    let registry = Registry::start(Path::new(&hull.site().make("registry")));
+    let place = words.path().join("nowhere.test");
+    std::fs::create_dir(&place).expect("the directory is ours");
+    std::fs::write(place.join("hosts.toml"), format!("server = \"http://{}\"\n", registry.address))
+        .expect("the directory is ours");
+    hull.run(&["tag", "busybox", "nowhere.test/a:1"]).ok();
+    hull.run(&["push", "nowhere.test/a:1"]).ok();
+    hull.run(&["rmi", "nowhere.test/a:1", "busybox"]).ok();
+    hull.run(&["run", "--rm", "--network", "none", "nowhere.test/a:1", "true"]).ok();
 }

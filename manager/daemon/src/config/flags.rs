@@ -74,6 +74,10 @@ pub(crate) struct Flags {
     /// A registry or network whose TLS is not checked; may be repeated
     #[arg(long = "insecure-registry", value_name = "HOST[:PORT]|CIDR")]
     insecure_registries: Vec<String>,
+    /// A directory of HOST/hosts.toml or HOST/*.crt; may be repeated; the first that knows a host
+    /// counts [default: certs.d in /etc/hull, /etc/docker and /etc/containerd]
+    #[arg(long = "registry-config-dir", value_name = "DIR")]
+    registry_config_dirs: Vec<String>,
     /// The runtime for containers that name none [default: hull]
     #[arg(long, value_name = "NAME")]
     default_runtime: Option<String>,
@@ -203,6 +207,7 @@ impl Flags {
             storage_driver: self.storage_driver.clone(),
             registry_mirrors: list(&self.registry_mirrors),
             insecure_registries: list(&self.insecure_registries),
+            registry_config_dirs: list(&self.registry_config_dirs),
             default_runtime: self.default_runtime.clone(),
             runtimes: map("add-runtime", &self.runtimes, |path| {
                 Ok(Runtime { path: path.to_owned(), runtime_args: Vec::new() })

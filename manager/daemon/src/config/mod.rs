@@ -28,6 +28,10 @@ pub(crate) const DEFAULT_EXEC_ROOT: &str = "/run/hull";
 /// What can be a container's log driver.
 pub(crate) const LOG_DRIVERS: [&str; 5] = ["json-file", "local", "none", "syslog", "journald"];
 
+/// What operators wrote about registries: ours, docker's, containerd's.
+const REGISTRY_CONFIG_DIRS: [&str; 3] =
+    ["/etc/hull/certs.d", "/etc/docker/certs.d", "/etc/containerd/certs.d"];
+
 /// The most bytes of the file that are read.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
@@ -47,6 +51,7 @@ pub(crate) struct Config {
     pub(crate) storage_driver: Option<String>,
     pub(crate) registry_mirrors: Vec<String>,
     pub(crate) insecure_registries: Vec<String>,
+    pub(crate) registry_config_dirs: Vec<PathBuf>,
     pub(crate) default_runtime: String,
     /// Name and path; the default one is among them.
     pub(crate) runtimes: BTreeMap<String, PathBuf>,
@@ -230,6 +235,10 @@ impl Config {
             storage_driver: given.storage_driver,
             registry_mirrors: mirrors,
             insecure_registries: given.insecure_registries.unwrap_or_default(),
+            registry_config_dirs: given.registry_config_dirs.map_or_else(
+                || REGISTRY_CONFIG_DIRS.map(PathBuf::from).to_vec(),
+                |dirs| dirs.into_iter().map(PathBuf::from).collect(),
+            ),
             default_runtime,
             runtimes,
             default_ulimits,

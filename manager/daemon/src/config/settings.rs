@@ -89,6 +89,7 @@ settings! {
     storage_driver("storage-driver"): String,
     registry_mirrors("registry-mirrors"): Vec<String>,
     insecure_registries("insecure-registries"): Vec<String>,
+    registry_config_dirs("registry-config-dirs"): Vec<String>,
     default_runtime("default-runtime"): String,
     runtimes("runtimes"): BTreeMap<String, Runtime>,
     default_ulimits("default-ulimits"): BTreeMap<String, Limit>,
