@@ -453,7 +453,7 @@ fn a_network_in_use_is_not_removed() {
     engine.run(&["network", "rm", "web"]).fails().stderr_says("has active endpoints");
     engine.run(&["stop", "-t", "0", "one"]).ok();
     engine.run(&["network", "rm", "web"]).ok();
-    engine.run(&["start", "one"]).fails().stderr_says("not found");
+    engine.run(&["start", "one"]).exits(1).stderr_says("not found");
 }
 
 fn prune_removes_networks_that_nobody_is_in() {
