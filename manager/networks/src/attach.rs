@@ -1,6 +1,6 @@
 //! Containers are connected and disconnected.
 
-use std::{net::IpAddr, os::fd::AsFd as _, sync::Arc};
+use std::{net::IpAddr, os::fd::AsFd as _, path::Path, sync::Arc};
 
 use hull_manager_core::{Error, Result};
 use hull_specs_api::v1;
@@ -18,17 +18,28 @@ type Places = [(Endpoint, Arc<Definition>)];
 
 impl Inner {
     pub(crate) fn attach(&self, container: &Container) -> Result<Attached> {
+        self.attach_in(container, None)
+    }
+
+    /// Connects a container; `given` is the namespace that it has already, and the name of its
+    /// first interface there.
+    pub(crate) fn attach_in(
+        &self,
+        container: &Container,
+        given: Option<(&Path, &str)>,
+    ) -> Result<Attached> {
         let wanted = sandbox::wanted(&container.options, self.settings.default.is_some());
         if wanted.is_empty() {
             return Err(Error::internal(format!("{} is in no network", container.id)));
         }
         self.detach(&container.id)?;
-        let mut places = self.reserve(container, &wanted)?;
+        let first = given.map_or("eth0", |(_, interface)| interface);
+        let mut places = self.reserve(container, &wanted, first)?;
         let mut make = || {
             // First, because it is what fails most.
             self.take_ports(&container.id, &container.options, &places)?;
             self.prepare(&places)?;
-            let steps = plan::attach(&sandbox::borrow(&places));
+            let steps = plan::attach(&sandbox::borrow(&places), given.map(|(path, _)| path));
             self.apply_all(&container.id, &steps)?;
             self.add_by_plugins(&container.id, &mut places)?;
             self.expose(&container.id, &places)?;
@@ -70,8 +81,22 @@ impl Inner {
         Ok(())
     }
 
+    /// Takes all away that a container has. Idempotent.
     pub(crate) fn detach(&self, container: &str) -> Result<()> {
+        let released = self.release(container);
+        let finished = self.finish(container);
+        self.finishing.end(container);
+        finished?;
+        released
+    }
+
+    /// The quick part: nobody reaches the container any more, its ports and names are free. Its
+    /// addresses are not.
+    pub(crate) fn release(&self, container: &str) -> Result<()> {
         let endpoints = self.records.of_container(container)?;
+        if endpoints.is_empty() || self.records.leaving()?.iter().any(|id| id == container) {
+            return Ok(());
+        }
         let linked = self.linked(&endpoints)?;
         let mut failed = self.conceal(&endpoints).err();
         self.reservations().remove(container);
@@ -82,6 +107,21 @@ impl Inner {
         if let Err(error) = self.delete_by_plugins(container, &endpoints, None) {
             failed = Some(error);
         }
+        self.records.set_leaving(container)?;
+        self.refresh(&linked)?;
+        for endpoint in &endpoints {
+            self.record_disconnect(endpoint);
+        }
+        match failed {
+            Some(error) => Err(error.context(format!("disconnect {container}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// The slow part, tens of milliseconds in the kernel. Then the addresses are free, too.
+    pub(crate) fn finish(&self, container: &str) -> Result<()> {
+        let endpoints = self.records.of_container(container)?;
+        let mut failed = None;
         for endpoint in &endpoints {
             // The namespace may live on with a process; the interface must not, because its
             // address will be another's.
@@ -98,14 +138,7 @@ impl Inner {
         match failed {
             // The rows stay, so that the addresses are nobody else's meanwhile.
             Some(error) => Err(error.context(format!("disconnect {container}"))),
-            None => {
-                self.records.remove_sandbox(container)?;
-                self.refresh(&linked)?;
-                for endpoint in &endpoints {
-                    self.record_disconnect(endpoint);
-                }
-                Ok(())
-            }
+            None => self.records.remove_sandbox(container),
         }
     }
 
@@ -125,7 +158,7 @@ impl Inner {
                     matches!(known.definition.driver, Driver::Macvlan(_) | Driver::Ipvlan(_))
                 })
             };
-            endpoints.iter().filter(is_slave).map(Endpoint::interface).collect()
+            endpoints.iter().filter(is_slave).map(|endpoint| endpoint.interface.clone()).collect()
         };
         if names.is_empty() {
             return Ok(());
@@ -203,7 +236,7 @@ impl Inner {
         let linked = self.linked(one)?;
         self.conceal(one)?;
         self.unname(one);
-        self.delete_by_plugins(container, one, Some(&endpoint.interface()))?;
+        self.delete_by_plugins(container, one, Some(&endpoint.interface))?;
         self.host.socket.remove_link(&endpoint.host_interface()).map_err(anyhow::Error::new)?;
         self.remove_slaves(container, one)?;
         self.records.remove_endpoint(&endpoint.id)?;

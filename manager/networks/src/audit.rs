@@ -169,7 +169,7 @@ impl Inner {
             v1::AuditNetworksResponse { reaches: Vec::new(), notes: notes(situation) };
         for definition in networks {
             let mut rows = Vec::new();
-            for endpoint in self.records.of_network(&definition.id)? {
+            for endpoint in self.records.members(&definition.id)? {
                 let Some(sandbox) = self.records.sandbox(&endpoint.container)? else { continue };
                 let published = match self.publishes(&endpoint)? {
                     true => self.records.ports(&endpoint.container)?,

@@ -1,7 +1,6 @@
 //! Networks come and go.
 
 use std::{
-    collections::BTreeMap,
     io::Read as _,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -177,6 +176,7 @@ impl Inner {
         if network.name == DEFAULT_NETWORK {
             return Err(predefined(&network.name));
         }
+        self.finishing.wait();
         let aside = {
             // Who connects takes this lock, too: from here on nobody finds it.
             let mut state = self.state();
@@ -230,7 +230,7 @@ impl Inner {
                 && !matches!(network.driver, Driver::Plugins(_))
                 && until.is_none_or(|until| network.created < until)
                 && filters.labels(|key| network.labels.get(key));
-            if !meant || !self.records.of_network(&network.id)?.is_empty() {
+            if !meant || !self.records.members(&network.id)?.is_empty() {
                 continue;
             }
             match self.remove_known(&known) {
@@ -308,7 +308,8 @@ impl Inner {
         };
         let mut pools = Vec::new();
         for ipv4 in [true, false] {
-            if !ipv4 && !(self.settings.ipv6 && host.ipv6) {
+            let is_wanted = ipv4 || self.settings.ipv6 && host.ipv6;
+            if !is_wanted {
                 continue;
             }
             let before = old.and_then(|old| old.pools(ipv4).next());
@@ -341,8 +342,17 @@ impl Inner {
             id: old.map_or_else(random_id, |old| Ok(old.id.clone()))?,
             name: DEFAULT_NETWORK.into(),
             created: old.map_or_else(now, |old| old.created),
-            labels: BTreeMap::new(),
-            options: BTreeMap::new(),
+            labels: Default::default(),
+            // What it has, in docker's words.
+            options: [
+                ("default_bridge", "true".to_owned()),
+                ("enable_icc", wanted.icc.to_string()),
+                ("enable_ip_masquerade", self.settings.ip_masq.to_string()),
+                ("name", interface.clone()),
+            ]
+            .into_iter()
+            .map(|(key, value)| (format!("com.docker.network.bridge.{key}"), value))
+            .collect(),
             internal: false,
             attachable: false,
             driver: Driver::Bridge(Bridge {

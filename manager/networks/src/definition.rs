@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::ipam::{self, Pool};
 
 /// The plugin that is built in.
-const OWN: &str = "hull-cni";
+pub(crate) const OWN: &str = "hull-cni";
 
 /// The version of the specification that we write.
 const VERSION: &str = "1.1.0";

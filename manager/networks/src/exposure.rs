@@ -153,7 +153,7 @@ impl Inner {
     fn links_to(&self, target: &Endpoint, sandbox: &Sandbox) -> Result<Vec<firewall::Link>> {
         let exposed = ports::all_exposed(&sandbox.options)?;
         let mut links = Vec::new();
-        for other in self.records.of_network(&target.network)? {
+        for other in self.records.members(&target.network)? {
             let Some(IpAddr::V4(from)) = other.ipv4.map(|net| net.addr()) else { continue };
             if other.options.links.iter().any(|link| means(link, sandbox)) {
                 let link = |(port, protocol)| firewall::Link { from, protocol, port };
@@ -229,7 +229,7 @@ impl Inner {
             if !closed {
                 continue;
             }
-            for other in self.records.of_network(&endpoint.network)? {
+            for other in self.records.members(&endpoint.network)? {
                 let Some(sandbox) = self.records.sandbox(&other.container)? else { continue };
                 let is_meant = endpoint.options.links.iter().any(|link| means(link, &sandbox));
                 if other.container != endpoint.container && is_meant {

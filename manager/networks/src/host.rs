@@ -40,6 +40,7 @@ impl Host {
     pub(crate) fn apply(&self, container: &str, step: &Step) -> Result<()> {
         match step {
             Step::Namespace => self.namespaces.make(container).map(drop),
+            Step::Adopt(path) => self.namespaces.adopt(container, path),
             Step::Link(interface) => self
                 .add_link(&self.entry(container)?, interface)
                 .with_context(|| format!("make interface {}", interface.name)),

@@ -16,6 +16,7 @@ mod create;
 mod definition;
 mod exposure;
 mod files;
+mod finishing;
 mod host;
 mod ipam;
 mod link;
@@ -26,6 +27,7 @@ mod naming;
 mod netlink;
 mod options;
 mod plan;
+pub mod plugin;
 mod plugins;
 mod ports;
 mod records;
@@ -48,7 +50,10 @@ use hull_manager_firewall::{self as firewall, Firewall, Ports, Reservation};
 use hull_manager_names::Names;
 use hull_specs_api::v1;
 
-use crate::{catalog::Catalog, host::Host, namespace::Namespaces, records::Records, watch::Watch};
+use crate::{
+    catalog::Catalog, finishing::Finishing, host::Host, namespace::Namespaces, records::Records,
+    watch::Watch,
+};
 pub use crate::{
     ipam::SubnetSource,
     settings::{DEFAULT_BRIDGE, DefaultNetwork, Settings},
@@ -58,7 +63,7 @@ pub use crate::{
 pub const DEFAULT_NETWORK: &str = "bridge";
 
 /// How many containers something can be done for at once.
-const TURNS: usize = 64;
+const TURNS: usize = 1024;
 
 /// What a network must know of a container.
 #[derive(Clone, Debug)]
@@ -109,6 +114,7 @@ struct Inner {
     changing: Mutex<()>,
     /// Held while something is done for a container, by its id: taken before the others.
     turns: [Mutex<()>; TURNS],
+    finishing: Finishing,
     watch: OnceLock<(Watch, firewall::Watch)>,
     state: Mutex<State>,
 }
@@ -147,6 +153,7 @@ impl Networks {
                 .map_err(|cause| Error::internal("networks").because(cause))?,
             changing: Mutex::new(()),
             turns: std::array::from_fn(|_| Mutex::new(())),
+            finishing: Finishing::default(),
             watch: OnceLock::new(),
             state: Mutex::new(State { catalog, last: HashMap::new() }),
             settings,
@@ -292,17 +299,35 @@ impl Networks {
         .await
     }
 
-    /// Takes away all that a container has. Idempotent.
+    /// Takes away all that a container has. Idempotent. When it returns, nobody reaches the
+    /// container, and its ports are free; the kernel takes its interfaces away in its own time,
+    /// and until then its addresses are nobody else's.
     ///
     /// # Errors
     /// What could not be taken away; everything else is.
     pub async fn detach(&self, id: &str) -> Result<()> {
-        let id = id.to_owned();
+        let container = id.to_owned();
         self.blocking(move |inner| {
-            let _turn = inner.turn(&id);
-            inner.detach(&id)
+            let _turn = inner.turn(&container);
+            inner.release(&container)
         })
-        .await
+        .await?;
+        let (inner, container) = (Arc::clone(&self.0), id.to_owned());
+        inner.finishing.begin(id);
+        tokio::task::spawn_blocking(move || {
+            let _turn = inner.turn(&container);
+            // It may have started again meanwhile: that took away what there was.
+            let leaves = |leaving: Vec<String>| leaving.contains(&container);
+            let finished = match inner.records.leaving().map(leaves) {
+                Ok(true) => inner.finish(&container),
+                result => result.map(drop),
+            };
+            inner.finishing.end(&container);
+            if let Err(error) = finished {
+                tracing::warn!(%container, %error, "not taken away");
+            }
+        });
+        Ok(())
     }
 
     /// Connects a running container to a further network.

@@ -99,8 +99,7 @@ impl Inner {
         if let Some(wanted) = dangling {
             let mut left = Vec::new();
             for network in networks {
-                let free =
-                    !is_ours(&network.name) && self.records.of_network(&network.id)?.is_empty();
+                let free = !is_ours(&network.name) && self.records.members(&network.id)?.is_empty();
                 if free == wanted {
                     left.push(network);
                 }
@@ -121,7 +120,7 @@ impl Inner {
             }
         };
         let mut network = message(&known);
-        for endpoint in self.records.of_network(&known.definition.id)? {
+        for endpoint in self.records.members(&known.definition.id)? {
             let name = self.records.sandbox(&endpoint.container)?.map(|sandbox| sandbox.name);
             let text = |net: Option<ipnet::IpNet>| net.map(|n| n.to_string()).unwrap_or_default();
             network.members.push(v1::NetworkMember {
@@ -191,7 +190,7 @@ pub(crate) fn endpoints(
                     true => Vec::new(),
                     false => dns_names(container, endpoint),
                 },
-                interface: endpoint.interface(),
+                interface: endpoint.interface.clone(),
             }
         })
         .collect()

@@ -14,7 +14,7 @@ use std::{
     thread,
 };
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use hull_runtime_sys::{self as sys, fd, mount, namespace};
 
 use crate::netlink::Socket;
@@ -53,8 +53,8 @@ impl Namespaces {
         }
     }
 
-    /// A new one, with its loopback up. What an interrupted start has left is replaced.
-    pub(crate) fn make(&self, id: &str) -> Result<OwnedFd> {
+    /// The file that one is to be bound to. What an interrupted start has left is replaced.
+    fn place(&self, id: &str) -> Result<PathBuf> {
         self.remove(id)?;
         let path = self.path(id);
         fs::OpenOptions::new()
@@ -63,15 +63,27 @@ impl Namespaces {
             .mode(0o600)
             .open(&path)
             .with_context(|| format!("make {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// One that somebody else has made is bound to our file, too.
+    pub(crate) fn adopt(&self, id: &str, theirs: &Path) -> Result<()> {
+        let theirs =
+            fs::File::open(theirs).with_context(|| format!("open {}", theirs.display()))?;
+        if !is_namespace(&theirs) {
+            bail!("what the caller named is no network namespace");
+        }
+        pin(&theirs, &self.place(id)?)
+    }
+
+    /// A new one, with its loopback up.
+    pub(crate) fn make(&self, id: &str) -> Result<OwnedFd> {
+        let path = self.place(id)?;
         on_thread(|| {
             namespace::unshare(libc::CLONE_NEWNET).context("make a network namespace")?;
             sys::netlink::raise_loopback()?;
             let ours = fd::openat(fd::AT_FDCWD, c"/proc/thread-self/ns/net", libc::O_RDONLY, 0)?;
-            let target = sys::path::open_without_links(&path, libc::O_PATH)?;
-            let pin = mount::copy_of(&ours, false)
-                .and_then(|copy| mount::attach(copy, target))
-                .with_context(|| format!("bind a network namespace to {}", path.display()));
-            pin.map(|()| ours)
+            pin(&ours, &path).map(|()| ours)
         })
     }
 
@@ -93,6 +105,13 @@ impl Namespaces {
             _ => Ok(()),
         }
     }
+}
+
+fn pin(namespace: impl AsFd, path: &Path) -> Result<()> {
+    let target = sys::path::open_without_links(path, libc::O_PATH)?;
+    mount::copy_of(namespace, false)
+        .and_then(|copy| mount::attach(copy, target))
+        .with_context(|| format!("bind a network namespace to {}", path.display()))
 }
 
 /// Whether an open file is a network namespace, and not the empty file it is bound to.

@@ -94,7 +94,7 @@ impl Inner {
         let internal = places.iter().all(|(_, network)| network.internal);
         let alone = wanted.servers.is_empty() && files::reachable(host).is_empty();
         let named = places.iter().any(|(_, network)| has_names(network));
-        match named || alone || internal {
+        match self.settings.names && (named || alone || internal) {
             true => Ask::Service(ADDRESS.into()),
             false => Ask::Directly,
         }

@@ -3,7 +3,10 @@
 //! Killed between any two steps, the rows are there that name what was made, and `detach` takes
 //! it away.
 
-use std::net::IpAddr;
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use ipnet::IpNet;
 
@@ -20,6 +23,8 @@ use crate::{
 pub(crate) enum Step {
     /// A new namespace for the container.
     Namespace,
+    /// The namespace that the container has already becomes ours, too.
+    Adopt(PathBuf),
     /// An interface, in the container's namespace from its birth, that nobody has set up.
     Link(Interface),
     /// Everything inside: addresses, up, routes.
@@ -89,7 +94,7 @@ impl Interface {
             On::Parent { .. } => String::new(),
         };
         Some(Self {
-            name: endpoint.interface(),
+            name: endpoint.interface.clone(),
             host_name,
             on,
             mac: endpoint.mac,
@@ -109,7 +114,7 @@ pub(crate) fn way_out<'a>(places: &[Place<'a>], ipv4: bool) -> Option<(Place<'a>
         let gateway = network.pool_of(address.addr())?.gateway;
         let leads_out = !network.internal && (l3 || gateway.is_some());
         let gateway = if l3 { None } else { gateway };
-        leads_out.then(|| (*place, Default { interface: endpoint.interface(), gateway }))
+        leads_out.then(|| (*place, Default { interface: endpoint.interface.clone(), gateway }))
     };
     let mut best: Option<(Place<'a>, Default)> = None;
     for candidate in places.iter().filter_map(route) {
@@ -130,8 +135,8 @@ pub(crate) fn routes(places: &[Place<'_>]) -> Routes {
 }
 
 /// The steps to connect a container to all its networks.
-pub(crate) fn attach(places: &[Place<'_>]) -> Vec<Step> {
-    let mut steps = vec![Step::Namespace];
+pub(crate) fn attach(places: &[Place<'_>], given: Option<&Path>) -> Vec<Step> {
+    let mut steps = vec![given.map_or(Step::Namespace, |path| Step::Adopt(path.to_owned()))];
     steps.extend(connect(places, places));
     steps
 }

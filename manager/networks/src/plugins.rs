@@ -62,7 +62,7 @@ impl Inner {
             let attachment = cni::Attachment {
                 container_id: container.into(),
                 netns: self.host.namespaces.path(container),
-                interface: endpoint.interface(),
+                interface: endpoint.interface.clone(),
                 args: vec![("IgnoreUnknown".into(), "1".into())],
                 capabilities: capabilities(
                     endpoint,
@@ -120,7 +120,7 @@ impl Inner {
 fn take(endpoint: &mut Endpoint, added: &cni::Addition) {
     let inside = |index: Option<usize>| {
         let interface = index.and_then(|index| added.interfaces.get(index));
-        interface.is_none_or(|interface| interface.name == endpoint.interface())
+        interface.is_none_or(|interface| interface.name == endpoint.interface)
     };
     let first = |ipv4: bool| {
         let mine = |address: &&cni::Address| {
@@ -134,7 +134,7 @@ fn take(endpoint: &mut Endpoint, added: &cni::Addition) {
     endpoint.ipv4 = ipv4.map(|(net, _)| net);
     endpoint.ipv6 = ipv6.map(|(net, _)| net);
     endpoint.gateways = [gateway(ipv4), gateway(ipv6)].into_iter().flatten().collect();
-    let name = endpoint.interface();
+    let name = endpoint.interface.clone();
     let own = added
         .interfaces
         .iter()

@@ -18,20 +18,21 @@ const TABLES: &str = "
         container TEXT PRIMARY KEY,
         name TEXT NOT NULL,
         hostname TEXT NOT NULL,
-        options BLOB NOT NULL
+        options BLOB NOT NULL,
+        leaving INTEGER NOT NULL DEFAULT 0
     ) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS network_endpoints (
         id TEXT PRIMARY KEY,
         container TEXT NOT NULL REFERENCES network_sandboxes (container) ON DELETE CASCADE,
         network TEXT NOT NULL,
-        number INTEGER NOT NULL,
+        interface TEXT NOT NULL,
         mac TEXT NOT NULL,
         ipv4 TEXT,
         ipv6 TEXT,
         gateways TEXT NOT NULL,
         options BLOB NOT NULL,
         UNIQUE (container, network),
-        UNIQUE (container, number),
+        UNIQUE (container, interface),
         UNIQUE (network, ipv4),
         UNIQUE (network, ipv6)
     ) WITHOUT ROWID;
@@ -60,8 +61,8 @@ pub(crate) struct Endpoint {
     pub(crate) container: String,
     /// The network's id.
     pub(crate) network: String,
-    /// Of its interface: eth0 has 0.
-    pub(crate) number: u32,
+    /// The interface in the container.
+    pub(crate) interface: String,
     pub(crate) mac: Mac,
     /// With the subnet's prefix length.
     pub(crate) ipv4: Option<IpNet>,
@@ -72,11 +73,6 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// The interface in the container.
-    pub(crate) fn interface(&self) -> String {
-        format!("eth{}", self.number)
-    }
-
     /// The interface of the host's that is the other end.
     pub(crate) fn host_interface(&self) -> String {
         format!("hv{}", self.id.get(..12).unwrap_or(&self.id))
@@ -110,10 +106,30 @@ impl Records {
         })
     }
 
+    /// All that are not about to be gone.
     pub(crate) fn sandboxes(&self) -> Result<Vec<Sandbox>> {
         self.0.read(|c| {
-            let sql = "SELECT container, name, hostname, options FROM network_sandboxes";
+            let sql = "SELECT container, name, hostname, options FROM network_sandboxes
+                       WHERE leaving = 0";
             Ok(c.prepare_cached(sql)?.query_map([], read_sandbox)?.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// The ids of containers whose connections are being taken away.
+    pub(crate) fn leaving(&self) -> Result<Vec<String>> {
+        self.0.read(|c| {
+            let sql = "SELECT container FROM network_sandboxes WHERE leaving = 1";
+            let mut statement = c.prepare_cached(sql)?;
+            Ok(statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// A container's connections are being taken away; its addresses are nobody else's yet.
+    pub(crate) fn set_leaving(&self, container: &str) -> Result<()> {
+        self.write(|t| {
+            let sql = "UPDATE network_sandboxes SET leaving = 1 WHERE container = ?1";
+            t.execute(sql, [container])?;
+            Ok(())
         })
     }
 
@@ -124,6 +140,15 @@ impl Records {
 
     pub(crate) fn of_network(&self, network: &str) -> Result<Vec<Endpoint>> {
         self.endpoints("network = ?1", network)
+    }
+
+    /// Those of a network's containers that are not about to be gone.
+    pub(crate) fn members(&self, network: &str) -> Result<Vec<Endpoint>> {
+        self.endpoints(
+            "network = ?1 AND container NOT IN
+             (SELECT container FROM network_sandboxes WHERE leaving = 1)",
+            network,
+        )
     }
 
     pub(crate) fn all(&self) -> Result<Vec<Endpoint>> {
@@ -142,8 +167,9 @@ impl Records {
     fn endpoints(&self, which: &str, value: &str) -> Result<Vec<Endpoint>> {
         self.0.read(|c| {
             let sql = format!(
-                "SELECT id, container, network, number, mac, ipv4, ipv6, gateways, options
-                 FROM network_endpoints WHERE {which} ORDER BY container, number"
+                "SELECT id, container, network, interface, mac, ipv4, ipv6, gateways, options
+                 FROM network_endpoints WHERE {which} 
+                 ORDER BY container, length(interface), interface"
             );
             let mut statement = c.prepare_cached(&sql)?;
             Ok(statement.query_map([value], read_endpoint)?.collect::<Result<_, _>>()?)
@@ -227,13 +253,13 @@ pub(crate) fn add_sandbox(t: &Transaction<'_>, sandbox: &Sandbox) -> Result<()> 
 pub(crate) fn add_endpoint(t: &Transaction<'_>, endpoint: &Endpoint) -> Result<()> {
     let text = |net: Option<IpNet>| net.map(|net| net.to_string());
     let added = t.execute(
-        "INSERT INTO network_endpoints (id, container, network, number, mac, ipv4, ipv6, gateways, options)
+        "INSERT INTO network_endpoints (id, container, network, interface, mac, ipv4, ipv6, gateways, options)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, '', ?8)",
         params![
             endpoint.id,
             endpoint.container,
             endpoint.network,
-            endpoint.number,
+            endpoint.interface,
             endpoint.mac.to_string(),
             text(endpoint.ipv4),
             text(endpoint.ipv6),
@@ -265,7 +291,7 @@ fn read_endpoint(row: &Row<'_>) -> rusqlite::Result<Endpoint> {
         id: row.get(0)?,
         container: row.get(1)?,
         network: row.get(2)?,
-        number: row.get(3)?,
+        interface: row.get(3)?,
         mac: mac.parse().map_err(|error: Error| wrong(4, error))?,
         ipv4: net(row, 5)?,
         ipv6: net(row, 6)?,

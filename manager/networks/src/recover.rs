@@ -19,7 +19,9 @@ impl Inner {
         }
         let mut gone: BTreeSet<String> = self.host.namespaces.ids()?.into_iter().collect();
         gone.extend(self.records.sandboxes()?.into_iter().map(|sandbox| sandbox.container));
-        for container in gone.iter().filter(|id| !live.contains(id.as_str())) {
+        gone.retain(|id| !live.contains(id.as_str()));
+        gone.extend(self.records.leaving()?);
+        for container in &gone {
             if let Err(error) = self.detach(container) {
                 tracing::warn!(%container, %error, "not disconnected");
             }

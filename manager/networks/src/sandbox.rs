@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
-use hull_manager_core::{Error, Result, name::random_id};
+use hull_manager_core::{Error, ErrorKind, Result, name::random_id};
 use hull_specs_api::v1;
 use ipnet::IpNet;
 
@@ -208,11 +208,32 @@ fn choose(
 }
 
 impl Inner {
-    /// Writes down a container that is about to start, with an endpoint in each of its networks.
+    /// Writes down a container that is about to start, with an endpoint in each of its networks;
+    /// `first` is the name of the first interface.
     pub(crate) fn reserve(
         &self,
         container: &Container,
         wanted: &[v1::EndpointOptions],
+        first: &str,
+    ) -> Result<Vec<(Endpoint, Arc<Definition>)>> {
+        self.once_more(|| self.reserve_once(container, wanted, first))
+    }
+
+    /// What fails for want of an address is tried again when those are back that are on their
+    /// way.
+    fn once_more<T>(&self, reserve: impl Fn() -> Result<T>) -> Result<T> {
+        let missing = [ErrorKind::FailedPrecondition, ErrorKind::ResourceExhausted];
+        match reserve() {
+            Err(error) if missing.contains(&error.kind()) && self.finishing.wait() => reserve(),
+            result => result,
+        }
+    }
+
+    fn reserve_once(
+        &self,
+        container: &Container,
+        wanted: &[v1::EndpointOptions],
+        first: &str,
     ) -> Result<Vec<(Endpoint, Arc<Definition>)>> {
         let sandbox = Sandbox {
             container: container.id.clone(),
@@ -230,9 +251,10 @@ impl Inner {
         let reserved = self.records.write(|t| {
             records::add_sandbox(t, &sandbox)?;
             let mut reserved = Vec::new();
-            for (number, (network, options)) in (0..).zip(places) {
+            for (number, (network, options)) in (0_u32..).zip(places) {
+                let interface = if number == 0 { first.into() } else { format!("eth{number}") };
                 let endpoint =
-                    self.reserve_one(t, &state, &container.id, number, &network, options)?;
+                    self.reserve_one(t, &state, &container.id, interface, &network, options)?;
                 reserved.push((endpoint, network));
             }
             Ok(reserved)
@@ -243,6 +265,14 @@ impl Inner {
 
     /// Writes down one more endpoint of a container that runs.
     pub(crate) fn reserve_more(
+        &self,
+        container: &str,
+        options: &v1::EndpointOptions,
+    ) -> Result<(Endpoint, Arc<Definition>)> {
+        self.once_more(|| self.reserve_more_once(container, options))
+    }
+
+    fn reserve_more_once(
         &self,
         container: &str,
         options: &v1::EndpointOptions,
@@ -258,12 +288,19 @@ impl Inner {
                 network.name
             )));
         }
-        let number = (0..)
-            .find(|number| present.iter().all(|endpoint| endpoint.number != *number))
+        let interface = (0_u32..)
+            .map(|number| format!("eth{number}"))
+            .find(|name| present.iter().all(|endpoint| endpoint.interface != *name))
             .unwrap_or_default();
         let reserved = self.records.write(|t| {
-            let endpoint =
-                self.reserve_one(t, &state, container, number, &network, options.clone())?;
+            let endpoint = self.reserve_one(
+                t,
+                &state,
+                container,
+                interface.clone(),
+                &network,
+                options.clone(),
+            )?;
             Ok(vec![(endpoint, network)])
         })?;
         remember(&mut state, &reserved);
@@ -275,7 +312,7 @@ impl Inner {
         t: &rusqlite::Transaction<'_>,
         state: &State,
         container: &str,
-        number: u32,
+        interface: String,
         network: &Definition,
         options: v1::EndpointOptions,
     ) -> Result<Endpoint> {
@@ -296,7 +333,7 @@ impl Inner {
             id,
             container: container.into(),
             network: network.id.clone(),
-            number,
+            interface,
             mac,
             ipv4,
             ipv6,

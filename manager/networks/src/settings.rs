@@ -45,6 +45,8 @@ pub struct Settings {
     pub userland_proxy: bool,
     /// The name of our tables of nftables, so that several managers can be on one host.
     pub table: String,
+    /// Containers find each other by name: the name service answers them.
+    pub names: bool,
     /// How plugins are executed.
     pub cni: hull_manager_cni::Settings,
     /// What the name host-gateway stands for; empty: the default network's gateways.
@@ -100,6 +102,7 @@ impl Settings {
             iptables: true,
             userland_proxy: true,
             table: "hull".into(),
+            names: true,
             cni,
             definitions,
             namespaces,

@@ -179,8 +179,8 @@ fn a_manager_killed_after_any_step_of_attach_leaves_nothing_for_long() {
         let mut killed_after = 0;
         loop {
             let networks = lab.start(&[]);
-            let places = networks.0.reserve(&asked, &wanted).unwrap();
-            let steps = plan::attach(&sandbox::borrow(&places));
+            let places = networks.0.reserve(&asked, &wanted, "eth0").unwrap();
+            let steps = plan::attach(&sandbox::borrow(&places), None);
             for step in &steps[..killed_after] {
                 networks.0.host.apply("aa", step).unwrap();
             }
@@ -192,8 +192,8 @@ fn a_manager_killed_after_any_step_of_attach_leaves_nothing_for_long() {
                 break;
             }
             // Or it is started again: an attach replaces what is there.
-            let places = after.0.reserve(&asked, &wanted).unwrap();
-            for step in &plan::attach(&sandbox::borrow(&places))[..killed_after] {
+            let places = after.0.reserve(&asked, &wanted, "eth0").unwrap();
+            for step in &plan::attach(&sandbox::borrow(&places), None)[..killed_after] {
                 after.0.host.apply("aa", step).unwrap();
             }
             after.0.attach(&asked).unwrap();
@@ -718,7 +718,50 @@ fn somebody_who_removes_a_bridge_or_an_interface_finds_it_again() {
         });
         networks.0.runtime.block_on(networks.detach("aa")).unwrap();
         networks.0.runtime.block_on(networks.detach("bb")).unwrap();
+        networks.0.finishing.wait();
         lab.assert_clean(&networks, "after detach");
+    });
+}
+
+#[test]
+fn what_is_being_taken_away_is_in_nobodys_way() {
+    on_a_host(|lab| {
+        let networks = lab.start(&[]);
+        let runtime = networks.0.runtime.clone();
+        let attach = |container: &Container| {
+            runtime.block_on(networks.attach(container.clone())).unwrap();
+        };
+        let detach = |id: &str| runtime.block_on(networks.detach(id)).unwrap();
+        let subnet = |r: &mut v1::CreateNetworkRequest| {
+            let pool = v1::IpamPool { subnet: "10.9.0.0/30".into(), ..Default::default() };
+            r.ipam = Some(v1::Ipam { pools: vec![pool], ..Default::default() });
+        };
+        networks.0.create(&network("n1", subnet)).unwrap();
+        let mut a = container("aa", "n1", &["n1"]);
+        a.options.networks[0].ipv4_address = "10.9.0.2".into();
+        for _ in 0..3 {
+            // The same container, another with its address, and one with the last address.
+            attach(&a);
+            detach("aa");
+            let mut b = a.clone();
+            b.id = "bb".into();
+            attach(&b);
+            detach("bb");
+            attach(&container("cc", "n1", &[]));
+            detach("cc");
+            assert!(networks.0.inspect("n1").unwrap().members.is_empty());
+        }
+        let name = || v1::RemoveNetworkRequest { network: "n1".into(), force: false };
+        networks.0.remove(&name()).unwrap();
+        lab.assert_clean(&networks, "after detach");
+
+        // Killed in between: gone all the same, even if somebody took it for alive.
+        networks.0.create(&network("n1", subnet)).unwrap();
+        networks.0.attach(&a).unwrap();
+        networks.0.release("aa").unwrap();
+        kill(networks);
+        let networks = lab.start(&["aa"]);
+        lab.assert_clean(&networks, "after a kill");
     });
 }
 
@@ -882,5 +925,26 @@ fn plugins_of_a_users_list_connect_and_disconnect() {
             .collect();
         assert_eq!(left, [""; 0]);
         networks.0.host.socket.remove_link("cni7").unwrap();
+    });
+}
+
+#[test]
+fn a_host_that_begins_to_forward_keeps_its_own_routers() {
+    on_a_host(|mut lab| {
+        let socket = netlink::Socket::open().unwrap();
+        socket.add_bridge("up0", mac::Mac([2, 0, 0, 0, 0, 1]), 1500).unwrap();
+        namespace::set_sysctl("ipv6/conf/up0/accept_ra", "1").unwrap();
+        namespace::set_sysctl("ipv4/ip_forward", "0").unwrap();
+        namespace::set_sysctl("ipv6/conf/all/forwarding", "0").unwrap();
+        lab.settings.ip_forward = false;
+        lab.start(&[]);
+        assert_eq!(sysctl("ipv4/ip_forward").as_deref(), Some("0"));
+        lab.settings.ip_forward = true;
+        lab.start(&[]);
+        let now = |key: &str| sysctl(key).unwrap();
+        assert_eq!(now("ipv4/ip_forward"), "1");
+        assert_eq!(now("ipv6/conf/all/forwarding"), "1");
+        assert_eq!(now("ipv6/conf/up0/accept_ra"), "2");
+        assert_eq!(now("ipv6/conf/hull0/accept_ra"), "0");
     });
 }

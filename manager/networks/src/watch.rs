@@ -99,6 +99,7 @@ fn run(watched: &OwnedFd, stopped: &OwnedFd, inner: &Weak<Inner>) {
             continue;
         }
         let Some(inner) = inner.upgrade() else { return };
+        let _entered = inner.runtime.enter();
         for finding in findings {
             if let Err(error) = inner.heal(&finding) {
                 tracing::warn!(?finding, %error, "a removed interface is not made again");
@@ -141,7 +142,7 @@ impl Inner {
                     drop(state);
                     let mut containers = Vec::new();
                     for network in &networks {
-                        let endpoints = self.records.of_network(&network.id)?;
+                        let endpoints = self.records.members(&network.id)?;
                         containers.extend(endpoints.into_iter().map(|e| e.container));
                     }
                     (networks, containers)
@@ -161,7 +162,8 @@ impl Inner {
         }
         for container in containers {
             let _turn = self.turn(&container);
-            if self.records.sandbox(&container)?.is_some() {
+            let leaving = self.records.leaving()?;
+            if self.records.sandbox(&container)?.is_some() && !leaving.contains(&container) {
                 self.check(&container)?;
             }
         }
