@@ -41,16 +41,18 @@ DEMO_PACKAGES := $(BUILD_PACKAGES) busybox-static jq mmdebstrap procps
 PACKAGES := $(DEMO_PACKAGES) acl ca-certificates conmon containerd \
 	containernetworking-plugins criu crun docker.io docker-registry fuse-overlayfs \
 	golang-github-containers-common iproute2 iptables jq nftables openssl podman \
-	python3 runc skopeo \
+	python3-venv runc skopeo \
 	uidmap umoci util-linux
 VM_PACKAGES := $(DEMO_PACKAGES) cpio e2fsprogs jq kmod qemu-system-x86 util-linux
 
 BIN = $(DESTDIR)$(PREFIX)/bin
 SHARE = $(DESTDIR)$(PREFIX)/share
-BASH_COMPLETION = $(SHARE)/bash-completion/completions/hull-runtime
-ZSH_COMPLETION = $(SHARE)/zsh/site-functions/_hull-runtime
-FISH_COMPLETION = $(SHARE)/fish/vendor_completions.d/hull-runtime.fish
-MAN = $(SHARE)/man/man8
+# Completions and manual pages are made by the programs that they are of.
+DOCUMENTED = hull hull-runtime
+BASH_COMPLETION = $(SHARE)/bash-completion/completions
+ZSH_COMPLETION = $(SHARE)/zsh/site-functions
+FISH_COMPLETION = $(SHARE)/fish/vendor_completions.d
+MAN = $(SHARE)/man
 UNITS = $(DESTDIR)$(PREFIX)/lib/systemd/system
 
 .PHONY: help
@@ -159,17 +161,22 @@ install: build ## Install binaries, completions and manual pages below PREFIX (/
 	install -D -m 755 $(HULL) $(BIN)/hull
 	install -d $(UNITS)
 	sed 's|@BIN@|$(PREFIX)/bin|' manager/daemon/hulld.service > $(UNITS)/hulld.service
-	install -d $(dir $(BASH_COMPLETION)) $(dir $(ZSH_COMPLETION)) $(dir $(FISH_COMPLETION)) $(MAN)
-	$(RUNTIME) completion bash > $(BASH_COMPLETION)
-	$(RUNTIME) completion zsh > $(ZSH_COMPLETION)
-	$(RUNTIME) completion fish > $(FISH_COMPLETION)
-	$(RUNTIME) man --dir $(MAN)
+	install -d $(BASH_COMPLETION) $(ZSH_COMPLETION) $(FISH_COMPLETION) $(MAN)/man1 $(MAN)/man8
+	@for program in $(DOCUMENTED); do \
+		$(BIN)/$$program completion bash > $(BASH_COMPLETION)/$$program; \
+		$(BIN)/$$program completion zsh > $(ZSH_COMPLETION)/_$$program; \
+		$(BIN)/$$program completion fish > $(FISH_COMPLETION)/$$program.fish; \
+	done
+	$(BIN)/hull man --dir $(MAN)/man1
+	$(BIN)/hull-runtime man --dir $(MAN)/man8
 
 .PHONY: uninstall
 uninstall: ## Remove what install installed
 	rm -f $(BIN)/hull-init $(BIN)/hulld $(BIN)/hull $(UNITS)/hulld.service
-	rm -f $(BIN)/hull-runtime $(BIN)/containerd-shim-hull-v2 $(BASH_COMPLETION) $(ZSH_COMPLETION) $(FISH_COMPLETION)
-	rm -f $(MAN)/hull-runtime.8 $(MAN)/hull-runtime-*.8
+	rm -f $(BIN)/hull-runtime $(BIN)/containerd-shim-hull-v2
+	rm -f $(foreach program,$(DOCUMENTED),$(BASH_COMPLETION)/$(program) \
+		$(ZSH_COMPLETION)/_$(program) $(FISH_COMPLETION)/$(program).fish)
+	rm -f $(MAN)/man1/hull.1 $(MAN)/man1/hull-*.1 $(MAN)/man8/hull-runtime.8 $(MAN)/man8/hull-runtime-*.8
 
 .PHONY: check-install
 check-install: build ## Install to a temporary directory, uninstall, and see that no file is left
@@ -177,8 +184,12 @@ check-install: build ## Install to a temporary directory, uninstall, and see tha
 	$(MAKE) --silent install DESTDIR=$$place >/dev/null; \
 	"$$place$(PREFIX)/bin/hull-runtime" --version >/dev/null; \
 	"$$place$(PREFIX)/bin/containerd-shim-hull-v2" -v >/dev/null; \
+	bash -n "$$place$(PREFIX)"/share/bash-completion/completions/*; \
+	for page in hull.1 hull-run.1 hull-container-ls.1 hull-runtime.8; do \
+		grep -q '^\.TH' "$$place$(PREFIX)/share/man/man$${page##*.}/$$page" || { echo "$$page is missing" >&2; exit 1; }; \
+	done; \
 	count=$$(find "$$place" -type f -size +0 | wc -l); \
-	[ "$$count" -ge 20 ] || { echo "install made only $$count files" >&2; exit 1; }; \
+	[ "$$count" -ge 100 ] || { echo "install made only $$count files" >&2; exit 1; }; \
 	$(MAKE) --silent uninstall DESTDIR=$$place; \
 	left=$$(find "$$place" -type f); \
 	[ -z "$$left" ] || { echo "uninstall left $$left" >&2; exit 1; }; \

@@ -1,9 +1,7 @@
 //! `hull attach`.
 
 use anyhow::{Result, bail};
-use hull_specs_api::v1::{
-    InspectContainerRequest, Status, WaitContainerRequest, wait_container_request::Condition,
-};
+use hull_specs_api::v1::{InspectContainerRequest, Status};
 
 use super::run::{self, Streams};
 use crate::{
@@ -19,7 +17,6 @@ use crate::{
 
 /// Attaches until the container ends, whose exit code is ours, or the person leaves.
 pub(crate) async fn attach(manager: &Manager, args: &AttachArgs) -> Result<u8> {
-    let keys = Keys::parse(args.detach_keys.as_deref())?;
     let mut client = manager.containers();
     let request = InspectContainerRequest { container: args.container.clone(), size: false };
     let answer = client.inspect(request).await.map_err(refused)?.into_inner();
@@ -35,6 +32,7 @@ pub(crate) async fn attach(manager: &Manager, args: &AttachArgs) -> Result<u8> {
     let options = container.options.unwrap_or_default();
     let stdin = !args.no_stdin && options.open_stdin;
     check_tty(stdin, options.tty)?;
+    let keys = Keys::of(args.detach_keys.as_deref(), options.tty, &manager.config_dir)?;
     let streams = Streams { stdin, stdout: true, stderr: true };
     let proxy = args.sig_proxy && !options.tty;
     let signals = proxy.then(signals::forwarded).transpose()?;
@@ -42,16 +40,10 @@ pub(crate) async fn attach(manager: &Manager, args: &AttachArgs) -> Result<u8> {
     if let Some(signals) = signals {
         run::forward(manager, &container.id, signals);
     }
-    let request = WaitContainerRequest {
-        container: container.id.clone(),
-        condition: Condition::NotRunning.into(),
-    };
-    let exit = tokio::spawn(async move { client.wait(request).await });
     match session.run(Part { stdin, tty: options.tty, keys, proxy }).await? {
-        End::Detached => Ok(0),
-        End::Ended(code) => match exit.await? {
-            Ok(response) => Ok(run::exit_code(response.into_inner().exit_code)),
-            Err(status) => Ok(run::exit_code(code.ok_or_else(|| refused(status))?)),
-        },
+        // In docker's words and with its code: here a detached client has not ended well.
+        End::Detached => bail!("read escape sequence"),
+        End::Ended(Some(code)) => Ok(run::exit_code(code)),
+        End::Ended(None) => run::wait(manager, &container.id, false, None).await,
     }
 }

@@ -22,7 +22,7 @@ use crate::{
 
 /// Runs a command in a container; the exit code is the command's.
 pub(crate) async fn exec(manager: &Manager, args: &ExecArgs) -> Result<u8> {
-    let keys = Keys::parse(args.detach_keys.as_deref())?;
+    let keys = Keys::of(args.detach_keys.as_deref(), args.tty, &manager.config_dir)?;
     let stdin = args.interactive && !args.detach;
     check_tty(stdin, args.tty)?;
     let Some((container, command)) = args.words.split_first() else { bail!("no container") };
@@ -59,7 +59,7 @@ pub(crate) async fn exec(manager: &Manager, args: &ExecArgs) -> Result<u8> {
     // Signals stay ours: docker forwards none to an exec.
     let part = Part { stdin, tty: args.tty, keys, proxy: false };
     match session.run(part).await.map_err(of_exec)? {
-        End::Detached => Ok(0),
+        End::Detached => bail!("read escape sequence"),
         End::Ended(Some(code)) => Ok(exit_code(code)),
         End::Ended(None) => {
             let request = InspectExecRequest { exec_id: id };

@@ -26,7 +26,8 @@ use crate::{
 /// Runs; the exit code is the container's.
 pub(crate) async fn run(manager: &Manager, args: &RunArgs) -> Result<u8> {
     let streams = Streams::of(args)?;
-    let keys = Keys::parse(args.detach_keys.as_deref()).map_err(of_start)?;
+    let keys = Keys::of(args.detach_keys.as_deref(), args.container.tty, &manager.config_dir);
+    let keys = keys.map_err(of_start)?;
     check_tty(streams.stdin, args.container.tty)?;
     let mut options = create::lower(&args.container).map_err(of_start)?;
     if args.detach {
@@ -40,7 +41,7 @@ pub(crate) async fn run(manager: &Manager, args: &RunArgs) -> Result<u8> {
     }
     let attached = Attached {
         part: Part { stdin: streams.stdin, tty: args.container.tty, keys, proxy: args.sig_proxy },
-        condition: if args.container.rm { Condition::Removed } else { Condition::NextExit },
+        removed: args.container.rm,
     };
     let session = open(manager, &id, &streams).await.map_err(of_start)?;
     attached.start_and_wait(manager, &id, session).await
@@ -122,8 +123,8 @@ pub(crate) async fn start(manager: &Manager, id: &str) -> Result<()> {
 #[derive(Debug)]
 pub(crate) struct Attached {
     pub(crate) part: Part,
-    /// When it is over: a container that removes itself is over when it is gone.
-    pub(crate) condition: Condition,
+    /// The container removes itself: it is over when it is gone.
+    pub(crate) removed: bool,
 }
 
 impl Attached {
@@ -135,36 +136,42 @@ impl Attached {
         session: Session<AttachRequest>,
     ) -> Result<u8> {
         let signals = self.part.proxy.then(signals::forwarded).transpose()?;
-        let mut client = manager.containers();
-        let request =
-            WaitContainerRequest { container: id.to_owned(), condition: self.condition.into() };
-        // Asked before the start, or a short life could be missed.
-        let exit = tokio::spawn(async move { client.wait(request).await });
-        tokio::task::yield_now().await;
-        if let Err(error) = start(manager, id).await {
-            exit.abort();
-            return Err(of_start(error));
-        }
+        start(manager, id).await.map_err(of_start)?;
         if let Some(signals) = signals {
             forward(manager, id, signals);
         }
-        let end = session.run(self.part).await?;
-        let from_stream = match end {
-            End::Detached => return Ok(0),
-            End::Ended(code) => code,
-        };
-        let code = match exit.await? {
-            Ok(response) => {
-                let response = response.into_inner();
-                if !response.error.is_empty() {
-                    bail!("error waiting for container: {}", response.error);
-                }
-                response.exit_code
+        match session.run(self.part).await? {
+            End::Detached => Ok(0),
+            End::Ended(Some(code)) if !self.removed => Ok(exit_code(code)),
+            End::Ended(code) => wait(manager, id, self.removed, code).await,
+        }
+    }
+}
+
+/// Waits until a container is over. The code of its end comes with its streams, which were open
+/// before the start: however short it lived, and though nobody knows it any more, the code is
+/// there. `code` is none only if the streams were cut off.
+pub(crate) async fn wait(
+    manager: &Manager,
+    id: &str,
+    removed: bool,
+    code: Option<i32>,
+) -> Result<u8> {
+    let condition = if removed { Condition::Removed } else { Condition::NotRunning };
+    let request = WaitContainerRequest { container: id.to_owned(), condition: condition.into() };
+    match manager.containers().wait(request).await {
+        Ok(response) => {
+            let response = response.into_inner();
+            if !response.error.is_empty() {
+                bail!("error waiting for container: {}", response.error);
             }
-            // Gone before it was waited for: the stream may know.
-            Err(status) => from_stream.ok_or_else(|| refused(status))?,
-        };
-        Ok(exit_code(code))
+            Ok(exit_code(code.unwrap_or(response.exit_code)))
+        }
+        Err(status) => match code {
+            // Gone already.
+            Some(code) if status.code() == tonic::Code::NotFound => Ok(exit_code(code)),
+            _ => Err(refused(status)),
+        },
     }
 }
 

@@ -1,7 +1,7 @@
 //! `hull start`.
 
 use anyhow::{Result, bail};
-use hull_specs_api::v1::{InspectContainerRequest, wait_container_request::Condition};
+use hull_specs_api::v1::InspectContainerRequest;
 
 use super::run::{self, Attached, Streams};
 use crate::{
@@ -42,18 +42,18 @@ async fn attached(manager: &Manager, args: &StartArgs) -> Result<u8> {
     let [name] = args.containers.as_slice() else {
         bail!("you cannot start and attach multiple containers at once");
     };
-    let keys = Keys::parse(args.detach_keys.as_deref())?;
     let request = InspectContainerRequest { container: name.clone(), size: false };
     let answer = manager.containers().inspect(request).await.map_err(refused)?.into_inner();
     let container = answer.container.unwrap_or_default();
     let options = container.options.unwrap_or_default();
     let stdin = args.interactive && options.open_stdin;
     check_tty(stdin, options.tty)?;
+    let keys = Keys::of(args.detach_keys.as_deref(), options.tty, &manager.config_dir)?;
     let streams = Streams { stdin, stdout: true, stderr: true };
     let session = run::open(manager, &container.id, &streams).await?;
     let attached = Attached {
         part: Part { stdin, tty: options.tty, keys, proxy: !options.tty },
-        condition: if options.auto_remove { Condition::Removed } else { Condition::NextExit },
+        removed: options.auto_remove,
     };
     attached.start_and_wait(manager, &container.id, session).await
 }

@@ -104,7 +104,8 @@ fn auths(config: &mut Map<String, Value>) -> Result<&mut Map<String, Value>> {
     auths.as_object_mut().context("auths of config.json is not an object")
 }
 
-fn read(config_dir: &Path) -> Result<Map<String, Value>> {
+/// What the file says; nothing if there is none.
+pub(crate) fn read(config_dir: &Path) -> Result<Map<String, Value>> {
     let path = config_dir.join("config.json");
     let file = match fs::File::open(&path) {
         Ok(file) => file,

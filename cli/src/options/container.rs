@@ -148,7 +148,11 @@ fn devices(args: &ContainerArgs) -> (Vec<v1::Device>, Vec<String>) {
 
 fn mounts(args: &ContainerArgs, here: &Path) -> Result<Vec<v1::Mount>> {
     let mut mounts = Vec::new();
-    for text in &args.volume {
+    for (at, text) in args.volume.iter().enumerate() {
+        // The same words twice are one wish, as for docker.
+        if args.volume[..at].contains(text) {
+            continue;
+        }
         let mut mount = volume::parse(text, here).map_err(|why| anyhow!(why))?;
         if mount.r#type() == v1::mount::Type::Volume {
             mount.volume_driver = args.volume_driver.clone().unwrap_or_default();

@@ -1,6 +1,11 @@
-//! The keys that detach: ctrl-p ctrl-q, unless told otherwise.
+//! The keys that detach: ctrl-p ctrl-q, unless an option or docker's `config.json` says otherwise.
 
-use anyhow::{Result, bail};
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use crate::credentials;
 
 const DEFAULT: &[u8] = &[0x10, 0x11];
 
@@ -21,6 +26,17 @@ pub(crate) struct Typed {
 }
 
 impl Keys {
+    /// Those of the option, else of `config.json`. Only a terminal has them, so only for one is
+    /// the file read.
+    pub(crate) fn of(option: Option<&str>, tty: bool, config_dir: &Path) -> Result<Self> {
+        if option.is_some() || !tty {
+            return Self::parse(option);
+        }
+        let config = credentials::read(config_dir)?;
+        Self::parse(config.get("detachKeys").and_then(Value::as_str))
+            .context("detachKeys in config.json")
+    }
+
     /// Reads `ctrl-p,ctrl-q` or `a,b`; docker's default where nothing is said.
     pub(crate) fn parse(text: Option<&str>) -> Result<Self> {
         let Some(text) = text.filter(|text| !text.is_empty()) else {
@@ -81,6 +97,21 @@ mod tests {
         for bad in ["foo", "ctrl-A", "ctrl-", "a,,b"] {
             assert!(Keys::parse(Some(bad)).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_option_comes_before_the_file_and_the_file_before_the_default() {
+        let place = tempfile::tempdir().unwrap();
+        let keys = |option, tty| Keys::of(option, tty, place.path()).map(|keys| keys.sequence);
+        assert_eq!(keys(None, true).unwrap(), DEFAULT);
+        let file = place.path().join("config.json");
+        std::fs::write(&file, r#"{"detachKeys":"ctrl-a,d"}"#).unwrap();
+        assert_eq!(keys(None, true).unwrap(), [1, b'd']);
+        assert_eq!(keys(Some("x"), true).unwrap(), b"x");
+        assert_eq!(keys(None, false).unwrap(), DEFAULT);
+        std::fs::write(&file, r#"{"detachKeys":"ctrl-A"}"#).unwrap();
+        let error = format!("{:#}", keys(None, true).unwrap_err());
+        assert!(error.starts_with("detachKeys in config.json: invalid detach keys"), "{error}");
     }
 
     #[test]

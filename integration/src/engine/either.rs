@@ -2,8 +2,13 @@
 //!
 //! `HULL_ENGINE=docker` proves the tests on Debian's docker.
 
+use std::time::Duration;
+
 use super::{Docker, Hull, Lab, SLEEPER, Site, Terminal};
-use crate::{Invocation, Output};
+use crate::{Invocation, Output, wait_until};
+
+/// For what a program does at once.
+const SOON: Duration = Duration::from_secs(15);
 
 /// The engine under test, with the image `busybox`.
 #[derive(Debug)]
@@ -100,6 +105,19 @@ impl Engine {
     #[track_caller]
     pub fn sleeper(&self, name: &str, options: &[&str]) {
         self.detach(name, options, SLEEPER);
+        let first = self.inspect(name, "{{.State.Pid}}");
+        wait_until("the program catches SIGTERM", SOON, || {
+            let read = |path: String| std::fs::read_to_string(path).unwrap_or_default();
+            let pid = if options.contains(&"--init") {
+                read(format!("/proc/{first}/task/{first}/children"))
+            } else {
+                first.clone()
+            };
+            let status = read(format!("/proc/{}/status", pid.trim()));
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+            let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+            caught.is_some_and(|mask| mask & (1 << (libc::SIGTERM - 1)) != 0)
+        });
     }
 
     /// Runs a command on a terminal.

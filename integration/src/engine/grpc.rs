@@ -1,4 +1,4 @@
-//! containerd's own interface, for what ctr cannot say.
+//! Interfaces of daemons over gRPC, for what their command lines cannot say.
 //!
 //! One unary call a connection: HTTP/2 from h2, the messages from whoever calls. The
 //! usual crate for it compiles its messages with protoc, which not everybody has.
@@ -40,18 +40,29 @@ impl Grpc {
         request: &Q,
         limit: Duration,
     ) -> Result<A, Refusal> {
-        let runtime = Builder::new_current_thread().enable_all().build().expect("a thread is free");
         let body = request.write_to_bytes().expect("a message can be written");
-        let exchange =
-            async { tokio::time::timeout(limit, exchange(&self.socket, path, &body)).await };
-        let result = match runtime.block_on(exchange) {
-            Ok(Ok(Ok(bytes))) => Ok(A::parse_from_bytes(&bytes).expect("the right message")),
-            Ok(Ok(Err(refusal))) => Err(refusal),
+        let result = self.call_bytes(path, &body, &[("containerd-namespace", NAMESPACE)], limit);
+        note(&format!("{path}({request}) -> {:?}", result.as_ref().map(drop)));
+        result.map(|bytes| A::parse_from_bytes(&bytes).expect("the right message"))
+    }
+
+    /// Calls a method with a message that was made elsewhere, and further headers.
+    pub fn call_bytes(
+        &self,
+        path: &str,
+        message: &[u8],
+        headers: &[(&str, &str)],
+        limit: Duration,
+    ) -> Result<Vec<u8>, Refusal> {
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a thread is free");
+        let exchange = async {
+            tokio::time::timeout(limit, exchange(&self.socket, path, message, headers)).await
+        };
+        match runtime.block_on(exchange) {
+            Ok(Ok(answer)) => answer,
             Ok(Err(failure)) => Err(Refusal { code: None, message: failure.to_string() }),
             Err(_) => Err(Refusal { code: None, message: format!("no answer in {limit:?}") }),
-        };
-        note(&format!("{path}({request}) -> {:?}", result.as_ref().map(drop)));
-        result
+        }
     }
 }
 
@@ -60,15 +71,18 @@ async fn exchange(
     socket: &str,
     path: &str,
     message: &[u8],
+    headers: &[(&str, &str)],
 ) -> Result<Result<Vec<u8>, Refusal>, Failure> {
     let stream = UnixStream::connect(socket).await?;
     let (mut client, connection) = h2::client::handshake(stream).await?;
     let driver = tokio::spawn(connection);
-    let request = http::Request::post(format!("http://localhost{path}"))
+    let mut request = http::Request::post(format!("http://localhost{path}"))
         .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .header("containerd-namespace", NAMESPACE)
-        .body(())?;
+        .header("te", "trailers");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(())?;
     let (response, mut upload) = client.send_request(request, false)?;
     let mut frame = vec![0];
     frame.extend(u32::try_from(message.len())?.to_be_bytes());

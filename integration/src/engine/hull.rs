@@ -1,5 +1,8 @@
 //! hulld on places of its own, and the hull command line to talk to it.
 
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
+
 use super::daemon::Daemon;
 use super::site::{attempt, report};
 use super::{Lab, Side, Site, Terminal, busybox_archive, command, runtime_path};
@@ -17,7 +20,7 @@ pub struct Hull {
 }
 
 /// In the machine's own namespace hulld makes no link, no route and no rule.
-const WITHOUT_NETWORKS: &str = r#"{"bridge":"none","iptables":false,"ip-forward":false}"#;
+const WITHOUT_NETWORKS: &str = r#""bridge":"none","iptables":false,"ip-forward":false,"#;
 
 impl Hull {
     /// Starts one with the image.
@@ -31,21 +34,21 @@ impl Hull {
     /// Starts one without any image, with further flags.
     #[track_caller]
     pub fn start_empty(flags: &[&str]) -> Self {
-        Self::make(flags, WITHOUT_NETWORKS, Vec::new())
+        Self::make(flags, Vec::new())
     }
 
     /// Starts one with the image and its networks on the host of a lab, with further flags.
     #[track_caller]
     pub fn start_in(lab: &Lab, flags: &[&str]) -> Self {
-        let hull = Self::make(flags, "{}", lab.words(Side::Host));
+        let hull = Self::make(flags, lab.words(Side::Host));
         hull.run(&["import", busybox_archive(), "busybox"]).ok();
         hull
     }
 
     #[track_caller]
-    fn make(flags: &[&str], configuration: &str, place: Vec<String>) -> Self {
+    fn make(flags: &[&str], place: Vec<String>) -> Self {
         let site = Site::new();
-        site.write("daemon.json", configuration);
+        configure(&site, &place, &[]);
         let words = vec![
             program("HULL_CLI", "hull"),
             "--config".to_owned(),
@@ -84,6 +87,14 @@ impl Hull {
     #[track_caller]
     pub fn restart(&mut self) {
         self.daemon = Some(start_daemon(&self.site, &self.place, &self.flags));
+    }
+
+    /// Writes the configuration anew, with the runtime under test by these names too, and has
+    /// hulld read it.
+    pub fn reload(&self, runtimes: &[&str]) {
+        configure(&self.site, &self.place, runtimes);
+        let pid = i32::try_from(self.pid()).expect("process ids are positive");
+        signal::kill(Pid::from_raw(pid), Signal::SIGHUP).expect("hulld runs");
     }
 
     /// Kills hulld and starts it again.
@@ -134,6 +145,15 @@ pub fn program(variable: &str, name: &str) -> String {
         .unwrap_or_else(|_| panic!("{variable} must name {name}; `make` sets it"))
 }
 
+fn configure(site: &Site, place: &[String], runtimes: &[&str]) {
+    let names = ["hull"].iter().chain(runtimes);
+    let runtimes: Vec<String> =
+        names.map(|name| format!("{name:?}: {{\"path\": {:?}}}", runtime_path())).collect();
+    let networks = if place.is_empty() { WITHOUT_NETWORKS } else { "" };
+    let runtimes = runtimes.join(", ");
+    site.write("daemon.json", &format!("{{{networks}\"runtimes\": {{{runtimes}}}}}"));
+}
+
 fn socket(site: &Site) -> String {
     site.path("hull.sock")
 }
@@ -152,8 +172,6 @@ fn start_daemon(site: &Site, place: &[String], flags: &[String]) -> Daemon {
         socket(site),
         "--cgroup-parent".to_owned(),
         site.cgroup(),
-        "--add-runtime".to_owned(),
-        format!("hull={}", runtime_path()),
         "--shim-path".to_owned(),
         program("HULL_SHIM_PROGRAM", "containerd-shim-hull-v2"),
         "--init-path".to_owned(),

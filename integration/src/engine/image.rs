@@ -78,8 +78,9 @@ fn dispose(site: &Site) {
     super::site::report("making an image", &site.clear(&[], |_| false));
 }
 
-/// The path of a file that `make` writes when it is not there yet.
-fn cached(name: &str, make: impl FnOnce(&str)) -> String {
+/// The path, below the build directory, of a file or directory that `make` makes when it is not
+/// there yet.
+pub fn cached(name: &str, make: impl FnOnce(&str)) -> String {
     let directory = cache_directory();
     fs::create_dir_all(&directory).expect("the build directory is writable");
     let path = directory.join(name);
@@ -88,9 +89,10 @@ fn cached(name: &str, make: impl FnOnce(&str)) -> String {
         File::create(directory.join("images.lock")).expect("the build directory is writable");
     let _lock =
         Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, error)| error).expect("ours");
-    if !path.is_file() {
+    if !path.exists() {
         let unfinished = directory.join(format!("{name}.unfinished"));
         let _ = fs::remove_file(&unfinished);
+        let _ = fs::remove_dir_all(&unfinished);
         make(unfinished.to_str().expect("the path is text"));
         fs::rename(&unfinished, &path).expect("it was just made");
     }

@@ -30,7 +30,7 @@ pub use docker::Docker;
 pub use either::{Engine, reference};
 pub use grpc::Grpc;
 pub use hull::{Hull, program};
-pub use image::{busybox_archive, debian_archive, oci_layout};
+pub use image::{busybox_archive, cached, debian_archive, oci_layout};
 pub use lab::{Lab, Side};
 pub use podman::Podman;
 pub(crate) use residue::mounts_below;

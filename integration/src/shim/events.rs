@@ -160,10 +160,11 @@ fn serve(mut stream: UnixStream, inbox: &Inbox) {
             return;
         }
         let forward = ForwardRequest::parse_from_bytes(&request.payload).unwrap_or_default();
-        lock(&inbox.events).push(decode(&forward));
         if stream.write_all(&message_frame(number, RESPONSE, &Response::new())).is_err() {
             return;
         }
+        // Seen only once it is answered: an event without an answer comes again.
+        lock(&inbox.events).push(decode(&forward));
     }
 }
 

@@ -153,7 +153,8 @@ fn commit_makes_an_image_of_a_container() {
         .text()
         .to_owned();
     assert!(id.starts_with("sha256:"), "{id}");
-    let look = "cat /made; ls /etc; stat -c %u:%g /d";
+    // Docker links /etc/mtab in each container.
+    let look = "cat /made; ls /etc | grep -v mtab; stat -c %u:%g /d";
     engine
         .run(&["run", "--rm", "--network", "none", "committed:1", "sh", "-c", look])
         .ok()
@@ -240,10 +241,13 @@ fn copies_go_both_ways() {
         std::fs::read_to_string(format!("{directory}/e/f")).expect("it was copied"),
         "deep\n"
     );
-    engine
-        .run(&["cp", "one:/none", &directory])
-        .exits(1)
-        .stderr_says("ould not find the file /none in container one");
+    // The words of docker since 23.
+    let words = if reference() {
+        "No such container:path: one:/none"
+    } else {
+        "ould not find the file /none in container one"
+    };
+    engine.run(&["cp", "one:/none", &directory]).exits(1).stderr_says(words);
     engine.run(&["stop", "-t", "20", "one"]).ok();
     engine.run(&["cp", "one:/tmp/file", &format!("{directory}/stopped")]).ok();
     assert_eq!(

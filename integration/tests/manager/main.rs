@@ -7,6 +7,8 @@
 //! [`Engine`]: hull_integration::engine::Engine
 #![forbid(unsafe_code)]
 
+mod api;
+mod concurrency;
 mod images;
 mod lifecycle;
 mod network;
@@ -28,6 +30,8 @@ fn main() -> ExitCode {
             false => program("HULL_HULLD", "hulld"),
         },
         &[
+            api::TESTS,
+            concurrency::TESTS,
             images::TESTS,
             lifecycle::TESTS,
             network::TESTS,

@@ -1,9 +1,11 @@
 //! The manager killed, ended and started again: containers go on, nothing is forgotten.
 
-use std::time::Duration;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use hull_integration::engine::Engine;
-use hull_integration::{NotRun, not_run, require, tests, wait_until};
+use hull_integration::engine::{Engine, Hull, SLEEPER, stock};
+use hull_integration::{NotRun, not_run, note, tests, wait_until};
 
 tests![
     a_container_outlives_the_manager,
@@ -12,6 +14,8 @@ tests![
     images_and_volumes_are_there_again,
     a_restart_policy_holds_across_the_manager,
     names_stay_taken,
+    execs_go_on_and_are_known_to_the_next_manager,
+    runtimes_are_read_again,
     kills_at_any_time_lose_nothing,
 ];
 
@@ -91,51 +95,204 @@ fn names_stay_taken() {
     assert_eq!(engine.inspect("two", "{{.Name}}"), "/two");
 }
 
+fn runtimes_are_read_again() {
+    let Engine::Hull(hull) = Engine::start() else {
+        not_run(NotRun::PeerLacks("docker: it is told of runtimes in another file".into()));
+    };
+    let run = |name: &str| {
+        let words = ["run", "--rm", "--network", "none", "--runtime", name, "busybox", "true"];
+        hull.run(&words)
+    };
+    run("another").exits(125).stderr_says("unknown or invalid runtime name: another");
+    hull.reload(&["another"]);
+    wait_until("the runtime is known", SOON, || run("another").code() == Some(0));
+    hull.reload(&[]);
+    wait_until("it is not any more", SOON, || run("another").code() == Some(125));
+    run("hull").ok();
+}
+
+/// What became of an exec is an event: its code.
+fn exec_codes(hull: &Hull) -> String {
+    let words = ["events", "--since", "1h", "--until", "0s", "--filter", "event=exec_die"];
+    let format = ["--format", "{{.Actor.Attributes.exitCode}}"];
+    hull.run(&[&words[..], &format].concat()).ok().lines().join(" ")
+}
+
+fn execs_go_on_and_are_known_to_the_next_manager() {
+    let mut hull = match Engine::start() {
+        Engine::Hull(hull) => hull,
+        // Debian's forgets them.
+        Engine::Docker(_) => not_run(NotRun::PeerLacks("docker: execs outlive dockerd".into())),
+    };
+    let sleeper = ["run", "-d", "--name", "one", "--network", "none", "busybox", "sh", "-c"];
+    hull.run(&[&sleeper[..], &[SLEEPER]].concat()).ok();
+    let execs = |hull: &Hull| {
+        hull.run(&["inspect", "--format", "{{json .ExecIDs}}", "one"]).ok().text().to_owned()
+    };
+    assert_eq!(execs(&hull), "null");
+    for (file, code) in [("/a", 6), ("/b", 9)] {
+        let script = format!("while [ ! -e {file} ]; do sleep 0.02; done; exit {code}");
+        hull.run(&["exec", "-d", "one", "sh", "-c", &script]).ok();
+    }
+    let known = execs(&hull);
+    assert_eq!(known.matches(',').count(), 1, "two: {known}");
+    hull.crash_and_restart();
+    assert_eq!(execs(&hull), known);
+
+    // One ends while a manager is there, one while there is none.
+    hull.run(&["exec", "one", "touch", "/a"]).ok();
+    wait_until("the first ends", SOON, || exec_codes(&hull).split(' ').any(|code| code == "6"));
+    assert!(!execs(&hull).contains(','), "one is left: {}", execs(&hull));
+    let id = hull.run(&["inspect", "--format", "{{.Id}}", "one"]).ok().text().to_owned();
+    let bundle = hull.site().path(&format!("exec/containers/{id}"));
+    hull.run(&["exec", "-d", "one", "sh", "-c", "sleep 0.5; touch /b"]).ok();
+    hull.crash();
+    wait_until("the second ends", SOON, || {
+        let names = std::fs::read_dir(&bundle).expect("the bundle is there").flatten();
+        let ends = names.filter(|name| name.file_name().to_string_lossy().starts_with("exit@"));
+        ends.count() >= 2
+    });
+    hull.restart();
+    wait_until("its code is known", SOON, || exec_codes(&hull).split(' ').any(|code| code == "9"));
+    wait_until("none is left", SOON, || execs(&hull) == "null");
+}
+
+/// Debian's docker-registry, until it is dropped.
+struct Registry {
+    child: Child,
+    address: String,
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Registry {
+    /// One that keeps its data in the site.
+    fn start(hull: &Hull) -> Self {
+        let config = format!(
+            "version: 0.1\nlog: {{level: info, formatter: text}}\n\
+             storage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"127.0.0.1:0\"}}\n",
+            hull.site().make("registry"),
+        );
+        let config = hull.site().write("registry.yml", &config);
+        let mut child = Command::new(stock("docker-registry"))
+            .args(["serve", &config])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("docker-registry starts (make deps)");
+        let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
+        let address = loop {
+            let line = lines.next().expect("docker-registry listens").expect("its log is text");
+            if let Some((_, rest)) = line.split_once("listening on 127.0.0.1:") {
+                let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
+                break format!("127.0.0.1:{port}");
+            }
+        };
+        // Its log must go on being read, or it stands still.
+        std::thread::spawn(move || for _ in lines.map_while(Result::ok) {});
+        Self { child, address }
+    }
+}
+
+/// What is killed in a round.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Work {
+    Run,
+    RunAndRemove,
+    Exec,
+    Remove,
+    Pull,
+}
+
 /// Each round kills the manager at another moment of one operation. What was acknowledged is
-/// there, and what was not is there whole or not at all and can be removed.
+/// there, and what was not is there whole or not at all and can be done again.
 fn kills_at_any_time_lose_nothing() {
-    // Not in every run: a kill while a shim starts can leave that shim, idle, to nobody.
-    require!(std::env::var_os("HULL_KILLS").is_some(), "HULL_KILLS says how often to kill");
     let Engine::Hull(mut hull) = Engine::start() else {
         not_run(NotRun::PeerLacks("docker: its own suite has to kill it".into()));
     };
-    let rounds: u32 =
-        std::env::var("HULL_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(12);
+    let said = std::env::var("HULL_KILLS").ok().and_then(|text| text.parse().ok());
+    let rounds: u32 = said.unwrap_or(10);
+    let registry = Registry::start(&hull);
+    let pulled = format!("{}/busybox:1", registry.address);
+    let run = |hull: &Hull, more: &[&str], name: &str, script: &str| {
+        let words = ["--name", name, "--network", "none", "busybox", "sh", "-c", script];
+        hull.call(&[&["run"], more, &words].concat())
+    };
+    run(&hull, &["-d"], "steady", SLEEPER).run().ok();
+    // With a layer that takes as long as the other operations.
+    hull.run(&["exec", "steady", "dd", "if=/dev/urandom", "of=/random", "bs=1M", "count=4"]).ok();
+    hull.run(&["commit", "steady", &pulled]).ok();
+    hull.run(&["push", &pulled]).ok();
+    hull.run(&["rmi", &pulled]).ok();
+    let inspect = |hull: &Hull, format: &str, name: &str| {
+        hull.run(&["inspect", "--format", format, name]).ok().text().to_owned()
+    };
+    let steady = inspect(&hull, "{{.State.Pid}}", "steady");
+    let mut slowest = Duration::ZERO;
     for round in 0..rounds {
+        let works = [Work::Run, Work::RunAndRemove, Work::Exec, Work::Remove, Work::Pull];
+        let work = works[round as usize % works.len()];
         let name = format!("c{round}");
-        let running = hull
-            .call(&[
-                "run",
-                "-d",
-                "--name",
-                &name,
-                "--network",
-                "none",
-                "busybox",
-                "sh",
-                "-c",
-                "exit 5",
-            ])
-            .start();
-        std::thread::sleep(Duration::from_millis(u64::from(round * 3 % 37)));
+        if work == Work::Remove {
+            run(&hull, &["-d"], &name, SLEEPER).run().ok();
+        }
+        let call = match work {
+            Work::Run => run(&hull, &["-d"], &name, "exit 5"),
+            Work::RunAndRemove => run(&hull, &["--rm"], &name, "exit 5"),
+            Work::Exec => hull.call(&["exec", "steady", "sh", "-c", "exit 5"]),
+            Work::Remove => hull.call(&["rm", "-f", &name]),
+            Work::Pull => hull.call(&["pull", &pulled]),
+        };
+        let running = call.start();
+        // Spread over the operation, and never the same in two runs of one test.
+        let moment = round.wrapping_mul(2_654_435_761) % 60_000;
+        std::thread::sleep(Duration::from_micros(moment.into()));
         hull.crash();
-        let acknowledged = running.wait().code() == Some(0);
+        let code = running.wait().code();
+        let begun = Instant::now();
         hull.restart();
-        let known =
-            hull.run(&["ps", "-a", "--format", "{{.Names}}"]).ok().lines().contains(&&*name);
-        assert!(known || !acknowledged, "round {round}: an acknowledged container is forgotten");
-        if acknowledged {
-            let state = || {
-                hull.run(&["inspect", "--format", "{{.State.Status}} {{.State.ExitCode}}", &name])
-                    .ok()
-                    .text()
-                    .to_owned()
-            };
-            wait_until("its exit code is known", SOON, || state() == "exited 5");
+        slowest = slowest.max(begun.elapsed());
+        let said = format!("round {round}: {work:?} killed after {moment} us, code {code:?}");
+        note(&said);
+        let names = hull.run(&["ps", "-a", "--format", "{{.Names}}"]).ok();
+        let known = names.lines().contains(&&*name);
+        match work {
+            Work::Run => {
+                assert!(known || code != Some(0), "{said}: it is forgotten");
+                if code == Some(0) {
+                    let state = || inspect(&hull, "{{.State.Status}} {{.State.ExitCode}}", &name);
+                    wait_until("its exit code is known", SOON, || state() == "exited 5");
+                }
+            }
+            Work::RunAndRemove => assert!(!known || code != Some(5), "{said}: it is there yet"),
+            Work::Exec => {}
+            Work::Remove => assert!(!known || code != Some(0), "{said}: it is there again"),
+            Work::Pull => {
+                if code != Some(0) {
+                    hull.run(&["pull", &pulled]).ok();
+                }
+                hull.run(&["run", "--rm", "--network", "none", &pulled, "true"]).ok();
+                hull.run(&["rmi", &pulled]).ok();
+            }
         }
-        if known {
-            hull.run(&["rm", "-f", &name]).ok();
-        }
-        hull.run(&["run", "--rm", "--network", "none", "busybox", "true"]).ok();
+        // It may be about to remove itself.
+        hull.run(&["rm", "-f", &name]);
+        assert_eq!(
+            inspect(&hull, "{{.State.Status}} {{.State.Pid}}", "steady"),
+            format!("running {steady}")
+        );
+        hull.run(&["exec", "steady", "true"]).ok();
     }
+    assert!(slowest < SOON, "a manager needed {slowest:?} to be back");
+    wait_until("all others are gone", SOON, || {
+        hull.run(&["ps", "-a", "--format", "{{.Names}}"]).ok().text() == "steady"
+    });
+    let check = hull.run(&["system", "check"]).ok();
+    note(&format!("slowest start {slowest:?}; {}", check.transcript()));
 }

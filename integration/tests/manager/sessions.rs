@@ -70,13 +70,14 @@ fn attach_detach_and_attach_again() {
     terminal.write("a=kept; echo re''ady\n");
     terminal.read_until("ready");
     terminal.write(DETACH);
-    assert_eq!(terminal.exit_code(), Some(0));
+    terminal.read_until("read escape sequence");
+    assert_eq!(terminal.exit_code(), Some(1));
     assert_eq!(engine.inspect("one", "{{.State.Status}}"), "running");
     let mut terminal = engine.terminal(&["attach", "--detach-keys", "ctrl-x", "one"]);
     terminal.write("echo \"<$a>\"\n");
     terminal.read_until("<kept>");
     terminal.write("\u{18}");
-    assert_eq!(terminal.exit_code(), Some(0));
+    assert_eq!(terminal.exit_code(), Some(1));
     let mut terminal = engine.terminal(&["attach", "one"]);
     terminal.write("exit 4\n");
     assert_eq!(terminal.exit_code(), Some(4));

@@ -26,6 +26,9 @@ const BATCH: usize = 48;
 /// What the allocator may keep after a batch, in KiB: it has held some messages of 64 KiB.
 const GROWTH_KIB: u64 = 2048;
 
+/// How often a long run says what the shim holds.
+const REPORT: Duration = Duration::from_secs(60);
+
 fn number(name: &str, default: u64) -> u64 {
     env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
@@ -213,6 +216,7 @@ fn mutated_requests_harm_nothing() {
     let configuration = plan(&host, "two").config;
     let mut base = None;
     let (mut sent, mut batches) = (0_u64, 0_u64);
+    let mut report = Instant::now() + REPORT;
     while base.is_none() || Instant::now() < until {
         let one = plan(&host, "one").start();
         host.make_bundle("two", &configuration);
@@ -261,6 +265,10 @@ fn mutated_requests_harm_nothing() {
         match base {
             None => base = Some(Usage::of(&host, pid)),
             Some(base) => assert_at_rest(&host, pid, base),
+        }
+        if report < Instant::now() {
+            report += REPORT;
+            println!("fuzz: {sent} requests, {:?}, at first {base:?}", Usage::of(&host, pid));
         }
     }
     println!("fuzz: {sent} requests in {batches} batches");

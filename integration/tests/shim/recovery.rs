@@ -1,5 +1,6 @@
 //! What fails in the middle: what is said, what is left, and what is done about it later.
 
+use std::env;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -9,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use hull_integration::shim::{Host, SLEEPER, SOON, ended};
-use hull_integration::{Invocation, reference_lacks, runtime, tests, wait_until};
+use hull_integration::{Invocation, reference_lacks, require, runtime, tests, wait_until};
 use serde_json::{Value, json};
 
 tests![
@@ -237,6 +238,9 @@ fn nobody_is_ended_who_has_the_number_of_an_exec() {
 }
 
 fn a_root_is_mounted_by_a_program() {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let installed = env::split_paths(&path).any(|place| place.join("mount.fuse3").exists());
+    require!(installed, "mount.fuse3 is not installed");
     let host = Host::new();
     let mut root = host.overlay("one");
     root.type_ = "fuse3.fuse-overlayfs".to_owned();

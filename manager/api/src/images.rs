@@ -9,7 +9,7 @@ use hull_manager_core::Error;
 use hull_manager_images::Images;
 use hull_specs_api::v1;
 use tokio_stream::Stream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::{status, stream::Answers};
 
@@ -24,11 +24,14 @@ impl<T> Stream for Messages<T> {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         Pin::new(&mut self.0).poll_next(context).map(|message| {
             message.map(|message| {
-                message.map_err(|status| {
-                    Error::cancelled(format!(
+                message.map_err(|status| match status.code() {
+                    Code::OutOfRange | Code::ResourceExhausted => {
+                        Error::exhausted(status.message())
+                    }
+                    _ => Error::cancelled(format!(
                         "the client did not send everything: {}",
                         status.message()
-                    ))
+                    )),
                 })
             })
         })

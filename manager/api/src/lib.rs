@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod containers;
+mod deadline;
 mod images;
 mod networks;
 mod status;
@@ -74,12 +75,13 @@ pub async fn routes<S: System>(domain: Domain<S>) -> anyhow::Result<Routes> {
     reporter.set_serving::<NetworksServer<networks::Service>>().await;
     reporter.set_serving::<VolumesServer<volumes::Service>>().await;
     reporter.set_serving::<SystemServer<S>>().await;
-    Ok(Routes::new(images)
+    let routes = Routes::new(images)
         .add_service(containers)
         .add_service(networks)
         .add_service(volumes)
         .add_service(system)
         .add_service(health)
         .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?))
+        .add_service(reflection().build_v1alpha()?);
+    Ok(routes.into_axum_router().layer(tower::layer::layer_fn(deadline::Deadlines)).into())
 }

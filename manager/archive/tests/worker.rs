@@ -16,9 +16,9 @@ use std::{
 };
 
 use hull_manager_archive::{
-    Options, Owners, Refused, Source, Whiteouts, changes,
+    Budgets, Options, Owners, Refused, Source, Whiteouts, changes,
     compression::{Compression, Compressor},
-    worker::{Changed, Files, Job, Packing, Worker, spawn_program},
+    worker::{Changed, Files, Job, Outcome, Packing, Worker, nowhere, spawn_program},
 };
 use hull_specs_image::Digest;
 use support::*;
@@ -58,9 +58,7 @@ fn a_layer_arrives_as_it_was_in_every_compression() {
     let mut trees = Vec::new();
     for form in [Compression::None, Compression::Gzip, Compression::Zstd] {
         let place = Place::new();
-        let mut compressor = Compressor::new(form, Vec::new()).unwrap();
-        compressor.write_all(&plain).unwrap();
-        let bytes = compressor.finish().unwrap();
+        let bytes = compressed(form, &plain);
         let mut worker = start(&unpack(), &place.target());
         worker.input.as_mut().unwrap().write_all(&bytes).unwrap();
         let outcome = worker.finish().unwrap();
@@ -229,6 +227,68 @@ fn changes_are_told_as_docker_does_and_make_a_layer() {
     again.apply(&layer, Whiteouts::Remove).unwrap();
     let paths = |place: &Place| place.tree().into_iter().collect::<Vec<_>>();
     assert_eq!(paths(&again), paths(&place));
+}
+
+fn compressed(form: Compression, plain: &[u8]) -> Vec<u8> {
+    let mut compressor = Compressor::new(form, Vec::new()).unwrap();
+    compressor.write_all(plain).unwrap();
+    compressor.finish().unwrap()
+}
+
+/// What a worker that can reach nothing makes of this, and what it says.
+fn decompress(bytes: &[u8], budgets: Budgets) -> (Vec<u8>, anyhow::Result<Outcome>) {
+    let nowhere = nowhere().unwrap();
+    let files = Files { root: nowhere.as_fd(), base: None, input: None, output: None };
+    let job = Job::Decompress { budgets };
+    let mut worker = spawn_program(program().as_c_str(), &job, files).unwrap();
+    let (mut input, mut output) = (worker.input.take().unwrap(), worker.output.take().unwrap());
+    let plain = std::thread::scope(|scope| {
+        // It may have enough before all is written.
+        scope.spawn(move || drop(input.write_all(bytes)));
+        let mut plain = Vec::new();
+        output.read_to_end(&mut plain).unwrap();
+        plain
+    });
+    (plain, worker.finish())
+}
+
+#[test]
+fn an_archive_is_decompressed_and_applied_nowhere() {
+    let plain = "0123456789".repeat(1 << 20);
+    for form in [Compression::None, Compression::Gzip, Compression::Zstd] {
+        let bytes = compressed(form, plain.as_bytes());
+        let (made, outcome) = decompress(&bytes, Budgets::default());
+        assert!(made == plain.as_bytes());
+        let outcome = outcome.unwrap();
+        assert_eq!(outcome.diff_id, Digest::of(plain.as_bytes()));
+        assert_eq!(outcome.archive_bytes, bytes.len() as u64);
+        let budgets = Budgets { free_bytes: 1 << 20, expansion: 2, ..Budgets::default() };
+        let (made, outcome) = decompress(&bytes, budgets);
+        if form != Compression::None {
+            assert!(made.len() < 2 << 20, "{} bytes came of a bomb", made.len());
+            let error = outcome.unwrap_err();
+            assert!(error.to_string().contains("2 times larger"), "{error:#}");
+            let (_, outcome) = decompress(&bytes[..bytes.len() / 2], Budgets::default());
+            assert!(Refused::of(&outcome.unwrap_err()).is_some());
+        }
+    }
+}
+
+#[test]
+fn who_decompresses_has_no_directory() {
+    let nowhere = nowhere().unwrap();
+    let files = Files { root: nowhere.as_fd(), base: None, input: None, output: None };
+    let job = Job::Decompress { budgets: Budgets::default() };
+    let worker = spawn_program(program().as_c_str(), &job, files).unwrap();
+    let pid = worker.pid().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while status(pid, "Seccomp:") != "2" {
+        assert!(Instant::now() < deadline, "it has no filter");
+        std::thread::yield_now();
+    }
+    assert_eq!(fs::read_dir(format!("/proc/{pid}/root")).unwrap().count(), 0);
+    let made = fs::write(format!("/proc/{pid}/root/made"), "");
+    assert_eq!(made.unwrap_err().raw_os_error(), Some(libc::EROFS));
 }
 
 #[test]

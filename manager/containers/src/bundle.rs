@@ -24,17 +24,17 @@ pub(crate) const SHM: &str = "shm";
 
 impl Inner {
     pub(crate) fn bundle(&self, id: &str) -> PathBuf {
-        self.settings.exec_root.join("containers").join(id)
+        self.settings().exec_root.join("containers").join(id)
     }
 
     /// The container's own files, which outlive a reboot.
     pub(crate) fn directory(&self, id: &str) -> PathBuf {
-        self.settings.data_root.join("containers").join(id)
+        self.settings().data_root.join("containers").join(id)
     }
 
     /// Where clients are attached.
     pub(crate) fn attach_socket(&self, id: &str) -> PathBuf {
-        self.settings.exec_root.join("s").join(format!("{}.attach", id.get(..32).unwrap_or(id)))
+        self.settings().exec_root.join("s").join(format!("{}.attach", id.get(..32).unwrap_or(id)))
     }
 
     /// Takes the exit record out of the bundle, which is about to go.
@@ -49,7 +49,8 @@ impl Inner {
 
     /// The directories of all containers.
     pub(crate) fn make_directories(&self) -> Result<()> {
-        let (data, exec) = (&self.settings.data_root, &self.settings.exec_root);
+        let settings = self.settings();
+        let (data, exec) = (&settings.data_root, &settings.exec_root);
         private_directory(&data.join("containers"), 0o700)?;
         for name in ["containers", "s", "runtime"] {
             private_directory(&exec.join(name), 0o700)?;

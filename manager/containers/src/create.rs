@@ -46,7 +46,7 @@ impl Inner {
         }
         let image = self.parts.images.resolve(&options.image, &options.platform)?;
         let spec::Effective { options: mut effective, warnings } =
-            spec::effective(&options, &image.config, &self.settings.defaults)
+            spec::effective(&options, &image.config, &self.settings().defaults)
                 .map_err(Error::invalid)?;
         self.accept(&mut effective)?;
         let id = name::random_id()?;
@@ -90,7 +90,7 @@ impl Inner {
                 "--storage-opt is supported only for file systems with quotas, which hull does not use yet",
             ));
         }
-        if options.init == Some(true) && self.settings.init_path.is_none() {
+        if options.init == Some(true) && self.settings().init_path.is_none() {
             return Err(Error::conflict("the init program is not installed"));
         }
         // Names can be given to others: modes keep the id.

@@ -1,6 +1,7 @@
 //! Device nodes of the host, and the vendors' documents about devices (CDI).
 
 use std::{
+    ffi::OsStr,
     fs,
     io::Read as _,
     os::unix::fs::{FileTypeExt as _, MetadataExt as _},
@@ -98,20 +99,17 @@ pub(crate) fn cdi_documents(
         names.sort();
         for name in names {
             let path = directory.join(&name);
-            if name.ends_with(".yaml") || name.ends_with(".yml") {
-                return Err(Error::unimplemented(format!(
-                    "CDI specification {} is YAML: only JSON is read",
-                    path.display()
-                )));
-            }
-            if !name.ends_with(".json") {
-                continue;
-            }
+            // Other names are not documents (CDI, "location").
+            let parse = match path.extension().and_then(OsStr::to_str) {
+                Some("json") => cdi::Document::parse_json,
+                Some("yaml") => cdi::Document::parse_yaml,
+                _ => continue,
+            };
             let mut text = Vec::new();
             fs::File::open(&path)
                 .and_then(|file| file.take(cdi::MAX_DOCUMENT_BYTES).read_to_end(&mut text))
                 .about(path.display())?;
-            let document = serde_json::from_slice(&text).map_err(|cause| {
+            let document = parse(&text).map_err(|cause| {
                 Error::invalid(format!("CDI specification {}", path.display())).because(cause)
             })?;
             documents.push(document);
@@ -130,9 +128,12 @@ mod tests {
         let (places, wanted) = ([directory.path().to_owned()], ["a.b/c=d".to_owned()]);
         fs::write(directory.path().join("notes.txt"), "x").unwrap();
         assert!(cdi_documents(&places, &wanted).unwrap().is_empty());
-        fs::write(directory.path().join("gpu.yaml"), "x").unwrap();
-        assert!(cdi_documents(&places, &[]).unwrap().is_empty());
-        let refused = cdi_documents(&places, &wanted).unwrap_err().to_string();
+        let yaml = directory.path().join("gpu.yaml");
+        fs::write(&yaml, "cdiVersion: 0.6.0\nkind: a.b/c\ndevices: []\n").unwrap();
+        assert_eq!(cdi_documents(&places, &wanted).unwrap().len(), 1);
+        fs::write(&yaml, "kind: *x").unwrap();
+        assert!(cdi_documents(&places, &[]).unwrap().is_empty(), "none is wanted");
+        let refused = format!("{:#}", cdi_documents(&places, &wanted).unwrap_err());
         assert!(refused.contains("gpu.yaml"), "{refused}");
     }
 

@@ -76,8 +76,16 @@ impl ExitRecord {
 
 /// The record in a directory; none if there is none.
 pub(crate) fn read(directory: &Path) -> Result<Option<ExitRecord>> {
-    let path = directory.join(FILE);
-    let file = match fs::File::open(&path) {
+    read_file(&directory.join(FILE))
+}
+
+/// The record of an exec, in the bundle; none if there is none.
+pub(crate) fn read_exec(bundle: &Path, exec: &str) -> Result<Option<ExitRecord>> {
+    read_file(&bundle.join(format!("exit@{exec}.json")))
+}
+
+fn read_file(path: &Path) -> Result<Option<ExitRecord>> {
+    let file = match fs::File::open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         file => file.about(path.display())?,
     };

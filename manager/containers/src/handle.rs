@@ -27,6 +27,8 @@ pub(crate) struct State {
     pub(crate) pid: u32,
     /// Ends that were seen since the manager came up.
     pub(crate) exits: u64,
+    /// Of the last of them; a restart does not take it back.
+    pub(crate) exit_code: i32,
     /// Nothing of its last run is left: all its output is on disk.
     pub(crate) settled: bool,
     /// There is no such container any more.
@@ -98,7 +100,7 @@ pub(crate) struct Handle {
 impl Handle {
     pub(crate) fn new(record: Record, status: Status) -> (Arc<Self>, mpsc::Receiver<Order>) {
         let (orders, queue) = mpsc::channel(QUEUE);
-        let state = State { status, pid: 0, exits: 0, settled: true, gone: false };
+        let state = State { status, pid: 0, exits: 0, exit_code: 0, settled: true, gone: false };
         let handle = Self {
             id: record.id().to_owned(),
             record: Mutex::new(Arc::new(record)),

@@ -72,13 +72,13 @@ impl Containers {
         let data = snapshots.data(&handle.id).unwrap_or_default();
         Ok(v1::InspectContainerResponse {
             container: Some(container),
-            log_path: inner.log_file(&handle).map(|path| text(&path)).unwrap_or_default(),
+            log_path: inner.public_log(&handle).map(|path| text(&path)).unwrap_or_default(),
             resolv_conf_path: text(&directory.join("resolv.conf")),
             hostname_path: text(&directory.join("hostname")),
             hosts_path: text(&directory.join("hosts")),
             snapshotter: snapshots.name().to_owned(),
             snapshot_data: data.into_iter().collect(),
-            exec_ids: inner.execs.of(&handle.id),
+            exec_ids: inner.execs.of(&handle.id).iter().map(|exec| exec.id.clone()).collect(),
             oci_spec_json: fs::read(bundle.join(prepare::CONFIG)).unwrap_or_default(),
             bundle_path: text(&bundle),
             effective: Some(handle.record().effective.clone()),

@@ -46,12 +46,12 @@ impl Owner {
         let id = record.id();
         let options = &record.effective;
         let inner = Arc::clone(&self.inner);
-        let runtime = shim::options(&inner.settings, &options.runtime)?;
+        let runtime = shim::options(&inner.settings(), &options.runtime)?;
         let starting = {
             let (inner, id, bundle) = (Arc::clone(&inner), id.to_owned(), bundle.to_owned());
             let runtime = runtime.clone();
             tokio::task::spawn_blocking(move || {
-                shim::launch(&inner.settings, &id, &bundle, &runtime)
+                shim::launch(&inner.settings(), &id, &bundle, &runtime)
             })
         };
         let prepared = prepare::prepare(&inner, &self.handle).await;
@@ -60,12 +60,13 @@ impl Owner {
         let shim = Shim::connect(id, bundle, &address).await?;
         self.shim = Some(shim.clone());
         let rootfs = prepared?;
+        let receiver = driver::receiver(options).await?;
         let socket = inner.attach_socket(id);
         let directory = inner.directory(id);
-        let place = Place { id, directory: &directory, bundle, attach: &socket };
+        let place = Place { directory: &directory, bundle, attach: &socket };
         let streams = Streams {
             stdin: if options.open_stdin { ATTACHED.to_owned() } else { String::new() },
-            stdout: driver::uri(options, &place),
+            stdout: driver::uri(&record, &place, receiver.as_deref())?,
             stderr: String::new(),
             terminal: options.tty,
         };
@@ -76,7 +77,7 @@ impl Owner {
             ..Mount::default()
         });
         shim.create(mounts.collect(), streams, runtime).await?;
-        self.handle.attaching.connect(&socket).await?;
+        self.handle.connect_waiting(&socket).await?;
         let waiting = shim.clone();
         let waiting = tokio::spawn(async move { waiting.wait("").await });
         let pid = shim.start("").await?;

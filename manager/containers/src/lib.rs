@@ -7,6 +7,7 @@
 //! only concerns one further process, goes to the shim past the owner.
 #![forbid(unsafe_code)]
 
+pub mod apparmor;
 mod attach;
 mod bundle;
 mod connect;
@@ -43,7 +44,7 @@ mod volumes;
 mod why;
 
 use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
+    Arc, Mutex, MutexGuard, PoisonError, RwLock,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -91,7 +92,7 @@ pub struct Parts {
 pub struct Containers(Arc<Inner>);
 
 struct Inner {
-    settings: Settings,
+    settings: RwLock<Arc<Settings>>,
     parts: Parts,
     records: Records,
     registry: Mutex<Registry<Handle>>,
@@ -109,14 +110,30 @@ impl Containers {
         settings.check()?;
         let inner = Inner {
             records: Records::open(&parts.store)?,
-            settings,
-            parts,
+            settings: RwLock::new(Arc::new(settings)),
             registry: Mutex::default(),
-            execs: exec::Execs::default(),
+            execs: exec::Execs::open(&parts.store)?,
             ending: AtomicBool::new(false),
+            parts,
         };
         inner.make_directories()?;
         Ok(Self(Arc::new(inner)))
+    }
+
+    /// Takes the runtimes and the time for stopping from other settings: what can change while
+    /// containers run. Those that were made keep the name of their runtime.
+    ///
+    /// # Errors
+    /// If the settings contradict themselves; then nothing is taken.
+    pub fn reload(&self, fresh: &Settings) -> Result<()> {
+        let mut next = Settings::clone(&self.0.settings());
+        next.runtimes.clone_from(&fresh.runtimes);
+        next.defaults.runtimes.clone_from(&fresh.defaults.runtimes);
+        next.defaults.runtime.clone_from(&fresh.defaults.runtime);
+        next.shutdown_timeout = fresh.shutdown_timeout;
+        next.check()?;
+        *self.0.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
+        Ok(())
     }
 
     fn find(&self, text: &str) -> Result<Arc<Handle>> {
@@ -128,6 +145,11 @@ impl Inner {
     /// A panic of one holder leaves the registry whole: its changes are single insertions.
     fn registry(&self) -> MutexGuard<'_, Registry<Handle>> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The settings as they are now.
+    fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn find(&self, text: &str) -> Result<Arc<Handle>> {

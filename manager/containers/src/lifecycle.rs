@@ -183,7 +183,7 @@ impl Containers {
         let handle = self.find(&request.container)?;
         let condition = request.condition();
         let before = handle.now().exits;
-        handle
+        let state = handle
             .until(|state| match condition {
                 Condition::NotRunning => {
                     !state.is_live() && state.status != v1::Status::Restarting && state.is_done()
@@ -193,8 +193,10 @@ impl Containers {
             })
             .await;
         let record = handle.record();
+        let stored = || record.facts.ended.as_ref().map_or(0, |ended| ended.exit_code);
         Ok(v1::WaitContainerResponse {
-            exit_code: record.facts.ended.as_ref().map_or(0, |ended| ended.exit_code),
+            // It may have been started again meanwhile.
+            exit_code: if state.exits > before { state.exit_code } else { stored() },
             error: record.facts.error.clone(),
         })
     }

@@ -173,7 +173,7 @@ impl Owner {
                 self.backoff = Backoff::default();
                 self.start(true).await?;
             }
-            Request::Signal { signal, why } => self.signal(signal, why).await?,
+            Request::Signal { signal, why } => self.signal(signal, why, called).await?,
             Request::Pause => {
                 self.shim()?.pause().await?;
                 self.set_status(Status::Paused);
@@ -200,7 +200,7 @@ impl Owner {
         self.shim.as_ref().ok_or_else(missing)
     }
 
-    async fn signal(&mut self, signal: i32, why: Why) -> Result<()> {
+    async fn signal(&mut self, signal: i32, why: Why, called: &str) -> Result<()> {
         if why == Why::Stop || why == Why::Kill && self.ends(signal) {
             self.change(|facts| facts.stopped_by_user = true)?;
         }
@@ -213,7 +213,15 @@ impl Owner {
         let shim = self.shim()?.clone();
         match shim.kill("", signal).await {
             // It has ended, and this task is about to learn it.
-            Err(error) if error.kind() == ErrorKind::NotFound && why != Why::Kill => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return match why {
+                    Why::Kill => Err(Error::conflict(format!(
+                        "Cannot kill container: {called}: Container {} is not running",
+                        self.handle.id
+                    ))),
+                    _ => Ok(()),
+                };
+            }
             result => result?,
         }
         if self.handle.now().status == Status::Paused && self.ends(signal) {
@@ -266,7 +274,7 @@ impl Owner {
         self.adopt(started, Status::Running);
         // Those that came while it was being started.
         let socket = self.inner.attach_socket(&self.handle.id);
-        if let Err(error) = self.handle.attaching.connect(&socket).await {
+        if let Err(error) = self.handle.connect_waiting(&socket).await {
             tracing::warn!(container = %self.handle.id, %error, "a client is not attached");
         }
         self.event("start", &[]);
@@ -349,6 +357,7 @@ impl Owner {
             state.status = status;
             state.pid = 0;
             state.exits += 1;
+            state.exit_code = record.shell_code;
         });
         self.dismantle(connected).await;
         if again {
@@ -363,25 +372,28 @@ impl Owner {
     /// Takes away what a start has made. Idempotent.
     pub(crate) async fn dismantle(&mut self, connected: bool) {
         let bundle = self.bundle();
-        let shim = self.shim.take();
-        let mut clean = false;
-        if let Some(shim) = shim.filter(|_| connected) {
-            match shim.delete("").await {
-                Ok(()) => {
-                    clean = true;
-                    // Its last word is worth nothing to wait for.
-                    tokio::spawn(async move { shim.shut_down().await });
-                }
+        let mut idle = None;
+        match self.shim.take().filter(|_| connected) {
+            Some(shim) => match delete(&shim).await {
+                Ok(()) => idle = Some(shim),
                 Err(error) => {
                     tracing::warn!(container = %self.handle.id, %error, "the shim cannot delete");
+                    self.clean_up().await;
+                    // It may know of what is gone now, and would stay for it.
+                    let _ = shim.delete("").await;
                     shim.shut_down().await;
                 }
+            },
+            None => self.clean_up().await,
+        }
+        // It ends before its bundle goes: without that a later manager would not find it.
+        let shut_down = async {
+            if let Some(shim) = idle {
+                shim.shut_down().await;
             }
-        }
-        if !clean {
-            self.clean_up().await;
-        }
-        if let Err(error) = self.inner.parts.network.detach(&self.handle.id).await {
+        };
+        let detach = self.inner.parts.network.detach(&self.handle.id);
+        if let ((), Err(error)) = tokio::join!(shut_down, detach) {
             tracing::warn!(container = %self.handle.id, %error, "not disconnected");
         }
         self.handle.set_attached(None);
@@ -400,7 +412,7 @@ impl Owner {
     pub(crate) async fn clean_up(&self) {
         let (inner, id, bundle) = (Arc::clone(&self.inner), self.handle.id.clone(), self.bundle());
         let done = tokio::task::spawn_blocking(move || match bundle.is_dir() {
-            true => shim::clean_up(&inner.settings, &id, &bundle),
+            true => shim::clean_up(&inner.settings(), &id, &bundle),
             false => Ok(()),
         });
         if let Ok(Err(error)) = done.await {
@@ -515,6 +527,22 @@ impl Owner {
         self.handle.set_record(record);
         self.event("rename", &[("oldName", &format!("/{}", old.name()))]);
         Ok(())
+    }
+}
+
+/// Has the shim delete its container. One whose start was under way when its manager was killed
+/// runs by then, and is ended.
+async fn delete(shim: &Shim) -> Result<()> {
+    const LIMIT: Duration = Duration::from_secs(30);
+    match shim.delete("").await {
+        Err(error) if error.kind() == ErrorKind::FailedPrecondition => {
+            // It may have ended.
+            let _ = shim.kill("", libc::SIGKILL).await;
+            let ended = tokio::time::timeout(LIMIT, shim.wait("")).await;
+            ended.map_err(|_| Error::timed_out("the container's process does not end"))??;
+            shim.delete("").await
+        }
+        result => result,
     }
 }
 

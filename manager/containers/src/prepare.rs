@@ -20,7 +20,7 @@ use hull_specs_api::v1;
 use hull_specs_oci as oci;
 
 use crate::{
-    Inner, devices,
+    Inner, apparmor, devices,
     handle::Handle,
     links,
     network::{Attached, Attachment, Namespace},
@@ -103,7 +103,7 @@ fn configure(
     shm: Option<&str>,
 ) -> Result<()> {
     let (id, options) = (record.id(), &record.effective);
-    let settings = &inner.settings;
+    let settings = inner.settings();
     let root = inner.parts.snapshots.mount_detached(id, true)?;
     let user = resolve_user(&root, &options.user, &options.group_add)?;
     drop(root);
@@ -131,6 +131,9 @@ fn configure(
     let init = settings.init_path.clone().map(text).unwrap_or_default();
     input.init = &init;
     let config = spec::config(&input).map_err(Error::invalid)?;
+    if let Some(process) = &config.process {
+        apparmor::ensure(&process.apparmor_profile)?;
+    }
     let json = serde_json::to_vec(&config)
         .map_err(|cause| Error::internal("the configuration").because(cause))?;
     // The shim starts at the same time and looks for it: it is there whole, or not yet.

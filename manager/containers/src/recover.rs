@@ -87,6 +87,9 @@ impl Owner {
     async fn recover(&mut self, decision: Decision) -> bool {
         let bundle = self.bundle();
         let record = self.record();
+        if !matches!(decision, Decision::Adopt(_)) {
+            self.inner.end_execs(&self.handle.id, &bundle);
+        }
         let gone = match decision {
             Decision::AsStored => {
                 self.resume().await;
@@ -110,6 +113,10 @@ impl Owner {
                 false
             }
             Decision::Remove => {
+                if found != Found::Nothing {
+                    let connected = self.shim.is_some();
+                    self.dismantle(connected).await;
+                }
                 let volumes = record.facts.removing_volumes;
                 self.remove(true, volumes).await.is_ok()
             }
@@ -138,7 +145,7 @@ impl Owner {
             }
         }
         let waiting = shim.clone();
-        self.inner.forsake_execs(&shim);
+        self.inner.take_up_execs(&self.handle, &shim);
         self.adopt((shim, pid, tokio::spawn(async move { waiting.wait("").await })), status);
     }
 
@@ -189,13 +196,22 @@ async fn look(id: &str, bundle: &Path) -> (Found, Option<Shim>) {
     if !bundle.is_dir() {
         return (Found::Nothing, None);
     }
+    let place = bundle.to_owned();
+    match tokio::task::spawn_blocking(move || shim::wait_for_others(&place)).await {
+        Ok(Ok(())) | Err(_) => {}
+        Ok(Err(error)) => tracing::error!(container = %id, %error, "taken as it is"),
+    }
     if let Some(address) = shim::address(bundle)
         && let Ok(shim) = Shim::connect(id, bundle, &address).await
     {
-        match shim.state("").await {
-            Ok((liveness, _)) => return (Found::Shim(liveness), Some(shim)),
-            // It has not made the container, or has deleted it: it may end.
-            Err(_) => shim.shut_down().await,
+        if let Ok((liveness, _)) = shim.state("").await {
+            return (Found::Shim(liveness), Some(shim));
+        }
+        // It has no container: it has deleted it, or was not asked for one, or is making one for
+        // the manager that was killed. It answers when that is made, and ends if it is not.
+        shim.shut_down().await;
+        if let Ok((liveness, _)) = shim.state("").await {
+            return (Found::Shim(liveness), Some(shim));
         }
     }
     let recorded = bundle.join(exit_record::FILE).exists();
@@ -206,7 +222,8 @@ impl Inner {
     /// Removes what belongs to no row: of creations that were cut off.
     fn remove_orphans(&self, known: &BTreeSet<String>) -> Result<Vec<String>> {
         let mut orphans: BTreeSet<String> = BTreeSet::new();
-        for root in [&self.settings.data_root, &self.settings.exec_root] {
+        let settings = self.settings();
+        for root in [&settings.data_root, &settings.exec_root] {
             orphans.extend(bundle::names(&root.join("containers"))?);
         }
         let snapshots = self.parts.snapshots.list()?;
@@ -216,7 +233,7 @@ impl Inner {
         for id in &orphans {
             let bundle = self.bundle(id);
             if bundle.is_dir() {
-                shim::clean_up(&self.settings, id, &bundle)?;
+                shim::clean_up(&settings, id, &bundle)?;
             }
             self.discard_parts(id, true)?;
         }
@@ -296,10 +313,10 @@ impl Containers {
     pub async fn shutdown(&self) {
         let inner = &self.0;
         inner.ending.store(true, std::sync::atomic::Ordering::Relaxed);
-        if inner.settings.live_restore {
+        if inner.settings().live_restore {
             return;
         }
-        let limit = inner.settings.shutdown_timeout;
+        let limit = inner.settings().shutdown_timeout;
         let stopping = inner.all().into_iter().filter(|handle| handle.now().is_live()).map(
             |handle| async move {
                 let stopped =
@@ -345,7 +362,7 @@ impl Containers {
             }
             // Creations are rows last: one that is under way is looked at again.
             let known: BTreeSet<String> = handles.iter().map(|handle| handle.id.clone()).collect();
-            for id in bundle::names(&inner.settings.data_root.join("containers"))? {
+            for id in bundle::names(&inner.settings().data_root.join("containers"))? {
                 if !known.contains(&id)
                     && inner.find(&id).is_err()
                     && !inner.registry().is_reserved(&id)

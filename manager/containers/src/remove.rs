@@ -4,6 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use hull_manager_core::{Error, Result, filter::Filters};
 use hull_specs_api::v1;
+use hull_specs_image::Digest;
 
 use crate::{
     Containers, Inner,
@@ -20,18 +21,33 @@ impl Inner {
         record: &Arc<Record>,
         volumes: bool,
     ) -> Result<()> {
+        let image = record.container.image_id.parse().ok();
         let (inner, record) = (Arc::clone(self), Arc::clone(record));
         let discard = move || -> Result<()> {
             let id = record.id();
             inner.discard_parts(id, volumes)?;
+            inner.execs.forget(id)?;
             inner.records.remove(id)?;
-            inner.execs.forget(id);
             inner.registry().remove(id);
             Ok(())
         };
         tokio::task::spawn_blocking(discard)
             .await
-            .map_err(|cause| Error::internal("remove").because(cause))?
+            .map_err(|cause| Error::internal("remove").because(cause))??;
+        self.collect_after(image);
+        Ok(())
+    }
+
+    /// Removes what is left of an image that was removed while its last container was there.
+    fn collect_after(&self, image: Option<Digest>) {
+        let images = self.parts.images.clone();
+        if image.is_some_and(|id| matches!(images.has(&id), Ok(false))) {
+            tokio::spawn(async move {
+                if let Err(error) = images.collect().await {
+                    tracing::warn!(%error, "the layers of a removed image are not collected");
+                }
+            });
+        }
     }
 
     /// A row gets a new name.

@@ -1,11 +1,13 @@
 //! A container's shim, seen from the manager: making one, calling it, cleaning up after it.
 
 use std::{
-    io::{Read as _, Write as _},
-    os::unix::process::CommandExt as _,
+    fs::{File, OpenOptions, TryLockError},
+    io::{Read as _, Seek as _, Write as _},
+    os::unix::{fs::OpenOptionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use containerd_shim_protos::{
@@ -25,6 +27,12 @@ const NAMESPACE: &str = "hull";
 
 /// The file in a bundle with the shim's address.
 const ADDRESS: &str = "address";
+
+/// The file in a bundle that the shim's program has as its stdin, locked, while it works there.
+const LOCK: &str = "lock";
+
+/// How long the program may work in a bundle for a manager that was killed.
+const WORK_LIMIT: Duration = Duration::from_secs(30);
 
 /// What a shim may answer at its start, in bytes.
 const MAX_ANSWER: u64 = 64 << 10;
@@ -66,7 +74,6 @@ fn command(settings: &Settings, id: &str, bundle: &Path, run: &str, action: &str
         // Nobody takes its events: it must not keep them.
         .env_clear()
         .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
-        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         // What a terminal sends to the manager's group is not for the shim.
@@ -95,7 +102,8 @@ pub(crate) fn launch(
     let parameters = parameters
         .write_to_bytes()
         .map_err(|cause| Error::internal("the shim's parameters").because(cause))?;
-    let answer = run(command(settings, id, bundle, &name::random_id()?, "start"), &parameters)
+    let command = command(settings, id, bundle, &name::random_id()?, "start");
+    let answer = run(command, bundle, &parameters)
         .map_err(|error| error.context("cannot start the shim"))?;
     let answer = BootstrapResult::parse_from_bytes(&answer)
         .map_err(|cause| Error::internal("cannot read the shim's answer").because(cause))?;
@@ -105,16 +113,50 @@ pub(crate) fn launch(
 /// How a container ended, as the shim's `delete` says, after it removed everything of it.
 /// Blocks for some milliseconds.
 pub(crate) fn clean_up(settings: &Settings, id: &str, bundle: &Path) -> Result<()> {
-    run(command(settings, id, bundle, "", "delete"), &[])
+    run(command(settings, id, bundle, "", "delete"), bundle, &[])
         .map(drop)
         .map_err(|error| error.context(format!("cannot clean up after the shim of {id}")))
 }
 
-fn run(mut command: Command, input: &[u8]) -> Result<Vec<u8>> {
+/// Takes a bundle for the shim's program. A manager can be killed while one works there; that one
+/// holds the lock by its stdin from the moment of its fork to its end, and is waited for. The shim
+/// itself, a fork of it, has let go of its stdin before it serves.
+fn claim(bundle: &Path) -> Result<File> {
+    const PAUSE: Duration = Duration::from_millis(5);
+    let path = bundle.join(LOCK);
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = file.about(path.display())?;
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if begun.elapsed() < WORK_LIMIT => thread::sleep(PAUSE),
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::timed_out(format!(
+                    "a shim's program still works in {} after {WORK_LIMIT:?}",
+                    bundle.display()
+                )));
+            }
+            Err(TryLockError::Error(error)) => return Err(error).about(path.display()),
+        }
+    }
+}
+
+/// Waits until no program works in a bundle for a manager that was killed. Blocks.
+pub(crate) fn wait_for_others(bundle: &Path) -> Result<()> {
+    claim(bundle).map(drop)
+}
+
+fn run(mut command: Command, bundle: &Path, input: &[u8]) -> Result<Vec<u8>> {
     let name = command.get_program().to_string_lossy().into_owned();
-    let mut child = command.spawn().about(&name)?;
-    // A program that does not read has said why on its stderr.
-    let fed = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(input));
+    let mut lock = claim(bundle)?;
+    // It is there whole before the program is: that one could outlive us.
+    lock.set_len(0)
+        .and_then(|()| lock.write_all(input))
+        .and_then(|()| lock.rewind())
+        .about(&name)?;
+    let mut child = command.stdin(lock).spawn().about(&name)?;
     let mut answer = Vec::new();
     if let Some(stdout) = child.stdout.take() {
         stdout.take(MAX_ANSWER).read_to_end(&mut answer).about(&name)?;
@@ -133,7 +175,6 @@ fn run(mut command: Command, input: &[u8]) -> Result<Vec<u8>> {
     if !said.is_empty() {
         tracing::warn!("{said}");
     }
-    fed.about(&name)?;
     Ok(answer)
 }
 
@@ -288,7 +329,7 @@ impl Shim {
             ..api::UpdateTaskRequest::default()
         };
         let answer = self.client.update(limited(), &request).await;
-        answer.map(drop).map_err(|error| self.fail(error))
+        answer.map(drop).map_err(|error| overtaken(&self.id, self.fail(error)))
     }
 
     pub(crate) async fn resize(&self, exec: &str, columns: u32, rows: u32) -> Result<()> {
@@ -300,7 +341,7 @@ impl Shim {
             ..api::ResizePtyRequest::default()
         };
         let answer = self.client.resize_pty(limited(), &request).await;
-        answer.map(drop).map_err(|error| self.fail(error))
+        answer.map(drop).map_err(|error| overtaken(&self.id, self.fail(error)))
     }
 
     /// `process`: as JSON.
@@ -334,7 +375,7 @@ impl Shim {
     pub(crate) async fn pids(&self) -> Result<Vec<u32>> {
         let request = api::PidsRequest { id: self.id.clone(), ..api::PidsRequest::default() };
         let answer = self.client.pids(limited(), &request).await;
-        let answer = answer.map_err(|error| self.fail(error))?;
+        let answer = answer.map_err(|error| overtaken(&self.id, self.fail(error)))?;
         Ok(answer.processes.iter().map(|process| process.pid).collect())
     }
 
@@ -342,7 +383,7 @@ impl Shim {
     pub(crate) async fn stats(&self) -> Result<Any> {
         let request = api::StatsRequest { id: self.id.clone(), ..api::StatsRequest::default() };
         let answer = self.client.stats(limited(), &request).await;
-        Ok(answer.map_err(|error| self.fail(error))?.stats.unwrap_or_default())
+        Ok(answer.map_err(|error| overtaken(&self.id, self.fail(error)))?.stats.unwrap_or_default())
     }
 
     /// Removes what has ended: an exec, or with the first process the container.
@@ -385,6 +426,7 @@ fn overtaken(id: &str, error: Error) -> Error {
             "container not created",
             "in a stopped",
             "a stopped container",
+            "a deleted process",
             "process was killed",
             "setns: no such process",
             "init process is not running",

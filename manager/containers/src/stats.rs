@@ -169,7 +169,7 @@ impl Watcher {
             cpu_usage_ns: sample.cpu_ns,
             cpu_percent: before
                 .map_or(0.0, |(then, cpu)| percent(cpu, sample.cpu_ns, now.duration_since(then))),
-            cpus: self.inner.settings.defaults.host.cpus,
+            cpus: self.inner.settings().defaults.host.cpus,
             memory_usage_bytes: sample.memory,
             memory_limit_bytes: if running { limited } else { 0 },
             memory_cache_bytes: sample.cache,

@@ -56,8 +56,9 @@ impl Owner {
         if let Some(change) = resources {
             let base = record.effective.resources.clone().unwrap_or_default();
             let mut merged = merge(&base, change)?;
-            let host = &self.inner.settings.defaults.host;
-            spec::check_resources(&mut merged, host, false).map_err(Error::invalid)?;
+            let settings = self.inner.settings();
+            spec::check_resources(&mut merged, &settings.defaults.host, false)
+                .map_err(Error::invalid)?;
             if self.handle.now().is_live() {
                 self.shim()?.update(lower(&merged)?).await?;
             }
@@ -93,8 +94,9 @@ impl Containers {
         let mut warnings = Vec::new();
         let mut resources = request.resources;
         if let Some(change) = &mut resources {
-            let host = &self.0.settings.defaults.host;
-            warnings = spec::check_resources(change, host, true).map_err(Error::invalid)?;
+            let settings = self.0.settings();
+            warnings = spec::check_resources(change, &settings.defaults.host, true)
+                .map_err(Error::invalid)?;
         }
         if let Some(restart) = &request.restart {
             let name = restart_policy::Name::try_from(restart.name)

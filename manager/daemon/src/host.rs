@@ -1,7 +1,12 @@
 //! What the host is and can, for `info` and `version`: read where the kernel tells it.
 
-use hull_manager_spec::Host;
 use std::{ffi::OsStr, fs, path::Path, process::Stdio, time::Duration};
+
+use hull_manager_containers as containers;
+use hull_manager_spec::{
+    Host,
+    apparmor::{PROFILE, Support},
+};
 
 /// For a program that tells its version.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -78,8 +83,7 @@ pub(crate) fn facts() -> Host {
         seccomp: exists("/proc/sys/kernel/seccomp/actions_avail"),
         cpu_realtime: exists("/sys/fs/cgroup/cpu/cpu.rt_runtime_us"),
         memory_v1: exists("/sys/fs/cgroup/memory/memory.swappiness"),
-        // The profile has to be loaded by whoever installs it; without it the kernel's default holds.
-        apparmor: None,
+        apparmor: apparmor(),
         selinux: exists("/sys/fs/selinux/enforce"),
         thermal_throttle: thermal_throttle(),
         network_sysctls: ["net.ipv4.ping_group_range", "net.ipv4.ip_unprivileged_port_start"]
@@ -87,6 +91,26 @@ pub(crate) fn facts() -> Host {
             .filter(|name| exists(&format!("/proc/sys/{}", name.replace('.', "/"))))
             .map(Into::into)
             .collect(),
+    }
+}
+
+/// The profile for containers, which is loaded now. Where that fails a container that needs it
+/// is refused, and says why.
+fn apparmor() -> Option<String> {
+    match containers::apparmor::support() {
+        Support::None => None,
+        Support::NoParser => {
+            tracing::warn!(
+                "AppArmor is enabled, but apparmor_parser is not installed: containers are not confined by it"
+            );
+            None
+        }
+        Support::Full => {
+            if let Err(error) = containers::apparmor::load() {
+                tracing::error!("{error:#}");
+            }
+            Some(PROFILE.to_owned())
+        }
     }
 }
 
@@ -115,9 +139,12 @@ fn thermal_throttle() -> Vec<String> {
     paths
 }
 
-/// In docker's form: what containers get. AppArmor is not among it as long as no profile is loaded.
+/// In docker's form: what containers get.
 pub(crate) fn security_options() -> Vec<String> {
     let mut options = Vec::new();
+    if containers::apparmor::support() == Support::Full {
+        options.push("name=apparmor".into());
+    }
     if Path::new("/proc/sys/kernel/seccomp/actions_avail").exists() {
         options.push("name=seccomp,profile=builtin".into());
     }

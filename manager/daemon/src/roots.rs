@@ -5,12 +5,18 @@ use std::{
     io::Write as _,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
 use hull_manager_core::files;
 
 use crate::config::Config;
+
+/// How long a lock is waited for, and the time between two attempts.
+const LINGER: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// The locks, and the pid file, which goes with them.
 pub(crate) struct Roots {
@@ -56,14 +62,19 @@ fn lock(root: &Path) -> Result<File> {
             .open(&path)
     };
     let mut file = open().with_context(|| format!("open {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let pid = fs::read_to_string(&path).unwrap_or_default();
-            bail!("{} is in use by another hulld (process {})", root.display(), pid.trim());
-        }
-        Err(TryLockError::Error(error)) => {
-            return Err(error).with_context(|| format!("lock {}", path.display()));
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            // A child of a manager that was just killed has the lock from its fork to its exec.
+            Err(TryLockError::WouldBlock) if begun.elapsed() < LINGER => thread::sleep(PAUSE),
+            Err(TryLockError::WouldBlock) => {
+                let pid = fs::read_to_string(&path).unwrap_or_default();
+                bail!("{} is in use by another hulld (process {})", root.display(), pid.trim());
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("lock {}", path.display()));
+            }
         }
     }
     file.set_len(0)

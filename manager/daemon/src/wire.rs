@@ -45,6 +45,9 @@ pub(crate) const CDI_DIRS: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
 const MAX_CONNECTIONS: usize = 1024;
 const MAX_CALLS: u32 = 1024;
 
+/// Between two collections: as old as content without a name has to be.
+const COLLECTION: Duration = Duration::from_secs(24 * 3600);
+
 /// A client that does not answer for so long is gone.
 const PING: Duration = Duration::from_secs(60);
 
@@ -156,11 +159,14 @@ impl Manager {
     /// Finds what ran on without a manager.
     pub(crate) async fn recover(&self) -> Result<()> {
         self.0.containers.recover().await?;
-        // What a killed manager has left and nothing names. Nobody waits for it.
+        // What a killed manager, and transfers that were cut off, have left and nothing names.
         let images = self.0.images.clone();
         tokio::spawn(async move {
-            if let Err(error) = images.collect().await {
-                tracing::warn!(%error, "content that nothing names is not collected");
+            loop {
+                if let Err(error) = images.collect().await {
+                    tracing::warn!(%error, "content that nothing names is not collected");
+                }
+                tokio::time::sleep(COLLECTION).await;
             }
         });
         Ok(())
@@ -232,6 +238,11 @@ impl Manager {
         next.registry_mirrors = fresh.registry_mirrors.clone();
         next.insecure_registries = fresh.insecure_registries.clone();
         next.shutdown_timeout = fresh.shutdown_timeout;
+        next.default_runtime = fresh.default_runtime.clone();
+        next.runtimes = fresh.runtimes.clone();
+        if let Err(error) = self.0.containers.reload(&container_settings(&next)) {
+            tracing::error!("the runtimes stay as they were: {error}");
+        }
         match Registry::new(registry_settings(&next)) {
             Ok(registry) => self.0.images.set_registry(registry),
             Err(error) => tracing::error!("the registries stay as they were: {error}"),

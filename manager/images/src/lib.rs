@@ -192,6 +192,14 @@ impl Images {
         self.resolve_now(name, platform)
     }
 
+    /// Whether there is an image of this id.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub fn has(&self, id: &Digest) -> Result<bool> {
+        Ok(self.records.get(id)?.is_some())
+    }
+
     /// Fetches an image; ends with `pulled`.
     ///
     /// # Errors

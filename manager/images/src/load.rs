@@ -5,18 +5,26 @@
 //! if they are of exactly the configuration and layers that `manifest.json` names; so digests
 //! survive a save and a load.
 
+mod compressed;
 mod docker;
 pub(crate) mod oci;
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
-use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
+use bytes::{Bytes, BytesMut};
+use futures_util::{
+    Stream, StreamExt as _, TryStreamExt as _,
+    future::{Either, select},
+    stream,
+};
 use hull_manager_core::{Error, Result};
 use hull_specs_api::v1::{self, progress::Phase};
-use hull_specs_image::{Descriptor, Digest, ImageConfig, Platform, Reference};
+use hull_specs_image::{
+    Descriptor, Digest, ImageConfig, Platform, Reference, media_type::Compression,
+};
 use tokio::sync::mpsc::Sender;
 
+use self::compressed::{Plain, feed};
 use crate::{
     Images,
     install::{Layer, Prepared},
@@ -30,6 +38,9 @@ const MAX_IMAGES: usize = 1000;
 
 /// So many layers are unpacked at once: each takes a process.
 const PARALLEL: usize = 4;
+
+/// So many bytes say how an archive is compressed.
+const MAGIC_BYTES: usize = 4;
 
 /// An image of an archive, its blobs in the content store but for the documents.
 pub(crate) struct Incoming {
@@ -104,20 +115,59 @@ fn report(answers: &Sender<v1::LoadResponse>) -> Report {
     })
 }
 
-/// Reads the archive as it comes.
+/// Reads the archive as it comes. A compressed one is decompressed by a worker (R11).
 async fn receive(
     images: &Images,
-    chunks: impl Stream<Item = Result<Bytes>> + Send + Unpin,
+    mut chunks: impl Stream<Item = Result<Bytes>> + Send + Unpin,
     report: Report,
 ) -> Result<Files> {
-    let (chunks, passing) = outer::pass(chunks);
+    let first = begin(&mut chunks).await?;
+    let compression = layer::compression(layer::kind_of(&first)?)?;
+    let chunks = stream::iter([Ok(first)]).chain(chunks);
+    let mut meter = Meter::new(&report, "archive", 0);
+    let tell = move |bytes| meter.tell(Phase::Reading, bytes);
+    if compression == Compression::None {
+        let (chunks, passing) = outer::pass(chunks);
+        let reading = images.blocking(move |images| outer::read(images, chunks, tell));
+        return while_passing(reading, async {
+            passing.await;
+            Ok(())
+        })
+        .await;
+    }
+    let (mut plain, input) = images.blocking(|_| Plain::begin()).await?;
     let reading = images.blocking(move |images| {
-        let mut meter = Meter::new(&report, "archive", 0);
-        outer::read(images, chunks, |bytes| meter.tell(Phase::Reading, bytes))
+        let files = outer::read(images, &mut plain, tell);
+        plain.finish(files)
     });
-    futures_util::future::join(reading, passing).await.0
+    while_passing(reading, feed(chunks, input)).await
 }
 
+/// The first bytes, which say what it is.
+async fn begin(chunks: &mut (impl Stream<Item = Result<Bytes>> + Unpin)) -> Result<Bytes> {
+    let mut first = BytesMut::new();
+    while first.len() < MAGIC_BYTES
+        && let Some(chunk) = chunks.try_next().await?
+    {
+        first.extend_from_slice(&chunk);
+    }
+    Ok(first.freeze())
+}
+
+/// Whoever reads knows when to end, and why; but if the client failed, that is the reason.
+async fn while_passing<T>(
+    reading: impl Future<Output = Result<T>>,
+    passing: impl Future<Output = Result<()>>,
+) -> Result<T> {
+    let (reading, passing) = (pin!(reading), pin!(passing));
+    match select(reading, passing).await {
+        Either::Left((read, _)) => read,
+        Either::Right((passed, reading)) => {
+            let read = reading.await;
+            passed.and(read)
+        }
+    }
+}
 /// Unpacks the layers that are not there.
 async fn prepare(images: &Images, image: Incoming, report: &Report) -> Result<Prepared> {
     let Incoming { config, config_bytes, manifest, manifest_bytes, layers, .. } = image;

@@ -12,7 +12,6 @@ use bytes::{Buf as _, Bytes};
 use futures_util::{Stream, StreamExt as _};
 use hull_manager_archive::{
     Budgets, Refused,
-    compression::Decompressor,
     tar::{Kind, Reader},
 };
 use hull_manager_content::Lease;
@@ -33,9 +32,9 @@ const SMALL_TOTAL_BYTES: u64 = 16 << 20;
 const MAX_ENTRIES: u64 = 20_000;
 /// The most links that are followed from one name.
 const MAX_LINKS: usize = 8;
-/// How many times more than came the archive may be, beyond the first GiB.
+/// How many times more than came the archive may be, beyond the first GiB: what is in it is
+/// compressed already, or text and programs.
 const EXPANSION: u64 = 200;
-const FREE_EXPANSION_BYTES: u64 = 1 << 30;
 
 /// A file of the archive.
 #[derive(Clone)]
@@ -141,49 +140,14 @@ fn target(link: &[u8], text: &[u8]) -> Option<Vec<u8>> {
     Some(parts.join(&b'/'))
 }
 
-/// Reads a whole archive, compressed or not.
-pub(crate) fn read(images: &Images, input: impl Read, tell: impl FnMut(u64)) -> Result<Files> {
-    let input = BufReader::with_capacity(BUFFER, Counted { input, bytes: 0 });
-    let plain = Decompressor::new(input).map_err(incoming)?;
-    let plain = BufReader::with_capacity(BUFFER, Watched { plain, bytes: 0 });
-    entries(images, plain, tell)
+/// What an archive may ask for.
+pub(crate) fn budgets() -> Budgets {
+    Budgets { entries: MAX_ENTRIES, depth: 16, expansion: EXPANSION, ..Budgets::default() }
 }
 
-struct Counted<R> {
-    input: R,
-    bytes: u64,
-}
-
-impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.input.read(buffer)?;
-        self.bytes += count as u64;
-        Ok(count)
-    }
-}
-
-/// Watches how much comes out of how little.
-struct Watched<R: Read> {
-    plain: Decompressor<BufReader<Counted<R>>>,
-    bytes: u64,
-}
-
-impl<R: Read> Read for Watched<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.plain.read(buffer)?;
-        self.bytes += count as u64;
-        let came = self.plain.input().get_ref().bytes;
-        if self.bytes > FREE_EXPANSION_BYTES && self.bytes / EXPANSION > came {
-            let refused = Refused(format!("it is more than {EXPANSION} times what came"));
-            return Err(io::Error::other(refused));
-        }
-        Ok(count)
-    }
-}
-
-fn entries(images: &Images, input: impl BufRead, mut tell: impl FnMut(u64)) -> Result<Files> {
-    let budgets = Budgets { entries: MAX_ENTRIES, depth: 16, ..Budgets::default() };
-    let mut reader = Reader::new(input, budgets);
+/// Reads a whole archive, which is not compressed.
+pub(crate) fn read(images: &Images, input: impl Read, mut tell: impl FnMut(u64)) -> Result<Files> {
+    let mut reader = Reader::new(BufReader::with_capacity(BUFFER, input), budgets());
     let mut found = Files { files: HashMap::new(), lease: images.content.lease() };
     let (mut in_memory, mut total) = (0, 0);
     while let Some(entry) = reader.next_entry().map_err(refused)? {
@@ -256,10 +220,6 @@ pub(crate) fn refused(error: anyhow::Error) -> Error {
         Some(error) => Error::new(error.kind(), error.message()),
         None => invalid(&format!("{error:#}")),
     }
-}
-
-fn incoming(error: io::Error) -> Error {
-    refused(anyhow::Error::new(error))
 }
 
 /// So many chunks may wait.

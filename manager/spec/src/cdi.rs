@@ -1,5 +1,7 @@
 //! Devices by name, from documents that vendors install (the Container Device Interface, 0.8).
 
+mod yaml;
+
 use std::collections::BTreeMap;
 
 use hull_specs_oci as oci;
@@ -82,13 +84,28 @@ struct Hook {
 }
 
 impl Document {
-    /// Reads a JSON document.
+    /// Reads a document in JSON.
     ///
     /// # Errors
     /// If it is none, or of a kind or version that is none.
-    pub fn parse(bytes: &[u8]) -> Result<Self> {
-        let document: Self = serde_json::from_slice(bytes)
+    pub fn parse_json(bytes: &[u8]) -> Result<Self> {
+        let document = serde_json::from_slice(bytes)
             .map_err(|error| Error::new(format!("not a CDI document: {error}")))?;
+        Self::checked(document)
+    }
+
+    /// Reads a document in YAML, without aliases.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn parse_yaml(bytes: &[u8]) -> Result<Self> {
+        let refused = |why: String| Error::new(format!("not a CDI document: {why}"));
+        let text = str::from_utf8(bytes).map_err(|error| refused(error.to_string()))?;
+        let value = yaml::to_json(text).map_err(refused)?;
+        Self::checked(serde_json::from_value(value).map_err(|error| refused(error.to_string()))?)
+    }
+
+    fn checked(document: Self) -> Result<Self> {
         let version = document.cdi_version.strip_prefix("0.");
         let known = version.and_then(|rest| rest.split('.').next()?.parse::<u32>().ok());
         must!(
@@ -309,7 +326,7 @@ mod tests {
 
     #[test]
     fn a_device_brings_its_edits_and_its_documents_once() {
-        let documents = [Document::parse(DOCUMENT.as_bytes()).unwrap()];
+        let documents = [Document::parse_json(DOCUMENT.as_bytes()).unwrap()];
         let names = names("vendor.com/gpu=gpu0 vendor.com/gpu=null");
         assert_eq!(wanted_devices(&names, &documents).unwrap(), ["/dev/null"]);
         let null = HostDevice {
@@ -336,8 +353,48 @@ mod tests {
     }
 
     #[test]
+    fn a_document_in_yaml_says_the_same() {
+        let yaml = r#"---
+cdiVersion: 0.6.0
+kind: vendor.com/gpu
+annotations: {a: b}
+containerEdits:
+  env: [ALL=1]
+  hooks:
+  - hookName: createContainer
+    path: /bin/hook
+    args: [hook, x]
+devices:
+- name: gpu0
+  containerEdits:
+    env:
+    - FOO=bar
+    deviceNodes:
+    - path: /dev/gpu0
+      type: c
+      major: 195
+      minor: 0
+      fileMode: 0660
+      permissions: rw
+    mounts:
+    - {hostPath: /lib/gpu.so, containerPath: /usr/lib/gpu.so, options: [ro]}
+    additionalGids: [44, 0]
+- name: "null"
+  containerEdits:
+    deviceNodes:
+    - path: /dev/nothing
+      hostPath: /dev/null
+"#;
+        let json = Document::parse_json(DOCUMENT.as_bytes()).unwrap();
+        assert_eq!(Document::parse_yaml(yaml.as_bytes()).unwrap(), json);
+        for (from, to) in [("0.6.0", "0.9.0"), ("fileMode", "fileMod"), ("kind: v", "kind: &a v")] {
+            assert!(Document::parse_yaml(yaml.replace(from, to).as_bytes()).is_err(), "{to}");
+        }
+    }
+
+    #[test]
     fn what_is_not_there_is_named() {
-        let documents = [Document::parse(DOCUMENT.as_bytes()).unwrap()];
+        let documents = [Document::parse_json(DOCUMENT.as_bytes()).unwrap()];
         for name in ["vendor.com/gpu=gpu1", "vendor.com/net=gpu0", "gpu0", "a/b", "/b=c"] {
             let error = edits(&names(name), &documents).unwrap_err().to_string();
             assert!(error.ends_with(&format!("unresolvable CDI devices {name}")), "{error}");
@@ -359,7 +416,7 @@ mod tests {
             ("\"gpu0\"", "\"../gpu0\""),
             ("deviceNodes", "deviceNods"),
         ] {
-            assert!(Document::parse(DOCUMENT.replace(from, to).as_bytes()).is_err(), "{to}");
+            assert!(Document::parse_json(DOCUMENT.replace(from, to).as_bytes()).is_err(), "{to}");
         }
     }
 }

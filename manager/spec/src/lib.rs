@@ -12,6 +12,7 @@
 //! The rules and the words are docker's, unless a comment says why not.
 #![forbid(unsafe_code)]
 
+pub mod apparmor;
 mod capabilities;
 pub mod cdi;
 mod config;
@@ -31,6 +32,7 @@ mod seccomp;
 mod security;
 mod signal;
 mod sysctl;
+pub mod syslog;
 mod ulimit;
 pub mod user;
 pub mod volumes_from;
@@ -40,6 +42,7 @@ pub use defaults::{Defaults, Host};
 pub use devices::{HostDevice, wanted as wanted_devices};
 pub use effective::{Effective, args, effective};
 pub use error::{Error, Result};
+pub use logging::parse_bool;
 pub use names::{container_of, hostname};
 pub use process::process;
 pub use resources::{check as check_resources, lower as resources};

@@ -2,25 +2,27 @@
 
 use hull_specs_api::v1;
 
-use crate::error::{Result, must, refuse};
+use crate::{
+    error::{Result, must, refuse},
+    syslog,
+};
 
 /// Which options which driver has. What is not here is refused, so that nobody believes in an
 /// option that does nothing.
-const DRIVERS: [(&str, &[&str]); 5] = [
-    (
-        "json-file",
-        &["max-size", "max-file", "compress", "labels", "labels-regex", "env", "env-regex", "tag"],
-    ),
-    ("local", &["max-size", "max-file", "compress"]),
+const DRIVERS: [(&str, &[&[&str]]); 5] = [
+    ("json-file", &[FILES, ATTRIBUTES, MODE]),
+    ("local", &[FILES, MODE]),
     ("none", &[]),
-    ("syslog", &["syslog-address", "syslog-facility", "syslog-format", "tag"]),
-    ("journald", &["tag", "labels", "env"]),
+    ("syslog", &[&["syslog-address", "syslog-facility", "syslog-format"], ATTRIBUTES, CACHE, MODE]),
+    ("journald", &[ATTRIBUTES, CACHE, MODE]),
 ];
 
-const FACILITIES: [&str; 20] = [
-    "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv",
-    "ftp", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
-];
+const FILES: &[&str] = &["max-size", "max-file", "compress"];
+const ATTRIBUTES: &[&str] = &["labels", "labels-regex", "env", "env-regex", "tag"];
+const MODE: &[&str] = &["mode", "max-buffer-size"];
+
+/// Of the copy that is kept for `logs` where the driver's own log is not read.
+const CACHE: &[&str] = &["cache-disabled", "cache-max-size", "cache-max-file", "cache-compress"];
 
 /// The container's driver, or the manager's with its options. Docker, too, takes the manager's
 /// options only together with its driver.
@@ -41,31 +43,33 @@ pub(crate) fn check(log: &v1::LogOptions) -> Result<()> {
         refuse!("logger: no log driver named '{driver}' is registered");
     };
     for (key, value) in &log.options {
-        must!(known.contains(&key.as_str()), "unknown log opt '{key}' for {driver} log driver");
+        must!(
+            !key.starts_with("syslog-tls-") || driver != "syslog",
+            "log opt {key}: {}",
+            syslog::NO_TLS
+        );
+        must!(
+            known.iter().any(|list| list.contains(&key.as_str())),
+            "unknown log opt '{key}' for {driver} log driver"
+        );
         must!(!value.contains(char::is_control), "log opt {key} has a control character");
-        let good = match key.as_str() {
-            "max-size" => is_size(value),
-            "max-file" => value.parse::<u32>().is_ok_and(|count| (1..=1000).contains(&count)),
-            "compress" => matches!(value.as_str(), "true" | "false"),
-            "syslog-facility" => {
-                FACILITIES.contains(&value.as_str())
-                    || value.parse::<u32>().is_ok_and(|facility| facility < 24)
-            }
-            "syslog-format" => {
-                matches!(value.as_str(), "" | "rfc3164" | "rfc5424" | "rfc5424micro")
-            }
-            "syslog-address" => ["unix://", "unixgram://", "udp://", "tcp://"]
-                .iter()
-                .any(|scheme| value.starts_with(scheme)),
-            _ => true,
-        };
-        must!(good, "invalid value for log opt {key}: {value}");
+        check_value(key, value)?;
     }
+    let is = |key: &str, value: &str| log.options.get(key).is_some_and(|given| given == value);
+    must!(
+        is("mode", "non-blocking") || !log.options.contains_key("max-buffer-size"),
+        "logger: max-buffer-size option is only supported with 'mode=non-blocking'"
+    );
+    must!(
+        !is("mode", "non-blocking") || matches!(driver.as_str(), "syslog" | "journald"),
+        "log opt mode=non-blocking is for syslog and journald: the {driver} log driver waits for \
+         nobody but the disk"
+    );
     if driver == "json-file" {
         let files = log.options.get("max-file").map_or("1", String::as_str);
-        let compress = log.options.get("compress").is_some_and(|value| value == "true");
+        let compress = log.options.get("compress").and_then(|value| parse_bool(value));
         must!(
-            files != "1" || !compress,
+            files != "1" || compress != Some(true),
             "compress cannot be true when max-file is less than 2 or unset"
         );
         must!(
@@ -74,6 +78,41 @@ pub(crate) fn check(log: &v1::LogOptions) -> Result<()> {
         );
     }
     Ok(())
+}
+
+fn check_value(key: &str, value: &str) -> Result<()> {
+    let good = match key {
+        "max-size" | "cache-max-size" | "max-buffer-size" => is_size(value),
+        "max-file" | "cache-max-file" => {
+            value.parse::<u32>().is_ok_and(|count| (1..=1000).contains(&count))
+        }
+        "compress" | "cache-compress" | "cache-disabled" => parse_bool(value).is_some(),
+        "syslog-address" => return syslog::Address::parse(value).map(drop),
+        "syslog-facility" => return syslog::facility(value).map(drop),
+        "syslog-format" => {
+            let known = ["", "rfc3164", "rfc5424", "rfc5424micro"];
+            must!(known.contains(&value), "Invalid syslog format");
+            true
+        }
+        "mode" => {
+            let known = ["", "blocking", "non-blocking"];
+            must!(known.contains(&value), "logger: logging mode not supported: {value}");
+            true
+        }
+        _ => true,
+    };
+    must!(good, "invalid value for log opt {key}: {value}");
+    Ok(())
+}
+
+/// The words that Go's `strconv.ParseBool` takes.
+#[must_use]
+pub fn parse_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
 }
 
 /// `20m`, `1.5g`, `512KiB`, bytes.
@@ -123,10 +162,32 @@ mod tests {
                 log("json-file", &[("compress", "true")]),
                 Some("compress cannot be true when max-file is less than 2 or unset"),
             ),
+            (log("syslog", &[("syslog-facility", "x")]), Some("invalid syslog facility")),
+            (log("syslog", &[("syslog-format", "x")]), Some("Invalid syslog format")),
             (
-                log("syslog", &[("syslog-facility", "x")]),
-                Some("invalid value for log opt syslog-facility: x"),
+                log("syslog", &[("syslog-tls-ca-cert", "/x")]),
+                Some("log opt syslog-tls-ca-cert: TLS to a syslog is not supported"),
             ),
+            (log("syslog", &[("cache-disabled", "true"), ("cache-max-size", "1m")]), None),
+            (
+                log("syslog", &[("cache-disabled", "x")]),
+                Some("invalid value for log opt cache-disabled: x"),
+            ),
+            (log("syslog", &[("mode", "non-blocking"), ("max-buffer-size", "4m")]), None),
+            (
+                log("syslog", &[("max-buffer-size", "4m")]),
+                Some("logger: max-buffer-size option is only supported with 'mode=non-blocking'"),
+            ),
+            (log("json-file", &[("mode", "x")]), Some("logger: logging mode not supported: x")),
+            (log("json-file", &[("mode", "blocking")]), None),
+            (
+                log("local", &[("mode", "non-blocking")]),
+                Some(
+                    "log opt mode=non-blocking is for syslog and journald: the local log driver waits for nobody but the disk",
+                ),
+            ),
+            (log("local", &[("tag", "x")]), Some("unknown log opt 'tag' for local log driver")),
+            (log("journald", &[("env-regex", "^A"), ("tag", "x")]), None),
             (log("json-file", &[("tag", "a\nb")]), Some("log opt tag has a control character")),
         ] {
             assert_eq!(check(&given).err().map(|e| e.to_string()).as_deref(), error, "{given:?}");

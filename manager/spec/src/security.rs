@@ -3,6 +3,7 @@
 use crate::{
     defaults::Host,
     error::{Error, Result, must, refuse},
+    logging::parse_bool,
     path, seccomp,
 };
 
@@ -30,14 +31,6 @@ pub(crate) enum Seccomp {
     Profile(String),
 }
 
-fn flag(value: &str) -> Option<bool> {
-    match value {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
-}
-
 pub(crate) fn parse(list: &[String]) -> Result<Options> {
     let mut options = Options::default();
     for option in list {
@@ -52,8 +45,12 @@ pub(crate) fn parse(list: &[String]) -> Result<Options> {
         };
         let bad = || Error::new(format!("invalid --security-opt 2: {option:?}"));
         match key {
-            "no-new-privileges" => options.no_new_privileges = Some(flag(value).ok_or_else(bad)?),
-            "writable-cgroups" => options.writable_cgroups = Some(flag(value).ok_or_else(bad)?),
+            "no-new-privileges" => {
+                options.no_new_privileges = Some(parse_bool(value).ok_or_else(bad)?)
+            }
+            "writable-cgroups" => {
+                options.writable_cgroups = Some(parse_bool(value).ok_or_else(bad)?)
+            }
             "seccomp" => {
                 options.seccomp = match value {
                     "unconfined" => Seccomp::Unconfined,
@@ -105,6 +102,11 @@ pub(crate) fn check(list: &[String], host: &Host) -> Result<()> {
         );
         seccomp::parse(json)?;
     }
+    must!(
+        host.apparmor.is_some() || matches!(options.apparmor.as_str(), "" | "unconfined"),
+        "--security-opt apparmor={}: AppArmor is not in force on this host",
+        options.apparmor
+    );
     if !host.selinux {
         return Ok(());
     }
@@ -227,6 +229,16 @@ mod tests {
         assert!(check(&words("seccomp={}"), &host).is_ok());
         assert!(check(&["seccomp=/no/such/file".to_owned()], &host).is_err());
         assert!(check(&words("seccomp={}"), &Host { seccomp: false, ..host }).is_err());
+    }
+
+    #[test]
+    fn a_profile_that_nobody_would_enforce_is_refused() {
+        let with = |apparmor: Option<&str>, option: &str| {
+            let host = Host { apparmor: apparmor.map(Into::into), ..example().host };
+            check(&words(option), &host).is_ok()
+        };
+        assert!(with(None, "apparmor=unconfined") && with(Some("p"), "apparmor=mine"));
+        assert!(!with(None, "apparmor=mine"));
     }
 
     #[test]

@@ -370,7 +370,7 @@ impl rootfs::UserNamespaces for IdMaps {
 }
 
 /// Sends a message; to a child that has ended, the reason that it gave is the error.
-fn tell(channel: &Channel, message: &Message) -> Result<()> {
+pub(super) fn tell(channel: &Channel, message: &Message) -> Result<()> {
     channel.send(message).map_err(|error| next(channel).err().unwrap_or(error))
 }
 

@@ -10,7 +10,11 @@ use anyhow::{Context, Result, anyhow, bail};
 use hull_runtime_sys as sys;
 use hull_specs_oci::{self as oci, NamespaceKind, Status};
 
-use super::{Record, create::next, find, foreground, hook_state, status};
+use super::{
+    Record,
+    create::{next, tell},
+    find, foreground, hook_state, status,
+};
 use crate::{
     attachment::{self, Attached},
     cgroup::{Cgroup, SubCgroups},
@@ -256,7 +260,7 @@ fn supervise(entering: &Entering<'_>, pid: i32, pidfd: &OwnedFd, channel: &Chann
             Message::Listener(number) => {
                 let listener = sys::process::take_fd(pidfd, number)
                     .context("cannot take the seccomp listener")?;
-                channel.send(&Message::ListenerTaken)?;
+                tell(channel, &Message::ListenerTaken)?;
                 let state = hook_state(entering.record, Status::Running);
                 init::send_listener(entering.linux, state, pid, &listener)?;
             }
@@ -264,7 +268,8 @@ fn supervise(entering: &Entering<'_>, pid: i32, pidfd: &OwnedFd, channel: &Chann
             other => bail!("unexpected message {other:?} from the process"),
         }
     }
-    channel.send(&Message::Go)?;
+    // The container can end at any moment, and this child with it.
+    tell(channel, &Message::Go)?;
     match channel.receive()? {
         None => Ok(()),
         Some(Message::Error(text)) => Err(anyhow!(text)),

@@ -14,6 +14,7 @@ mod error;
 pub mod arena;
 pub mod bpf;
 pub mod caps;
+pub mod clock;
 pub mod entry;
 pub mod epoll;
 pub mod event;

@@ -1,14 +1,15 @@
-//! Unix sockets, and descriptors sent over them.
+//! Unix sockets, and descriptors sent over them; connections over TCP that nobody waits for.
 
 use std::{
     io::{IoSlice, IoSliceMut},
+    net::SocketAddr,
     os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
     path::Path,
 };
 
 use nix::sys::socket::{
     self as nix_socket, AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag,
-    SockType, UnixAddr,
+    SockType, SockaddrStorage, UnixAddr,
 };
 
 use crate::{Error, Result};
@@ -39,6 +40,33 @@ pub fn connect_stream_nonblocking(path: &Path) -> Result<OwnedFd> {
 /// A datagram socket connected to the socket file at `path`.
 pub fn connect_datagram(path: &Path) -> Result<OwnedFd> {
     connect(path, SockType::Datagram, SockFlag::empty())
+}
+
+/// The same, non-blocking: a full queue of the receiver's is `EAGAIN`.
+pub fn connect_datagram_nonblocking(path: &Path) -> Result<OwnedFd> {
+    connect(path, SockType::Datagram, SockFlag::SOCK_NONBLOCK)
+}
+
+/// A non-blocking TCP socket that is being connected to `address`. Once it is writable,
+/// [`take_error`] says whether it is.
+pub fn begin_tcp(address: SocketAddr) -> Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = nix_socket::socket(family, SockType::Stream, flags, None);
+    let socket = socket.map_err(error("socket"))?;
+    match nix_socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(address)) {
+        Ok(()) | Err(nix::Error::EINPROGRESS) => Ok(socket),
+        Err(errno) => Err(error("connect")(errno).on(address)),
+    }
+}
+
+/// Takes the error that a socket has met (`SO_ERROR`), if it has.
+pub fn take_error(socket: impl AsFd) -> Result<()> {
+    match nix_socket::getsockopt(&socket, nix_socket::sockopt::SocketError) {
+        Ok(0) => Ok(()),
+        Ok(errno) => Err(Error::new("connect", errno)),
+        Err(errno) => Err(error("getsockopt")(errno)),
+    }
 }
 
 /// A datagram socket connected to the abstract address `name`, given without its NUL.

@@ -51,6 +51,24 @@ impl Batch {
         self.entries[at..].iter().map(|entry| u64::from(entry.output)).sum()
     }
 
+    /// How many entries end after `offset`.
+    pub(super) fn entries_after(&self, offset: usize) -> u64 {
+        let at = self.entries.partition_point(|entry| entry.end as usize <= offset);
+        (self.entries.len() - at) as u64
+    }
+
+    /// The end of the last entry that ends at `offset` or before it.
+    pub(super) fn whole_entries(&self, offset: usize) -> usize {
+        let at = self.entries.partition_point(|entry| entry.end as usize <= offset);
+        at.checked_sub(1).map_or(0, |at| self.entries[at].end as usize)
+    }
+
+    /// Drops what comes after the entry that ends at `offset`.
+    pub(super) fn truncate(&mut self, offset: usize) {
+        self.bytes.truncate(offset);
+        self.entries.retain(|entry| entry.end as usize <= offset);
+    }
+
     /// Whether an entry ends at `offset`, or none has begun there.
     pub(super) fn is_boundary(&self, offset: usize) -> bool {
         offset == 0 || self.entry_end(offset as u64) == offset
@@ -74,5 +92,10 @@ mod tests {
         assert_eq!(lost, [120, 120, 90, 90, 50, 0]);
         let boundaries = [0, 1, 3, 7, 8, 12].map(|at| batch.is_boundary(at));
         assert_eq!(boundaries, [true, false, true, true, false, true]);
+        let whole = [0, 2, 3, 6, 7, 12, 99].map(|at| batch.whole_entries(at));
+        assert_eq!(whole, [0, 0, 3, 3, 7, 12, 12]);
+        assert_eq!([0, 3, 11, 12].map(|at| batch.entries_after(at)), [3, 2, 1, 0]);
+        batch.truncate(7);
+        assert_eq!((batch.bytes.len(), batch.entries_after(0)), (7, 2));
     }
 }

@@ -4,7 +4,12 @@ use std::time::SystemTime;
 
 use hull_specs_oci::time::rfc3339_nano;
 
-use super::{Stream, batch::Batch, escape::push_escaped};
+use super::{
+    Stream,
+    batch::Batch,
+    escape::push_escaped,
+    forward::{self, Syslog},
+};
 
 /// How entries are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,10 +17,17 @@ pub(super) enum Format {
     /// `{"log":"text\n","stream":"stdout","time":"2026-11-21T13:00:00.123456789Z"}`, as dockerd's
     /// json-file driver writes it.
     JsonFile,
-    /// `2026-11-21T13:00:00.123456789Z stdout F text`, as containerd's CRI plugin writes it.
+    /// `2026-11-21T13:00:00.123456789Z stdout F text`, with the text's bytes as they are. `P` is a
+    /// part of a line that goes on.
+    Local,
+    /// The same, where a line end may be `\r\n`, as containerd's CRI plugin writes it.
     Cri,
     /// The output as it is: without time, and both streams mixed.
     Raw,
+    /// A message for syslog. These two are never read back.
+    Syslog(Syslog),
+    /// A message for journald.
+    Journald,
 }
 
 /// Whether an entry holds the end of a line.
@@ -31,8 +43,9 @@ pub(super) enum Piece {
 #[derive(Clone, Debug)]
 pub(super) struct Form {
     pub(super) format: Format,
-    /// `"attrs":{...},` or nothing.
-    attributes: Vec<u8>,
+    /// What every entry has: `"attrs":{...},`, what is between syslog's time and the text,
+    /// journald's fields, or nothing.
+    text: Vec<u8>,
 }
 
 impl Form {
@@ -51,7 +64,12 @@ impl Form {
             text.pop();
             text.extend_from_slice(b"},");
         }
-        Self { format, attributes: text }
+        Self { format, text }
+    }
+
+    /// A form with `text` in every entry.
+    pub(super) fn with_text(format: Format, text: Vec<u8>) -> Self {
+        Self { format, text }
     }
 
     /// What surrounds every piece that `stream` writes at `time`.
@@ -63,18 +81,27 @@ impl Form {
                 text.extend_from_slice(b"\",\"stream\":\"");
                 text.extend_from_slice(stream.name().as_bytes());
                 text.extend_from_slice(b"\",");
-                text.extend_from_slice(&self.attributes);
+                text.extend_from_slice(&self.text);
                 text.extend_from_slice(b"\"time\":\"");
                 text.extend_from_slice(rfc3339_nano(time).as_bytes());
                 text.extend_from_slice(b"\"}\n");
             }
-            Format::Cri => {
+            Format::Local | Format::Cri => {
                 text.extend_from_slice(rfc3339_nano(time).as_bytes());
                 text.push(b' ');
                 text.extend_from_slice(stream.name().as_bytes());
                 text.push(b' ');
             }
             Format::Raw => {}
+            Format::Syslog(syslog) => {
+                text.extend_from_slice(syslog.head(stream, time).as_bytes());
+                text.extend_from_slice(&self.text);
+            }
+            Format::Journald => {
+                let priority = [b'0' + forward::severity(stream)];
+                forward::push_field(text, b"PRIORITY", &priority);
+                text.extend_from_slice(&self.text);
+            }
         }
         frame
     }
@@ -84,7 +111,7 @@ impl Form {
 #[derive(Debug)]
 pub(super) struct Frame {
     format: Format,
-    /// What follows the text (JSON), or goes before it (CRI).
+    /// What follows the text (JSON), or goes before it (all others).
     text: Vec<u8>,
 }
 
@@ -102,7 +129,7 @@ impl Frame {
                 }
                 out.extend_from_slice(&self.text);
             }
-            Format::Cri => {
+            Format::Local | Format::Cri => {
                 out.extend_from_slice(&self.text);
                 out.extend_from_slice(if piece == Piece::Full { b"F " } else { b"P " });
                 out.extend_from_slice(text);
@@ -113,6 +140,20 @@ impl Frame {
                 if piece == Piece::Full {
                     out.push(b'\n');
                 }
+            }
+            // dockerd, too, has no message for an empty line.
+            Format::Syslog(_) if text.is_empty() => return,
+            Format::Syslog(_) => {
+                out.extend_from_slice(&self.text);
+                out.extend_from_slice(text);
+                out.push(b'\n');
+            }
+            Format::Journald => {
+                out.extend_from_slice(&self.text);
+                if piece == Piece::Partial {
+                    forward::push_field(out, b"CONTAINER_PARTIAL_MESSAGE", b"true");
+                }
+                forward::push_field(out, b"MESSAGE", text);
             }
         }
         batch.end_entry(output);
@@ -130,11 +171,17 @@ pub(super) struct Parsed {
 }
 
 impl Format {
+    /// Whether lines are cut as dockerd cuts them for all of its drivers, and the pieces of one
+    /// have one time.
+    pub(super) fn is_dockerds(self) -> bool {
+        !matches!(self, Self::Cri | Self::Raw)
+    }
+
     /// Reads an entry, given without the line end that closes it. `None` for what is not one.
     pub(super) fn parse(self, entry: &[u8]) -> Option<Parsed> {
         match self {
             Self::JsonFile => parse_json(entry),
-            Self::Cri => {
+            Self::Local | Self::Cri => {
                 let mut fields = entry.splitn(4, |byte| *byte == b' ');
                 let (_time, stream) = (fields.next()?, stream(fields.next()?)?);
                 // Tags are parted by colons; the first says what this is.
@@ -146,6 +193,7 @@ impl Format {
                 Some(Parsed { stream: Some(stream), piece, text: fields.next()?.to_vec() })
             }
             Self::Raw => Some(Parsed { stream: None, piece: Piece::Full, text: entry.to_vec() }),
+            Self::Syslog(_) | Self::Journald => None,
         }
     }
 }
@@ -217,7 +265,7 @@ mod tests {
 
     #[test]
     fn entries_are_read_back() {
-        for format in [Format::JsonFile, Format::Cri] {
+        for format in [Format::JsonFile, Format::Local, Format::Cri] {
             for piece in [Piece::Full, Piece::Partial] {
                 for text in ["", "a", " a  b ", "\"<\u{2028}\\\t\r"] {
                     let entry = entry(&Form::new(format, &[]), text, piece);

@@ -105,7 +105,7 @@ impl Lines {
             }
         }
         match self.first_piece.take() {
-            Some(first) if form.format == Format::JsonFile => {
+            Some(first) if form.format.is_dockerds() => {
                 form.frame(self.stream, first).push(batch, text, Piece::Full, output);
             }
             _ => frame.push(batch, text, Piece::Full, output),
@@ -120,7 +120,7 @@ impl Lines {
         batch: &mut Batch,
     ) {
         match self.first_piece {
-            Some(first) if form.format == Format::JsonFile => {
+            Some(first) if form.format.is_dockerds() => {
                 form.frame(self.stream, first).push(batch, piece, Piece::Partial, piece.len());
             }
             _ => {
@@ -135,9 +135,9 @@ impl Lines {
 /// when there is more than fits, and it looks for `\r\n` first.
 fn hold(format: Format) -> usize {
     match format {
-        Format::JsonFile => PIECE_BYTES,
         Format::Cri => PIECE_BYTES + 2,
         Format::Raw => usize::MAX,
+        _ => PIECE_BYTES,
     }
 }
 

@@ -4,7 +4,7 @@
 //! `options` reads the `hull-log:` URI. `lines` cuts a stream into lines, `entry` gives each
 //! its form, `writer` puts them into the file, `rotation` plans what happens to the files when
 //! one is full, `compress` is what a child process does to a rotated one, `tail` reads the end
-//! back. `journal` keeps the bytes of an unfinished line where a killed shim leaves them.
+//! back. `forward` hands lines on to the host's log as well. `journal` keeps the bytes of an unfinished line where a killed shim leaves them.
 //!
 //! What [`Writer::write`] was given is in the file, or in `FILE.partial`, when it returns. So
 //! a shim that is killed loses at most the one read that it had not handed over yet. Nothing is
@@ -27,6 +27,7 @@ mod batch;
 mod compress;
 mod entry;
 mod escape;
+mod forward;
 mod journal;
 mod lines;
 mod options;
@@ -36,6 +37,7 @@ mod writer;
 
 pub(crate) use attach::{Attach, Console};
 pub(crate) use compress::compress_file;
+pub(crate) use forward::Forward;
 pub(crate) use options::Options;
 pub(crate) use writer::{WriteError, Writer, release_buffers};
 

@@ -6,13 +6,26 @@
 //!
 //! | option | meaning | default |
 //! | --- | --- | --- |
-//! | `format` | `json-file`, `cri`, `raw` | `json-file` |
+//! | `format` | `json-file`, `local`, `cri`, `raw` | `json-file` |
 //! | `max-size` | rotate before the entry after this size: bytes, or `k`, `m`, `g` in thousands | never |
 //! | `max-age` | rotate when the file's first entry is this old, in seconds | never |
 //! | `max-file` | so many files in all, 1 to 1000 | 1 |
 //! | `compress` | `true`: rotated files become `.gz` | `false` |
 //! | `label` | `KEY=VALUE` for `attrs` of each entry, json-file only; repeatable | |
 //! | `attach` | the path of the socket for attached clients | none |
+//!
+//! Lines may also go on to the host's log; the file is then a copy of them to be read:
+//!
+//! | option | meaning | default |
+//! | --- | --- | --- |
+//! | `syslog` | `local` (`/dev/log`), `unixgram:///PATH`, `unix:///PATH`, `udp://ADDRESS:PORT`, `tcp://ADDRESS:PORT` | none |
+//! | `syslog-facility` | a number from 0 to 23 | 3 |
+//! | `syslog-format` | `rfc3164`, `rfc5424`, `rfc5424micro` | without the host's name |
+//! | `tag` | the tag of each message; needed | |
+//! | `journald` | the path of journald's socket | none |
+//! | `field` | `NAME=VALUE`, a field of each message to journald; repeatable | |
+//! | `mode` | `non-blocking`: the container does not wait for the receiver | `blocking` |
+//! | `max-buffer-size` | how much may wait then; what is more is lost | 1 MB |
 
 use std::{
     path::{Component, Path, PathBuf},
@@ -21,7 +34,10 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
-use super::entry::{Form, Format};
+use super::{
+    entry::{Form, Format},
+    forward,
+};
 
 /// The start of every such URI.
 const SCHEME: &str = "hull-log://";
@@ -40,6 +56,8 @@ pub(crate) struct Options {
     pub(super) compress: bool,
     /// Where the socket for attached clients is to be.
     pub(crate) attach: Option<PathBuf>,
+    /// Where lines go on to.
+    pub(crate) forward: Option<forward::Options>,
 }
 
 impl Options {
@@ -57,24 +75,33 @@ impl Options {
         let rest = uri.strip_prefix(SCHEME).with_context(|| format!("{uri:?} is not {SCHEME}"))?;
         ensure!(!rest.contains('#'), "{uri:?} has a fragment");
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let path = decode(path).and_then(|path| file_path(&path)).context("log path")?;
+        let path = decode(path).and_then(plain).and_then(|path| file_path(&path));
+        let path = path.context("log path")?;
         let (mut format, mut max_size, mut max_age) = (None, None, None);
         let (mut max_files, mut compress, mut attach) = (None, None, None);
-        let mut labels = Vec::new();
+        let (mut labels, mut forward) = (Vec::new(), forward::Given::default());
         for part in query.split('&').filter(|part| !part.is_empty()) {
             let (key, value) = part
                 .split_once('=')
                 .with_context(|| format!("log option {part:?} has no value"))?;
-            let value = decode(&value.replace('+', " "));
+            ensure!(!key.contains(char::is_control), "unknown log option {key:?}");
+            // What people have put into labels stands for itself.
+            let is_free = matches!(key, "label" | "field");
+            let value = decode(&value.replace('+', " "))
+                .and_then(|value| if is_free { Ok(value) } else { plain(value) })
+                .with_context(|| format!("log option {key}"))?;
             let first = match key {
-                "format" => put(&mut format, value.and_then(|text| parse_format(&text))),
-                "max-size" => put(&mut max_size, value.and_then(|text| parse_size(&text))),
-                "max-age" => put(&mut max_age, value.and_then(|text| parse_age(&text))),
-                "max-file" => put(&mut max_files, value.and_then(|text| parse_count(&text))),
-                "compress" => put(&mut compress, value.and_then(|text| parse_bool(&text))),
-                "attach" => put(&mut attach, value.and_then(|text| file_path(&text))),
-                "label" => value.and_then(|text| add_label(&mut labels, &text)).map(|()| true),
-                _ => bail!("unknown log option {key:?}"),
+                "format" => put(&mut format, parse_format(&value)),
+                "max-size" => put(&mut max_size, parse_size(&value)),
+                "max-age" => put(&mut max_age, parse_age(&value)),
+                "max-file" => put(&mut max_files, parse_count(&value)),
+                "compress" => put(&mut compress, parse_bool(&value)),
+                "attach" => put(&mut attach, file_path(&value)),
+                "label" => add_pair(&mut labels, &value, LABEL_BYTES).map(|()| true),
+                _ => match forward.take(key, &value) {
+                    Some(taken) => taken,
+                    None => bail!("unknown log option {key:?}"),
+                },
             };
             ensure!(first.with_context(|| format!("log option {key}"))?, "log option {key} twice");
         }
@@ -89,12 +116,13 @@ impl Options {
         // As Go writes a map.
         labels.sort();
         let form = Form::new(format, &labels);
-        Ok(Self { path, form, max_size, max_age, max_files, compress, attach })
+        let forward = forward.finish()?;
+        Ok(Self { path, form, max_size, max_age, max_files, compress, attach, forward })
     }
 }
 
 /// Fills `place`; false if it was full.
-fn put<T>(place: &mut Option<T>, value: Result<T>) -> Result<bool> {
+pub(super) fn put<T>(place: &mut Option<T>, value: Result<T>) -> Result<bool> {
     Ok(place.replace(value?).is_none())
 }
 
@@ -114,12 +142,15 @@ fn decode(text: &str) -> Result<String> {
         bytes.push(u8::try_from(high * 16 + low).unwrap_or(0));
         rest = &after[2..];
     }
-    let decoded = String::from_utf8(bytes).map_err(|_| anyhow!("{text:?} is not UTF-8"))?;
-    ensure!(!decoded.contains(char::is_control), "{decoded:?} has a control character");
-    Ok(decoded)
+    String::from_utf8(bytes).map_err(|_| anyhow!("{text:?} is not UTF-8"))
 }
 
-fn file_path(text: &str) -> Result<PathBuf> {
+fn plain(text: String) -> Result<String> {
+    ensure!(!text.contains(char::is_control), "{text:?} has a control character");
+    Ok(text)
+}
+
+pub(super) fn file_path(text: &str) -> Result<PathBuf> {
     let path = Path::new(text);
     ensure!(path.is_absolute(), "{text:?} is not an absolute path");
     let is_plain = path.components().all(|part| part != Component::ParentDir);
@@ -131,14 +162,15 @@ fn file_path(text: &str) -> Result<PathBuf> {
 fn parse_format(text: &str) -> Result<Format> {
     Ok(match text {
         "json-file" => Format::JsonFile,
+        "local" => Format::Local,
         "cri" => Format::Cri,
         "raw" => Format::Raw,
-        _ => bail!("{text:?} is not json-file, cri or raw"),
+        _ => bail!("{text:?} is not json-file, local, cri or raw"),
     })
 }
 
 /// A size as dockerd reads it: `1.5g`, `10MB`, `512 KiB`, every unit in thousands.
-fn parse_size(text: &str) -> Result<u64> {
+pub(super) fn parse_size(text: &str) -> Result<u64> {
     let end = text.rfind(|c: char| c.is_ascii_digit() || c == '.').map_or(0, |at| at + 1);
     let (number, unit) = text.split_at(end);
     let unit = unit.strip_prefix(' ').unwrap_or(unit).to_ascii_lowercase();
@@ -185,14 +217,19 @@ fn parse_bool(text: &str) -> Result<bool> {
     }
 }
 
-fn add_label(labels: &mut Vec<(String, String)>, text: &str) -> Result<()> {
+/// Adds `KEY=VALUE`, if all pairs together have no more than `limit_bytes`.
+pub(super) fn add_pair(
+    pairs: &mut Vec<(String, String)>,
+    text: &str,
+    limit_bytes: usize,
+) -> Result<()> {
     let (key, value) =
         text.split_once('=').with_context(|| format!("{text:?} is not KEY=VALUE"))?;
     ensure!(!key.is_empty(), "{text:?} has no key");
-    ensure!(labels.iter().all(|(other, _)| other != key), "{key:?} twice");
-    let bytes: usize = labels.iter().map(|(key, value)| key.len() + value.len()).sum();
-    ensure!(bytes + text.len() <= LABEL_BYTES, "more than {LABEL_BYTES} bytes");
-    labels.push((key.to_owned(), value.to_owned()));
+    ensure!(pairs.iter().all(|(other, _)| other != key), "{key:?} twice");
+    let bytes: usize = pairs.iter().map(|(key, value)| key.len() + value.len()).sum();
+    ensure!(bytes + text.len() <= limit_bytes, "more than {limit_bytes} bytes");
+    pairs.push((key.to_owned(), value.to_owned()));
     Ok(())
 }
 
@@ -265,7 +302,7 @@ mod tests {
             ("hull-log:///a?max-age=1m", r#"log option max-age: "1m" is not a number of seconds"#),
             (
                 "hull-log:///a?format=xml",
-                r#"log option format: "xml" is not json-file, cri or raw"#,
+                r#"log option format: "xml" is not json-file, local, cri or raw"#,
             ),
             ("hull-log:///a?compress=gzip", r#"log option compress: "gzip" is not true or false"#),
             ("hull-log:///a?label=x", r#"log option label: "x" is not KEY=VALUE"#),
@@ -274,6 +311,39 @@ mod tests {
             (
                 "hull-log:///a?compress=1&max-size=1",
                 "log option compress needs max-file of 2 or more, and max-size or max-age",
+            ),
+            (
+                "hull-log:///a?syslog=/dev/log&tag=t",
+                r#"log option syslog: "/dev/log" has no scheme"#,
+            ),
+            (
+                "hull-log:///a?syslog=udp://localhost:514&tag=t",
+                r#"log option syslog: "localhost:514" is not a numeric address with a port: invalid socket address syntax"#,
+            ),
+            (
+                "hull-log:///a?syslog=tls://1.2.3.4:1&tag=t",
+                r#"log option syslog: "tls" is not unixgram, unix, udp or tcp"#,
+            ),
+            ("hull-log:///a?syslog=local", "log option syslog needs tag"),
+            ("hull-log:///a?syslog=local&journald=/j", "log option journald twice"),
+            (
+                "hull-log:///a?syslog=local&tag=t&syslog-facility=24",
+                r#"log option syslog-facility: "24" is not a number from 0 to 23"#,
+            ),
+            (
+                "hull-log:///a?syslog=local&tag=a%0ab",
+                r#"log option tag: "a\nb" has a control character"#,
+            ),
+            (
+                "hull-log:///a?journald=/j&field=a=b",
+                r#"log option field: "a" is not a name of journald's"#,
+            ),
+            ("hull-log:///a?journald=/j&tag=b", "a log option of syslog does not go with journald"),
+            ("hull-log:///a?syslog=local&tag=t&field=A=b", "log option field needs journald"),
+            ("hull-log:///a?tag=b", "a log option of syslog or journald needs syslog or journald"),
+            (
+                "hull-log:///a?journald=/j&max-buffer-size=1k",
+                "log option max-buffer-size needs mode=non-blocking",
             ),
             (
                 "hull-log:///a?compress=1&max-file=2",
@@ -288,7 +358,7 @@ mod tests {
     #[test]
     fn mutants_are_options_or_refused_in_one_line() {
         let uri = "hull-log:///a%20b/c?format=json-file&max-size=1.5m&max-file=3&max-age=60\
-            &compress=true&attach=/run/a%2Fs&label=b=x%26y";
+            &compress=true&attach=/run/a%2Fs&label=b=x%26y&journald=/j&field=A=b%0ac&mode=non-blocking";
         let mut read = 0;
         crate::mutants::each(uri.as_bytes(), 50_000, |bytes| {
             match Options::parse(&String::from_utf8_lossy(bytes)) {

@@ -58,11 +58,12 @@ pub(super) async fn output(source: &Source, target: Target, losses: &Losses) {
         Target::Log(log, stream) => {
             let copied = copy(source, async |bytes| {
                 account.enter(log.put(stream, bytes));
-                log.room().await;
+                log.pass_on(stream, bytes).await;
                 Ok(())
             })
             .await;
             account.enter(log.end(stream));
+            log.pass_on_end(stream).await;
             copied
         }
         Target::Nowhere => copy(source, async |_| Ok(())).await,

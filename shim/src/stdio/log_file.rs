@@ -20,7 +20,7 @@ use hull_runtime_sys::{
 use super::Stdio;
 use crate::{
     bootstrap, bundle_file, log,
-    output::{Attach, Console, Options, Stream, WriteError, Writer},
+    output::{Attach, Console, Forward, Options, Stream, WriteError, Writer},
     reactor::{self, Source},
 };
 
@@ -33,6 +33,7 @@ const TAIL: usize = 16 << 10;
 /// A log and its clients.
 pub(super) struct LogFile {
     writer: RefCell<Writer>,
+    forward: Option<Forward>,
     attach: Option<Attach>,
     keyboard: Rc<Keyboard>,
     /// Streams that have not ended.
@@ -42,14 +43,19 @@ pub(super) struct LogFile {
 
 impl LogFile {
     /// # Errors
-    /// The URI is wrong, or the log or the socket cannot be opened.
-    pub(super) fn open(uri: &str) -> Result<Rc<Self>> {
+    /// The URI is wrong, the log or the socket cannot be opened, or the host's log is not there.
+    pub(super) async fn open(uri: &str) -> Result<Rc<Self>> {
         let options = Options::parse(uri)?;
+        let forward = match &options.forward {
+            Some(forward) => Some(Forward::open(forward).await?),
+            None => None,
+        };
         let keyboard = Rc::new(Keyboard::default());
         let attach = options.attach.as_deref();
         let attach = attach.map(|path| Attach::listen(path, Rc::clone(&keyboard))).transpose()?;
         Ok(Rc::new(Self {
             writer: RefCell::new(Writer::open(&options)?),
+            forward,
             attach,
             keyboard,
             open: Cell::new(2),
@@ -83,8 +89,11 @@ impl LogFile {
         written
     }
 
-    /// Waits for the clients that the container waits for.
-    pub(super) async fn room(&self) {
+    /// Hands on what was put, and waits for those that the container waits for.
+    pub(super) async fn pass_on(&self, stream: Stream, bytes: &[u8]) {
+        if let Some(forward) = &self.forward {
+            forward.put(stream, bytes, SystemTime::now()).await;
+        }
         if let Some(attach) = &self.attach {
             attach.room().await;
         }
@@ -111,6 +120,13 @@ impl LogFile {
         let finished = self.writer.borrow_mut().finish(SystemTime::now());
         self.tell_rotation_error();
         finished
+    }
+
+    /// Hands on the rest of a stream that has ended.
+    pub(super) async fn pass_on_end(&self, stream: Stream) {
+        if let Some(forward) = &self.forward {
+            forward.end(stream, SystemTime::now()).await;
+        }
     }
 
     pub(super) fn tail(&self, lines: usize) -> Vec<String> {

@@ -162,7 +162,7 @@ impl Prepared {
                 stderr = Some(Target::File(file));
             }
             Destination::Log(uri) => {
-                let file = LogFile::open(uri)?;
+                let file = LogFile::open(uri).await?;
                 stdout = Some(Target::Log(Rc::clone(&file), Stream::Stdout));
                 stderr = Some(Target::Log(Rc::clone(&file), Stream::Stderr));
                 log = Some(file);

@@ -59,10 +59,7 @@ impl Shim {
     /// # Errors
     /// One could not be signalled, or does not end.
     pub(crate) async fn end_all(&self, grace: Duration) -> Result<(), Failure> {
-        while !self.creating.borrow().is_empty() {
-            let created = self.created.borrow().clone();
-            created.wait().await;
-        }
+        self.all_created().await;
         let containers: Vec<_> = self.containers.borrow().values().cloned().collect();
         if !grace.is_zero() {
             self.signal_all(&containers, libc::SIGTERM).await?;
@@ -76,6 +73,14 @@ impl Shim {
             let text = format!("containers run on {KILL_LIMIT:?} after they were killed");
             Failure::new(Kind::DeadlineExceeded, text)
         })
+    }
+
+    /// Waits until no container is being created.
+    pub(super) async fn all_created(&self) {
+        while !self.creating.borrow().is_empty() {
+            let created = self.created.borrow().clone();
+            created.wait().await;
+        }
     }
 
     async fn signal_all(&self, containers: &[Rc<Container>], signal: i32) -> Result<(), Failure> {

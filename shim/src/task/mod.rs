@@ -99,7 +99,7 @@ impl Shim {
             "CloseIO" => reply(self.close_io(&parse(payload)?)?),
             "Stats" => reply(self.stats(&parse(payload)?)?),
             "Connect" => reply(self.connect(&parse(payload)?)),
-            "Shutdown" => reply(self.shut_down(&parse(payload)?)),
+            "Shutdown" => reply(self.shut_down(parse(payload)?).await),
             method => Err(Failure::new(Kind::Unimplemented, format!("method {method}"))),
         }
     }
@@ -153,7 +153,10 @@ impl Shim {
         }
     }
 
-    fn shut_down(&self, _request: &api::ShutdownRequest) -> api::Empty {
+    /// Waits for what is being made, as the reference does: only then is it known whether the
+    /// shim has a container.
+    async fn shut_down(&self, _request: api::ShutdownRequest) -> api::Empty {
+        self.all_created().await;
         self.end_if_idle();
         api::Empty::default()
     }

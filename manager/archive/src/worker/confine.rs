@@ -22,12 +22,20 @@ const MAX_MEMORY_BYTES: u64 = 1 << 30;
 /// directories; what else it allows, the filter forbids), MKNOD, SETFCAP.
 const KEPT: [u32; 8] = [0, 1, 2, 3, 4, 21, 27, 31];
 
+/// What a job does with files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    All,
+    Read,
+    Nothing,
+}
+
 /// Confines the calling process, which has one thread yet. Gives back the root, of which now
 /// nothing is above.
 pub(super) fn confine(
     root: OwnedFd,
     base: Option<BorrowedFd<'_>>,
-    read_only: bool,
+    access: Access,
 ) -> Result<OwnedFd> {
     process::set_umask(0);
     process::set_dumpable(false)?;
@@ -44,7 +52,7 @@ pub(super) fn confine(
     caps::clear_ambient()?;
     caps::set(caps::Sets { effective: held, permitted: held, inheritable: 0 })?;
     process::set_no_new_privileges()?;
-    landlock(&root, base, read_only).context("restrict to the directory")?;
+    landlock(&root, base, access).context("restrict to the directory")?;
     seccomp::load(&filter(), 0).context("load the filter of system calls")?;
     Ok(root)
 }
@@ -69,15 +77,19 @@ fn alone(root: OwnedFd) -> Result<OwnedFd> {
 }
 
 /// As far as the kernel can: before 5.13 there is no Landlock, and the rest must do.
-fn landlock(root: &OwnedFd, base: Option<BorrowedFd<'_>>, read_only: bool) -> Result<()> {
+fn landlock(root: &OwnedFd, base: Option<BorrowedFd<'_>>, access: Access) -> Result<()> {
     const KNOWN: ABI = ABI::V5;
     let read: BitFlags<AccessFs> = AccessFs::ReadFile | AccessFs::ReadDir;
     let all = AccessFs::from_all(KNOWN);
-    let mine = if read_only { read } else { all & !AccessFs::Execute };
-    let mut rules = Ruleset::default()
-        .handle_access(all)?
-        .create()?
-        .add_rule(landlock::PathBeneath::new(root.as_fd(), mine))?;
+    let mine = match access {
+        Access::All => Some(all & !AccessFs::Execute),
+        Access::Read => Some(read),
+        Access::Nothing => None,
+    };
+    let mut rules = Ruleset::default().handle_access(all)?.create()?;
+    if let Some(mine) = mine {
+        rules = rules.add_rule(landlock::PathBeneath::new(root.as_fd(), mine))?;
+    }
     if let Some(base) = base {
         rules = rules.add_rule(landlock::PathBeneath::new(base, read))?;
     }

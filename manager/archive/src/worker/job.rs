@@ -7,7 +7,8 @@ use hull_runtime_sys as sys;
 use hull_specs_image::{Digest, media_type::Compression};
 use serde::{Deserialize, Serialize};
 
-use crate::{apply::Options, error::Refused};
+use super::confine::Access;
+use crate::{apply::Options, budget::Budgets, error::Refused};
 
 /// More than the longest report.
 pub(super) const MAX_REPORT_BYTES: u64 = 1 << 20;
@@ -45,15 +46,29 @@ pub enum Job {
         /// How the archive is written.
         packing: Packing,
     },
+    /// Decompresses an archive and applies it nowhere. The root is [`super::nowhere`].
+    Decompress {
+        /// How much the archive may ask for.
+        budgets: Budgets,
+    },
 }
 
 impl Job {
     pub(super) fn reads(&self) -> bool {
-        matches!(self, Self::Unpack { .. } | Self::CopyIn { .. })
+        matches!(self, Self::Unpack { .. } | Self::CopyIn { .. } | Self::Decompress { .. })
     }
 
     pub(super) fn writes(&self) -> bool {
-        !self.reads()
+        matches!(self, Self::Pack { .. } | Self::Diff { .. } | Self::Decompress { .. })
+    }
+
+    /// What it does with files beneath the root.
+    pub(super) fn access(&self) -> Access {
+        match self {
+            Self::Unpack { .. } | Self::CopyIn { .. } => Access::All,
+            Self::Pack { .. } | Self::Diff { .. } => Access::Read,
+            Self::Decompress { .. } => Access::Nothing,
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use hull_runtime_sys::{entry, fd, process, spawn as program};
+use hull_runtime_sys::{entry, fd, mount, process, spawn as program};
 
 pub use job::{Changed, Job, Outcome, Packing};
 use job::{MAX_REPORT_BYTES, Report};
@@ -50,11 +50,22 @@ pub struct Files<'a> {
 #[derive(Debug)]
 pub struct Worker {
     /// Takes the archive, for jobs that read one and were given no file. Close it at the end.
+    /// A job that reads and writes wants both ends moved at once.
     pub input: Option<File>,
     /// Gives the archive, for jobs that write one and were given no file. Read it to its end.
     pub output: Option<File>,
     report: File,
     child: Option<program::Child>,
+}
+
+/// An empty directory that is nowhere, for a worker that needs no file.
+///
+/// # Errors
+/// Without CAP_SYS_ADMIN.
+pub fn nowhere() -> Result<OwnedFd> {
+    let memory = mount::Context::open("tmpfs")?;
+    memory.create()?;
+    Ok(memory.mount(mount::Attributes::READ_ONLY)?)
 }
 
 /// Starts a worker.

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read, Write},
+    io::{self, BufRead, Read, Write},
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     os::unix::ffi::OsStrExt as _,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     apply::{Options, apply_with},
+    budget::Budgets,
     changes::Source,
     compression::Compressor,
     pack::{self, Packed},
@@ -51,7 +52,7 @@ fn work(report: &OwnedFd, has_base: bool) -> Result<Outcome> {
     let job: Job = serde_json::from_slice(&order).context("understand the job")?;
     let root = fd::take(ROOT)?;
     let base = has_base.then(|| fd::take(BASE)).transpose()?;
-    let root = confine::confine(root, base.as_ref().map(|fd| fd.as_fd()), !job.reads())?;
+    let root = confine::confine(root, base.as_ref().map(|fd| fd.as_fd()), job.access())?;
     let watched = fd::duplicate(report, 3)?;
     // Ends the process when the manager does, whatever the other threads do.
     thread::spawn(move || {
@@ -90,6 +91,7 @@ fn perform_with(
         Job::Unpack { options } => unpack(root, b"", options, input, exact),
         // In a container's own directories anything may alter modes.
         Job::CopyIn { at, options } => unpack(root, at, options, input, false),
+        Job::Decompress { budgets } => decompress(*budgets, input, output),
         Job::Pack { at, name, follow, packing } => {
             let at = Path::new(std::ffi::OsStr::from_bytes(at));
             packed(*packing, output, |output| pack::pack(root, at, name, *follow, output))
@@ -128,6 +130,42 @@ fn unpack(
             dropped_attributes: applied.dropped_attributes,
         })
     })
+}
+
+fn decompress(
+    budgets: Budgets,
+    input: impl Read + Send,
+    mut output: impl Write,
+) -> Result<Outcome> {
+    thread::scope(|scope| {
+        let (mut pieces, thread) = source::start(scope, input, budgets);
+        let copied = copy(&mut pieces, &mut output).context("decompress the archive");
+        // The thread waits for somebody to take what it has.
+        drop(pieces);
+        let measured = thread.join().map_err(|_| anyhow!("the decompression panicked"))?;
+        copied?;
+        let measured = measured.context("read the archive")?;
+        Ok(Outcome {
+            diff_id: measured.digest,
+            entries: 0,
+            file_bytes: 0,
+            plain_bytes: measured.plain_bytes,
+            archive_bytes: measured.input_bytes,
+            dropped_attributes: 0,
+        })
+    })
+}
+
+fn copy(pieces: &mut impl BufRead, output: &mut impl Write) -> io::Result<()> {
+    loop {
+        let piece = pieces.fill_buf()?;
+        let length = piece.len();
+        if length == 0 {
+            return Ok(());
+        }
+        output.write_all(piece)?;
+        pieces.consume(length);
+    }
 }
 
 /// Collects small writes: headers are written one by one.

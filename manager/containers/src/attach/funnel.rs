@@ -79,8 +79,11 @@ pub(crate) fn funnel(
                 return;
             }
         }
+        let exit_code = tokio::select! {
+            exit_code = exit_code => exit_code,
+            () = answers.closed() => return,
+        };
         let last = exit_code
-            .await
             .map(|exit_code| AttachResponse { message: Some(Message::Ended(Ended { exit_code })) });
         // Whoever asked may have gone.
         let _ = answers.send(last).await;

@@ -25,15 +25,22 @@ use crate::{Answers, Containers, Messages, handle::Handle, state::Ask};
 /// Answers that may wait for a client; each is at most a frame.
 pub(crate) const ANSWERS: usize = 4;
 
+/// A connection to a container's streams.
+pub(crate) struct Joined {
+    connection: Connection,
+    /// Ends of the container that were before: the next one ends the streams.
+    exits: u64,
+}
+
 /// Clients that wait for the container's start.
 #[derive(Default)]
-pub(crate) struct Waiting(Mutex<Vec<oneshot::Sender<Connection>>>);
+pub(crate) struct Waiting(Mutex<Vec<oneshot::Sender<Joined>>>);
 
 /// Clients that wait at one time.
 const MAX_WAITING: usize = 64;
 
 impl Waiting {
-    fn add(&self, client: oneshot::Sender<Connection>) -> Result<()> {
+    fn add(&self, client: oneshot::Sender<Joined>) -> Result<()> {
         let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         list.retain(|client| !client.is_closed());
         if list.len() >= MAX_WAITING {
@@ -46,16 +53,20 @@ impl Waiting {
     }
 
     /// Those that wait; they wait no more. Dropped, they are told that there is no container.
-    pub(crate) fn take(&self) -> Vec<oneshot::Sender<Connection>> {
+    pub(crate) fn take(&self) -> Vec<oneshot::Sender<Joined>> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
 
+impl Handle {
     /// Attaches all that wait.
-    pub(crate) async fn connect(&self, socket: &Path) -> Result<()> {
-        for client in self.take() {
+    pub(crate) async fn connect_waiting(&self, socket: &Path) -> Result<()> {
+        let exits = self.now().exits;
+        for client in self.attaching.take() {
             if !client.is_closed() {
+                let connection = Connection::open(socket).await?;
                 // One that has left meanwhile is disconnected again.
-                let _ = client.send(Connection::open(socket).await?);
+                let _ = client.send(Joined { connection, exits });
             }
         }
         Ok(())
@@ -100,7 +111,7 @@ impl Containers {
         handle.attaching.add(sender)?;
         // It may have been started meanwhile: then nobody comes for the list.
         if handle.now().is_live() {
-            handle.attaching.connect(&socket).await?;
+            handle.connect_waiting(&socket).await?;
         }
         let (answers, answered) = mpsc::channel(ANSWERS);
         let attached = attach_response::Message::Attached(v1::Attached { tty: options.tty });
@@ -117,13 +128,13 @@ impl Containers {
                 return;
             }
             let closed = answers.clone();
-            let connection = tokio::select! {
-                connection = connection => connection,
+            let joined = tokio::select! {
+                joined = connection => joined,
                 () = closed.closed() => return,
             };
-            match connection {
-                Ok(connection) => {
-                    let left = relay(&handle, connection, messages, answers, rules).await;
+            match joined {
+                Ok(joined) => {
+                    let left = relay(&handle, joined, messages, answers, rules).await;
                     if left {
                         inner.event(&handle.record(), "detach", &[]);
                     }
@@ -160,15 +171,18 @@ impl Rules {
 
 /// Carries until the streams end, or the client leaves: then true.
 async fn relay(
-    handle: &Handle,
-    connection: Connection,
+    handle: &Arc<Handle>,
+    joined: Joined,
     messages: Messages<v1::AttachRequest>,
     answers: mpsc::Sender<Result<v1::AttachResponse>>,
     rules: Rules,
 ) -> bool {
-    let Connection { reader, writer } = connection;
-    let exits = handle.now().exits;
-    let (funnel, emptying) = funnel(answers, async { Ok(None) });
+    let Joined { connection: Connection { reader, writer }, exits } = joined;
+    let ending = Arc::clone(handle);
+    let (funnel, emptying) = funnel(answers, async move {
+        let state = ending.until(|state| state.exits > exits).await;
+        Ok((state.exits > exits).then_some(state.exit_code))
+    });
     let emptying = tokio::spawn(emptying);
     let typing = tokio::spawn(type_in(writer, messages, rules));
     let over = || async {
@@ -178,10 +192,10 @@ async fn relay(
         () = take_output(reader, &funnel, rules, over) => false,
         () = funnel.gone() => true,
     };
-    typing.abort();
     drop(funnel);
-    // It ends when the client has taken all, or leaves.
+    // It ends when the client has taken all, and the end is known, or when it leaves.
     let _ = emptying.await;
+    typing.abort();
     left
 }
 

@@ -1,6 +1,6 @@
-//! The entries of a json-file log, chosen and put together for a reader. Pure.
+//! The entries of a log, chosen and put together for a reader. Pure.
 
-use std::{borrow::Cow, collections::BTreeMap, time::SystemTime};
+use std::{borrow::Cow, collections::BTreeMap, str, time::SystemTime};
 
 use hull_specs_api::v1::{self, log_entry::Stream};
 use hull_specs_oci::time::parse_rfc3339;
@@ -20,14 +20,58 @@ pub(super) struct Wanted {
     pub(super) details: bool,
 }
 
+/// An entry of docker's json-file.
 #[derive(Deserialize)]
-struct Entry<'a> {
+struct Json<'a> {
     #[serde(borrow)]
     log: Cow<'a, str>,
     stream: &'a str,
     time: &'a str,
     #[serde(default)]
     attrs: Option<BTreeMap<String, String>>,
+}
+
+/// An entry, whatever its form is.
+struct Entry<'a> {
+    text: Cow<'a, [u8]>,
+    stream: Stream,
+    time: &'a str,
+    attributes: BTreeMap<String, String>,
+}
+
+impl<'a> Entry<'a> {
+    /// Reads a line of a log, with its end. What is no entry of ours says nothing.
+    fn parse(line: &'a [u8]) -> Option<Self> {
+        if line.first() == Some(&b'{') {
+            let Json { log, stream, time, attrs } = serde_json::from_slice(line).ok()?;
+            let text = match log {
+                Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+                Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+            };
+            let attributes = attrs.unwrap_or_default();
+            return Some(Self { text, stream: stream_of(stream.as_bytes())?, time, attributes });
+        }
+        // `TIME STREAM F|P TEXT`.
+        let mut fields = line.splitn(4, |byte| *byte == b' ');
+        let time = str::from_utf8(fields.next()?).ok()?;
+        let stream = stream_of(fields.next()?)?;
+        let goes_on = match fields.next()? {
+            b"F" => false,
+            b"P" => true,
+            _ => return None,
+        };
+        let text = fields.next()?;
+        let text = if goes_on { text.strip_suffix(b"\n").unwrap_or(text) } else { text };
+        Some(Self { text: text.into(), stream, time, attributes: BTreeMap::new() })
+    }
+}
+
+fn stream_of(name: &[u8]) -> Option<Stream> {
+    match name {
+        b"stdout" => Some(Stream::Stdout),
+        b"stderr" => Some(Stream::Stderr),
+        _ => None,
+    }
 }
 
 /// Takes text apart, wherever it is cut.
@@ -60,12 +104,11 @@ impl Entries {
         let rest = self.buffer.split_off(end + 1);
         let text = std::mem::replace(&mut self.buffer, rest);
         let mut found = Vec::new();
-        for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        for line in text.split_inclusive(|byte| *byte == b'\n') {
             if self.over {
                 break;
             }
-            // What is no entry of ours says nothing.
-            if let Ok(entry) = serde_json::from_slice::<Entry<'_>>(line) {
+            if let Some(entry) = Entry::parse(line) {
                 self.add(entry, &mut found);
             }
         }
@@ -73,8 +116,7 @@ impl Entries {
     }
 
     fn add(&mut self, entry: Entry<'_>, found: &mut Vec<v1::LogEntry>) {
-        let wanted = &self.wanted;
-        let stream = if entry.stream == "stderr" { Stream::Stderr } else { Stream::Stdout };
+        let (wanted, stream) = (&self.wanted, entry.stream);
         let dated = wanted.times || wanted.since.is_some() || wanted.until.is_some();
         let time = dated.then(|| parse_rfc3339(entry.time)).flatten();
         if let (Some(until), Some(time)) = (wanted.until, time)
@@ -95,21 +137,17 @@ impl Entries {
             && !wanted.details
             && let Some(last) = found.last_mut()
             && last.stream() == stream
-            && last.data.len() + entry.log.len() <= BATCH_BYTES
+            && last.data.len() + entry.text.len() <= BATCH_BYTES
         {
-            last.data.extend_from_slice(entry.log.as_bytes());
+            last.data.extend_from_slice(&entry.text);
             return;
         }
+        let attributes = if wanted.details { entry.attributes } else { BTreeMap::new() };
         found.push(v1::LogEntry {
             stream: stream.into(),
             time: time.map(Into::into),
-            data: entry.log.into_owned().into_bytes(),
-            attributes: entry
-                .attrs
-                .filter(|_| wanted.details)
-                .unwrap_or_default()
-                .into_iter()
-                .collect(),
+            data: entry.text.into_owned(),
+            attributes: attributes.into_iter().collect(),
         });
     }
 }
@@ -168,6 +206,23 @@ mod tests {
     #[test]
     fn lines_are_put_together_by_stream() {
         assert_eq!(text(&read(wanted(), 10_000)), "0:a\nb\n|1:e\u{1}\n|0:part|");
+    }
+
+    #[test]
+    fn the_local_form_keeps_bytes_as_they_are() {
+        let log = b"1970-01-01T00:00:01.5Z stdout P a \xff\n1970-01-01T00:00:01.5Z stdout F \r\n\
+            garbage\n1970-01-01T00:00:02Z stderr F {x}\n1970-01-01T00:00:02Z stderr X y\n";
+        for (wanted, expected) in [
+            (wanted(), "[([97, 32, 255, 13, 10], None), ([123, 120, 125, 10], None)]"),
+            (Wanted { times: true, stdout: false, ..wanted() }, "[([123, 120, 125, 10], Some(2))]"),
+        ] {
+            let mut entries = Entries::new(wanted);
+            entries.buffer().extend_from_slice(log);
+            let found = entries.take();
+            let found: Vec<_> =
+                found.iter().map(|e| (e.data.clone(), e.time.map(|time| time.seconds))).collect();
+            assert_eq!(format!("{found:?}"), expected);
+        }
     }
 
     #[test]

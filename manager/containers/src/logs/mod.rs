@@ -1,8 +1,10 @@
 //! `logs`: what a container has written, and goes on to write.
 
+mod attributes;
 pub(crate) mod driver;
 mod entries;
 mod files;
+mod tag;
 
 use std::{
     path::{Path, PathBuf},
@@ -15,7 +17,6 @@ use hull_specs_api::v1::{self, Status};
 use tokio::{io::AsyncReadExt as _, net::unix::pipe, sync::mpsc};
 
 use self::{
-    driver::Place,
     entries::{Entries, Wanted},
     files::Text,
 };
@@ -35,10 +36,12 @@ fn time(time: Option<prost_types::Timestamp>, name: &str) -> Result<Option<std::
 impl Inner {
     /// The file of a container's log, if it has one that can be read.
     pub(crate) fn log_file(&self, handle: &Handle) -> Option<PathBuf> {
-        let (directory, bundle) = (self.directory(&handle.id), self.bundle(&handle.id));
-        let place =
-            Place { id: &handle.id, directory: &directory, bundle: &bundle, attach: Path::new("") };
-        driver::file(&handle.record().effective, &place)
+        driver::file(&handle.record(), &self.directory(&handle.id))
+    }
+
+    /// The same, if its form is promised to whoever reads it: docker, too, tells of no other.
+    pub(crate) fn public_log(&self, handle: &Handle) -> Option<PathBuf> {
+        self.log_file(handle).filter(|_| driver::is_public(&handle.record()))
     }
 
     /// What the log has, as output of an attached client.

@@ -140,6 +140,11 @@ impl Config {
                 "hosts: tcp://{address} needs --tlsverify, --tlscacert, --tlscert and --tlskey: \
                  whoever reaches it without is root on this host"
             );
+        } else {
+            ensure!(
+                tls.is_none(),
+                "tlscacert, tlscert, tlskey: there is no tcp:// among the hosts that they would serve"
+            );
         }
         let level = match (given.debug.unwrap_or(false), given.log_level.as_deref()) {
             (true, _) | (false, Some("debug")) => tracing::Level::DEBUG,
@@ -401,6 +406,11 @@ mod tests {
             (&["-H", "ftp://x"], "{}", &["hosts", "ftp://x"]),
             (&["-H", "tcp://127.0.0.1:2375"], "{}", &["tlsverify"]),
             (&["--tlsverify"], "{}", &["tlscacert"]),
+            (
+                &["--tlscacert=/a", "--tlscert=/b", "--tlskey=/c"],
+                r#"{"hosts":["unix:///x.sock"]}"#,
+                &["tlscert", "tcp://"],
+            ),
             (&["--data-root=a"], "{}", &["data-root", "absolute"]),
             (&["--default-runtime=x"], "{}", &["default-runtime", "x"]),
             (&["--log-level=loud"], "{}", &["log-level", "loud"]),

@@ -10,7 +10,7 @@ use hull_specs_api::v1;
 use hull_specs_image::Digest;
 use tokio::sync::mpsc;
 
-use crate::fixture::{Manager, Sample, compress, entry, tar, wait_for};
+use crate::fixture::{Manager, Sample, compress, entry, noise, tar, wait_for};
 
 fn with_entry(path: &str, kind: Kind) -> Vec<u8> {
     let mut bytes = Sample::usual("a", Compression::None).archive(&["a"]);
@@ -163,22 +163,45 @@ pub(crate) fn archives_are_refused_and_leave_nothing() {
     assert_eq!(manager.load(&sample.archive(&["a"])).unwrap().len(), 1);
 }
 
+/// Whoever waits for an answer before he goes on gets it.
+pub(crate) fn a_refusal_does_not_wait_for_the_client() {
+    let manager = Manager::new();
+    // Long enough that nobody keeps it back to make a whole piece.
+    let more = noise(1, 1 << 20);
+    let bad = tar(&[("manifest.json", b"{}"), ("manifest.json", b"{}"), ("more", &more)]);
+    for form in [Compression::None, Compression::Gzip, Compression::Zstd] {
+        let request = v1::LoadRequest { chunk: compress(form, &bad), platform: String::new() };
+        let refusal = manager.run(async {
+            let (answers, _kept) = mpsc::channel(8);
+            let requests = stream::iter([Ok(request)]).chain(stream::pending()).boxed();
+            let load = manager.images.load(requests, answers);
+            tokio::time::timeout(std::time::Duration::from_secs(20), load).await
+        });
+        let error = refusal.expect("it waits").unwrap_err();
+        assert!(error.to_string().contains("is there twice"), "{form:?}: {error}");
+        manager.assert_empty();
+    }
+}
+
 pub(crate) fn a_client_that_goes_away_leaves_nothing() {
     let manager = Manager::new();
     let archive = Sample::usual("a", Compression::None).archive(&["a"]);
-    let whole = v1::LoadRequest { chunk: archive, platform: String::new() };
-    // It says so, …
-    let requests = stream::iter([Ok(whole.clone()), Err(Error::cancelled("gone"))]);
-    let error = manager.answers(|answers| manager.images.load(requests, answers)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
-    manager.assert_empty();
-    // … or its request is dropped.
-    manager.run(async {
-        let (answers, _kept) = mpsc::channel(8);
-        let requests = stream::iter([Ok(whole)]).chain(stream::pending()).boxed();
-        let load = manager.images.load(requests, answers);
-        let _ = tokio::time::timeout(std::time::Duration::from_millis(200), load).await;
-    });
-    wait_for("what was read of it is gone", || manager.ingests().is_empty());
-    manager.assert_empty();
+    for form in [Compression::None, Compression::Gzip] {
+        let chunk = compress(form, &archive);
+        let whole = v1::LoadRequest { chunk, platform: String::new() };
+        // It says so, …
+        let requests = stream::iter([Ok(whole.clone()), Err(Error::cancelled("gone"))]);
+        let error = manager.answers(|answers| manager.images.load(requests, answers)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Cancelled, "{form:?}: {error}");
+        manager.assert_empty();
+        // … or its request is dropped.
+        manager.run(async {
+            let (answers, _kept) = mpsc::channel(8);
+            let requests = stream::iter([Ok(whole)]).chain(stream::pending()).boxed();
+            let load = manager.images.load(requests, answers);
+            let _ = tokio::time::timeout(std::time::Duration::from_millis(200), load).await;
+        });
+        wait_for("what was read of it is gone", || manager.ingests().is_empty());
+        manager.assert_empty();
+    }
 }

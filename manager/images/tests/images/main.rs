@@ -42,6 +42,7 @@ tests! {
         damage_is_found_and_repaired,
         what_images_take_is_counted_once;
     hostile: archives_are_refused_and_leave_nothing,
+        a_refusal_does_not_wait_for_the_client,
         a_client_that_goes_away_leaves_nothing;
     transfers: what_is_pushed_is_pulled_as_it_was,
         skopeo_reads_what_is_pushed_and_the_reverse,
