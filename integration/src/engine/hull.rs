@@ -34,21 +34,21 @@ impl Hull {
     /// Starts one without any image, with further flags.
     #[track_caller]
     pub fn start_empty(flags: &[&str]) -> Self {
-        Self::make(flags, WITHOUT_NETWORKS, Vec::new())
+        Self::make(flags, Vec::new())
     }
 
     /// Starts one with the image and its networks on the host of a lab, with further flags.
     #[track_caller]
     pub fn start_in(lab: &Lab, flags: &[&str]) -> Self {
-        let hull = Self::make(flags, "", lab.words(Side::Host));
+        let hull = Self::make(flags, lab.words(Side::Host));
         hull.run(&["import", busybox_archive(), "busybox"]).ok();
         hull
     }
 
     #[track_caller]
-    fn make(flags: &[&str], networks: &str, place: Vec<String>) -> Self {
+    fn make(flags: &[&str], place: Vec<String>) -> Self {
         let site = Site::new();
-        configure(&site, networks, &[]);
+        configure(&site, &place, &[]);
         let words = vec![
             program("HULL_CLI", "hull"),
             "--config".to_owned(),
@@ -92,8 +92,7 @@ impl Hull {
     /// Writes the configuration anew, with the runtime under test by these names too, and has
     /// hulld read it.
     pub fn reload(&self, runtimes: &[&str]) {
-        let networks = if self.place.is_empty() { WITHOUT_NETWORKS } else { "" };
-        configure(&self.site, networks, runtimes);
+        configure(&self.site, &self.place, runtimes);
         let pid = i32::try_from(self.pid()).expect("process ids are positive");
         signal::kill(Pid::from_raw(pid), Signal::SIGHUP).expect("hulld runs");
     }
@@ -146,10 +145,11 @@ pub fn program(variable: &str, name: &str) -> String {
         .unwrap_or_else(|_| panic!("{variable} must name {name}; `make` sets it"))
 }
 
-fn configure(site: &Site, networks: &str, runtimes: &[&str]) {
+fn configure(site: &Site, place: &[String], runtimes: &[&str]) {
     let names = ["hull"].iter().chain(runtimes);
     let runtimes: Vec<String> =
         names.map(|name| format!("{name:?}: {{\"path\": {:?}}}", runtime_path())).collect();
+    let networks = if place.is_empty() { WITHOUT_NETWORKS } else { "" };
     let runtimes = runtimes.join(", ");
     site.write("daemon.json", &format!("{{{networks}\"runtimes\": {{{runtimes}}}}}"));
 }

@@ -174,9 +174,10 @@ fn a_container_reaches_published_ports_of_the_host() {
     engine.run(&["network", "create", "web"]).ok();
     serve(&engine, "one", &["-p", "8080:80"]);
     start(&engine, "two", &["--network", "web"], SLEEPER);
+    start(&engine, "three", &[], SLEEPER);
     let url = format!("http://{}:8080/", lab::HOST[0]);
-    // Also its own.
-    for name in ["one", "two"] {
+    // Of another network, and of the same.
+    for name in ["two", "three"] {
         engine.run(&["exec", name, "timeout", "5", "wget", "-qO-", &url]).ok().says("one");
     }
 }
