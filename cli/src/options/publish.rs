@@ -60,12 +60,13 @@ fn short(text: &str, via: Via) -> Result<Vec<v1::PublishOptions>, String> {
     if first == 0 {
         return Err(invalid());
     }
-    if let Some((host_first, host_last)) = host {
-        if host_last - host_first != last - first && first != last {
-            return Err(format!(
-                "invalid ranges specified for container and host Ports: {ports} and {host_ports}"
-            ));
-        }
+    if let Some((host_first, host_last)) = host
+        && host_last - host_first != last - first
+        && first != last
+    {
+        return Err(format!(
+            "invalid ranges specified for container and host Ports: {ports} and {host_ports}"
+        ));
     }
     if !PROTOCOLS.contains(&protocol.as_str()) {
         return Err(format!("invalid proto: {protocol}"));

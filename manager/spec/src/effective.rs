@@ -43,10 +43,11 @@ pub fn effective(
     names::check(&options)?;
     fill(&mut options, defaults);
     names::check_modes(&options)?;
-    if !options.publish.is_empty() || options.publish_all {
-        if let mode @ ("host" | "none") = options.network_mode.as_str() {
-            warnings.push(format!("Published ports are discarded when using {mode} network mode"));
-        }
+    let publishes = !options.publish.is_empty() || options.publish_all;
+    if let mode @ ("host" | "none") = options.network_mode.as_str()
+        && publishes
+    {
+        warnings.push(format!("Published ports are discarded when using {mode} network mode"));
     }
     life(&options, defaults)?;
     if let Some(health) = &options.health {
