@@ -76,15 +76,15 @@ fn stored_status(facts: &Facts) -> Status {
 
 impl Owner {
     /// Finds out what became of the container, and changes nothing.
-    async fn look(&mut self) -> Decision {
+    async fn look(&mut self) -> (Found, Decision) {
         let (found, shim) = look(&self.handle.id, &self.bundle()).await;
         self.shim = shim;
-        decide(&self.record().facts, found)
+        (found, decide(&self.record().facts, found))
     }
 
     /// Brings what is known in line with what was found, before any request is taken. False if
     /// it is gone.
-    async fn recover(&mut self, decision: Decision) -> bool {
+    async fn recover(&mut self, (found, decision): (Found, Decision)) -> bool {
         let bundle = self.bundle();
         let record = self.record();
         if !matches!(decision, Decision::Adopt(_)) {
@@ -279,23 +279,23 @@ impl Containers {
         }
         volumes::forget_others(inner, &known)?;
         let looking = owners.into_iter().map(|mut owner| async move {
-            let decision = owner.look().await;
-            (owner, decision)
+            let seen = owner.look().await;
+            (owner, seen)
         });
         let owners = futures_util::future::join_all(looking).await;
         let live: Vec<String> = owners
             .iter()
-            .filter(|(_, decision)| matches!(decision, Decision::Adopt(_)))
+            .filter(|(_, (_, decision))| matches!(decision, Decision::Adopt(_)))
             .map(|(owner, _)| owner.handle.id.clone())
             .collect();
         // Before a container is started or ended: their addresses are given out again.
         inner.parts.network.recover(&live).await?;
         let recovering: Vec<_> = owners
             .into_iter()
-            .map(|(mut owner, decision)| {
+            .map(|(mut owner, seen)| {
                 let (done, recovered) = tokio::sync::oneshot::channel::<()>();
                 tokio::spawn(async move {
-                    let there = owner.recover(decision).await;
+                    let there = owner.recover(seen).await;
                     // Nobody waits any more: then the manager ends.
                     let _ = done.send(());
                     if there {

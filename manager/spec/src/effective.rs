@@ -43,8 +43,9 @@ pub fn effective(
     names::check(&options)?;
     fill(&mut options, defaults);
     names::check_modes(&options)?;
-    if (!options.publish.is_empty() || options.publish_all)
-        && let mode @ ("host" | "none") = options.network_mode.as_str()
+    let publishes = !options.publish.is_empty() || options.publish_all;
+    if let mode @ ("host" | "none") = options.network_mode.as_str()
+        && publishes
     {
         warnings.push(format!("Published ports are discarded when using {mode} network mode"));
     }
