@@ -590,10 +590,12 @@ fn a_killed_manager_leaves_nothing() {
         drop(run);
         hull.restart();
         hull.run(&["rm", "-f", &name]);
-        let left = lab.ip(Side::Host, "-o link show type veth").ok();
-        assert_eq!(left.lines().len(), 1, "round {round}: {}", left.text());
-        let namespaces = std::fs::read_dir(hull.site().path("exec/netns")).map(Iterator::count);
-        assert_eq!(namespaces.expect("it is there"), 0, "round {round}");
+        // Interfaces go after the answer.
+        wait_until(&format!("round {round} leaves no interface and no namespace"), SOON, || {
+            let left = lab.ip(Side::Host, "-o link show type veth").ok();
+            let namespaces = std::fs::read_dir(hull.site().path("exec/netns")).map(Iterator::count);
+            left.lines().len() == 1 && namespaces.expect("it is there") == 0
+        });
         let members =
             hull.run(&["network", "inspect", "--format", "{{len .Containers}}", "web"]).ok();
         assert_eq!(members.text(), "0", "round {round}");

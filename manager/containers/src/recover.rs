@@ -49,15 +49,15 @@ enum Decision {
     Finish,
     /// It ran, and the host has been started anew since.
     Lost,
-    /// Its removal was cut off; whether there still is something of its run.
-    Remove { is_made: bool },
+    /// Its removal was cut off.
+    Remove,
 }
 
 /// Pure.
 fn decide(facts: &Facts, found: Found) -> Decision {
     let should_run = facts.started.is_some() && facts.ended.is_none();
     match found {
-        _ if facts.removing => Decision::Remove { is_made: found != Found::Nothing },
+        _ if facts.removing => Decision::Remove,
         Found::Nothing if should_run => Decision::Lost,
         Found::Nothing => Decision::AsStored,
         Found::Shim(Liveness::Running) => Decision::Adopt(Status::Running),
@@ -112,8 +112,8 @@ impl Owner {
                 self.resume().await;
                 false
             }
-            Decision::Remove { is_made } => {
-                if is_made {
+            Decision::Remove => {
+                if found != Found::Nothing {
                     let connected = self.shim.is_some();
                     self.dismantle(connected).await;
                 }
@@ -414,8 +414,8 @@ mod tests {
             (&ended, F::Bundle { recorded: false }, D::Undo),
             (&never, F::Bundle { recorded: true }, D::Finish),
             (&runs, F::Bundle { recorded: false }, D::Finish),
-            (&removing, F::Shim(Liveness::Running), D::Remove { is_made: true }),
-            (&removing, F::Nothing, D::Remove { is_made: false }),
+            (&removing, F::Shim(Liveness::Running), D::Remove),
+            (&removing, F::Nothing, D::Remove),
         ] {
             assert_eq!(decide(facts, found), decision, "{facts:?} {found:?}");
         }

@@ -259,6 +259,7 @@ impl Manager {
     /// Ends what waits for containers; they go on.
     pub(crate) async fn shutdown(&self) {
         self.0.containers.shutdown().await;
+        self.0.networks.settle().await;
     }
 }
 

@@ -330,6 +330,17 @@ impl Networks {
         Ok(())
     }
 
+    /// Waits for what `detach` has left to be done, at most five seconds.
+    pub async fn settle(&self) {
+        let waited = self.blocking(|inner| {
+            inner.finishing.wait();
+            Ok(())
+        });
+        if let Err(error) = waited.await {
+            tracing::warn!(%error, "not all connections were taken away");
+        }
+    }
+
     /// Connects a running container to a further network.
     ///
     /// # Errors
