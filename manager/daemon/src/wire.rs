@@ -258,6 +258,9 @@ impl Manager {
     /// Ends what waits for containers; they go on.
     pub(crate) async fn shutdown(&self) {
         self.0.containers.shutdown().await;
+        if let Err(error) = self.0.networks.settle().await {
+            tracing::warn!(%error, "the next start takes the rest away");
+        }
     }
 }
 

@@ -330,6 +330,18 @@ impl Networks {
         Ok(())
     }
 
+    /// Before the end: what is being taken away is taken away whole.
+    ///
+    /// # Errors
+    /// If the work was given up.
+    pub async fn settle(&self) -> Result<()> {
+        self.blocking(|inner| {
+            inner.finishing.wait();
+            Ok(())
+        })
+        .await
+    }
+
     /// Connects a running container to a further network.
     ///
     /// # Errors
