@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn modes_and_conflicts() {
         type Set = fn(&mut v1::ContainerOptions);
-        let cases: [(Set, Option<&str>); 16] = [
+        let cases: [(Set, Option<&str>); 19] = [
             (|_| {}, None),
             (|o| o.ipc_mode = "shareable".into(), None),
             (|o| o.ipc_mode = "container:a".into(), None),
