@@ -120,7 +120,7 @@ impl Manager {
             journal: journal.clone(),
             content,
             snapshots: Arc::clone(&snapshotter),
-            registry: registry(config)?,
+            registry: Registry::new(registry_settings(config))?,
         })?;
         let volumes = Volumes::open(
             &config.data_root.join("volumes"),
@@ -237,14 +237,13 @@ impl Manager {
         next.labels = fresh.labels.clone();
         next.registry_mirrors = fresh.registry_mirrors.clone();
         next.insecure_registries = fresh.insecure_registries.clone();
-        next.registry_config_dirs = fresh.registry_config_dirs.clone();
         next.shutdown_timeout = fresh.shutdown_timeout;
         next.default_runtime = fresh.default_runtime.clone();
         next.runtimes = fresh.runtimes.clone();
         if let Err(error) = self.0.containers.reload(&container_settings(&next)) {
             tracing::error!("the runtimes stay as they were: {error}");
         }
-        match registry(&next) {
+        match Registry::new(registry_settings(&next)) {
             Ok(registry) => self.0.images.set_registry(registry),
             Err(error) => tracing::error!("the registries stay as they were: {error}"),
         }
@@ -259,7 +258,9 @@ impl Manager {
     /// Ends what waits for containers; they go on.
     pub(crate) async fn shutdown(&self) {
         self.0.containers.shutdown().await;
-        self.0.networks.settle().await;
+        if let Err(error) = self.0.networks.settle().await {
+            tracing::warn!(%error, "the next start takes the rest away");
+        }
     }
 }
 
@@ -283,14 +284,12 @@ fn identity(path: &Path) -> Result<String> {
     Ok(id)
 }
 
-fn registry(config: &Config) -> hull_manager_core::Result<Registry> {
-    Registry::new(hull_manager_registry::Settings {
+fn registry_settings(config: &Config) -> hull_manager_registry::Settings {
+    hull_manager_registry::Settings {
         mirrors: config.registry_mirrors.clone(),
         insecure: config.insecure_registries.clone(),
-        config_dirs: config.registry_config_dirs.clone(),
-        proxies: hull_manager_registry::Proxies::from_environment()?,
         ..Default::default()
-    })
+    }
 }
 
 fn runtimes(config: &Config) -> std::collections::BTreeMap<String, Runtime> {

@@ -330,15 +330,16 @@ impl Networks {
         Ok(())
     }
 
-    /// Waits for what `detach` has left to be done, at most five seconds.
-    pub async fn settle(&self) {
-        let waited = self.blocking(|inner| {
+    /// Before the end: what is being taken away is taken away whole.
+    ///
+    /// # Errors
+    /// If the work was given up.
+    pub async fn settle(&self) -> Result<()> {
+        self.blocking(|inner| {
             inner.finishing.wait();
             Ok(())
-        });
-        if let Err(error) = waited.await {
-            tracing::warn!(%error, "not all connections were taken away");
-        }
+        })
+        .await
     }
 
     /// Connects a running container to a further network.
