@@ -37,7 +37,7 @@ COMMIT = $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/
 
 # Debian packages: to build, for the demo, for `make test`, for the virtual machine.
 BUILD_PACKAGES := gcc libc6-dev musl-tools
-DEMO_PACKAGES := $(BUILD_PACKAGES) busybox-static jq mmdebstrap procps
+DEMO_PACKAGES := $(BUILD_PACKAGES) busybox-static iproute2 jq mmdebstrap procps util-linux
 PACKAGES := $(DEMO_PACKAGES) acl ca-certificates conmon containerd \
 	containernetworking-plugins criu crun docker.io docker-registry fuse-overlayfs \
 	golang-github-containers-common iproute2 iptables jq nftables openssl podman \

@@ -1,8 +1,8 @@
 #!/bin/bash
 # `make demo`: starts a manager of its own, gets images, runs containers in several ways, looks
 # at them, stops them, and says what each step shows. Every result is checked; the first that is
-# not as announced ends the demo with an error. All it makes is in one temporary directory and
-# one cgroup, and is removed at the end.
+# not as announced ends the demo with an error. All it makes is in one temporary directory, one
+# cgroup and one network namespace, which stands for the host's, and is removed at the end.
 set -euo pipefail
 
 hulld=${HULL_HULLD:?make demo sets it}
@@ -16,9 +16,13 @@ debian_maker=
 started=$SECONDS
 mkdir "$work/client"
 
+on_host() { nsenter --net="/run/netns/$name" "$@"; }
+
 daemon_start() {
     echo '{}' > "$work/daemon.json"
-    "$hulld" --config-file "$work/daemon.json" --data-root "$work/data" --exec-root "$work/exec" \
+    ip netns add "$name"
+    ip -n "$name" link set lo up
+    nsenter --net="/run/netns/$name" "$hulld" --config-file "$work/daemon.json" --data-root "$work/data" --exec-root "$work/exec" \
         --socket "$work/hull.sock" --cgroup-parent "/$name" --add-runtime "hull=$HULL_RUNTIME" \
         --shim-path "$HULL_SHIM_PROGRAM" --init-path "$HULL_INIT" >> "$work/hulld.log" 2>&1 &
     daemon=$!
@@ -37,6 +41,7 @@ cleanup() {
     for place in /sys/fs/cgroup/*/"$name" /sys/fs/cgroup/"$name"; do
         [ ! -d "$place" ] || rmdir "$place" 2>/dev/null || true
     done
+    if [ -e "/run/netns/$name" ]; then ip netns del "$name"; fi
     rm -rf --one-file-system "$work"
 }
 trap cleanup EXIT
@@ -162,6 +167,21 @@ works import "$work/debian.tar" debian:12
 works run --rm debian:12 cat /etc/os-release
 holds 'Debian GNU/Linux 12'
 
+title "Networks: a name that is found, and a published port"
+works network create shop
+works run -d --name web --network shop -p 8080:80 busybox \
+    sh -c 'echo "welcome to the shop" > /tmp/index.html; exec httpd -f -h /tmp'
+works run --rm --network shop busybox sh -c 'until wget -qO- http://web/; do sleep 0.1; done'
+holds '^welcome to the shop$'
+works port web
+holds '^80/tcp -> 0.0.0.0:8080$'
+on_host busybox wget -qO- http://127.0.0.1:8080/ > "$work/out" || fail "the port does not answer"
+holds '^welcome to the shop$'
+works network audit
+works rm -f web
+works network rm shop
+say "web is found by its name, and answers on the host's port 8080; audit says who reaches what"
+
 title "What a mistake looks like"
 hull run --rm debian:12 /usr/bin/no-such-program
 [ "$code" -eq 127 ] || fail "a missing program gave status $code"
@@ -185,5 +205,7 @@ left=$(find /sys/fs/cgroup -path "*$name/*" -type d 2>/dev/null || true)
 [ -z "$left" ] || fail "cgroups are left: $left"
 left=$(pgrep -f "$work" | grep -vx $$ || true)
 [ -z "$left" ] || fail "processes are left: $left"
-say "no container, no mount, no cgroup, no process; the temporary directory goes now"
+left=$(ip -n "$name" -o link show type veth)
+[ -z "$left" ] || fail "interfaces are left: $left"
+say "no container, no mount, no cgroup, no interface, no process; the temporary directory goes now"
 printf '\nAll %d steps did what they said, in %d s.\n' "$step" $((SECONDS - started))
