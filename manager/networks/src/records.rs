@@ -168,7 +168,7 @@ impl Records {
         self.0.read(|c| {
             let sql = format!(
                 "SELECT id, container, network, interface, mac, ipv4, ipv6, gateways, options
-                 FROM network_endpoints WHERE {which} 
+                 FROM network_endpoints WHERE {which}
                  ORDER BY container, length(interface), interface"
             );
             let mut statement = c.prepare_cached(&sql)?;
