@@ -41,7 +41,7 @@ DEMO_PACKAGES := $(BUILD_PACKAGES) busybox-static iproute2 jq mmdebstrap procps 
 PACKAGES := $(DEMO_PACKAGES) acl ca-certificates conmon containerd \
 	containernetworking-plugins criu crun docker.io docker-registry fuse-overlayfs \
 	golang-github-containers-common iproute2 iptables jq nftables openssl podman \
-	python3-venv runc skopeo \
+	python3-venv runc skopeo strace \
 	uidmap umoci util-linux
 VM_PACKAGES := $(DEMO_PACKAGES) cpio e2fsprogs jq kmod qemu-system-x86 util-linux
 
