@@ -49,7 +49,7 @@ fn run(flags: &Flags) -> Result<()> {
         .max_blocking_threads(32)
         .thread_keep_alive(std::time::Duration::from_secs(2))
         // Some work has ended two seconds ago. Most of what an idle manager has resident is the
-        // code of such work; the next takes 0.3 ms to have it again.
+        // code of such work; the next has it again by some 200 faults.
         .on_thread_stop(|| drop(hull_runtime_sys::text::unmap_idle()))
         .enable_all()
         .build()

@@ -69,7 +69,7 @@ fn make(registry: &Registry, quick: bool) {
             \"$(apt-cache pkgnames \"${p%%\\**}\" | grep -x \"$(echo \"$p\" | sed 's/[.+]/\\\\&/g; s/\\*/.*/')\" | sort -V | tail -1)\"; done";
         run(&[&["/bin/sh", "-ec", script, "sh", &debs], *packages].concat());
         run(&[
-            "sh",
+            "/bin/sh",
             "-ec",
             "for p in \"$1\"/*.deb; do dpkg-deb -x \"$p\" \"$2\"; done",
             "sh",

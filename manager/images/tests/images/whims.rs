@@ -23,8 +23,8 @@ use crate::{
     transfers::pull,
 };
 
-/// One in so many answers is as it should be.
-const HONEST: usize = 3;
+/// One in so many answers is not as it should be.
+const WHIMS: usize = 3;
 /// Longer than whoever waits.
 const STALL: Duration = Duration::from_millis(700);
 
@@ -64,6 +64,11 @@ impl Whimsical {
     }
 
     fn answer(&self, mut stream: &TcpStream) -> io::Result<()> {
+        // Whether it speaks TLS is asked first.
+        let mut first = [0];
+        if stream.peek(&mut first)? == 0 || !first[0].is_ascii_uppercase() {
+            return Ok(());
+        }
         let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
         let first = lines.next().unwrap_or_default();
         let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
@@ -91,7 +96,7 @@ impl Whimsical {
         }
         let (whim, at) = {
             let mut random = self.random.lock().unwrap();
-            let honest = self.calm.load(Ordering::Relaxed) || random.below(HONEST) == 0;
+            let honest = self.calm.load(Ordering::Relaxed) || random.below(WHIMS) != 0;
             (if honest { usize::MAX } else { random.below(15) }, random.below(body.len()))
         };
         let length = body.len();
