@@ -394,3 +394,21 @@ fn the_output_can_be_read_while_it_is_made() {
     assert_eq!((outcome.entries, outcome.file_bytes), (1, 4_000_000));
     assert_eq!(outcome.archive_bytes, bytes.len() as u64);
 }
+
+#[test]
+fn a_worker_that_nobody_reads_from_says_so() {
+    let place = Place::new();
+    // More than the pipe holds.
+    fs::write(place.target().join("big"), vec![1; 3 << 20]).unwrap();
+    let job =
+        Job::Pack { at: Vec::new(), name: Vec::new(), follow: false, packing: Packing::Plain };
+    let mut worker = start(&job, &place.target());
+    worker.output.as_mut().unwrap().read_exact(&mut [0; 512]).unwrap();
+    let error = worker.finish().unwrap_err();
+    let left = |cause: &(dyn std::error::Error + 'static)| {
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    };
+    assert!(error.chain().any(left), "{error:#}");
+}

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use hull_manager_core::{Error, Result};
+use hull_manager_core::{Error, ErrorKind, Result};
 use hull_specs_api::v1::{self, progress::Phase};
 use hull_specs_image::{
     ContainerConfig, Digest, History, ImageConfig, Manifest, Platform, RootFs,
@@ -62,8 +62,11 @@ pub(crate) async fn commit(
             let mut diff = layer::Diff::begin(images, &commit.snapshot)?;
             let read = import::read(images, &mut diff, &lease, meter);
             // If both failed: the one that made the other fail.
-            let changes = diff.finish()?;
-            let layer = read?;
+            let (changes, layer) = match (diff.finish(), read) {
+                (Ok(changes), Ok(layer)) => (changes, layer),
+                (Err(left), Err(why)) if left.kind() == ErrorKind::Cancelled => return Err(why),
+                (Err(error), _) | (_, Err(error)) => return Err(error),
+            };
             report(crate::progress::progress("", Phase::Writing, 0, 0, ""));
             let now = rfc3339_nano(SystemTime::now());
             config.created = Some(now.clone());

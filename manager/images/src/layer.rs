@@ -243,8 +243,18 @@ impl Diff {
     }
 
     /// How many entries it had.
+    ///
+    /// # Errors
+    /// [`hull_manager_core::ErrorKind::Cancelled`] if it was not read to its end.
     pub(crate) fn finish(self) -> Result<u64> {
-        Ok(self.worker.finish().map_err(refused)?.entries)
+        let left = |cause: &(dyn std::error::Error + 'static)| {
+            cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+        };
+        match self.worker.finish() {
+            Ok(outcome) => Ok(outcome.entries),
+            Err(error) if error.chain().any(left) => Err(Error::cancelled("nobody reads it")),
+            Err(error) => Err(refused(error)),
+        }
     }
 }
 

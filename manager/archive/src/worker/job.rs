@@ -151,10 +151,12 @@ impl Report {
         match self {
             Self::Done(outcome) => Ok(outcome),
             Self::Refused(text) => Err(Refused(text).into()),
-            // Callers tell full disks from other failures by the `io::Error`.
-            Self::Failed { what, errno: Some(errno @ (libc::ENOSPC | libc::EDQUOT)) } => {
-                Err(anyhow::Error::new(io::Error::from_raw_os_error(errno)).context(what))
-            }
+            // Callers tell full disks, and that they read no more, from other failures by the
+            // `io::Error`.
+            Self::Failed {
+                what,
+                errno: Some(errno @ (libc::ENOSPC | libc::EDQUOT | libc::EPIPE)),
+            } => Err(anyhow::Error::new(io::Error::from_raw_os_error(errno)).context(what)),
             Self::Failed { what, .. } => Err(anyhow!(what)),
         }
     }

@@ -139,15 +139,16 @@ impl Worker {
     ///
     /// # Errors
     /// [`crate::Refused`] in the chain if it is the archive's fault, `std::io::Error` if the disk
-    /// is full; in any case what was made so far stays.
+    /// is full, or the output was not read to its end; in any case what was made so far stays.
     pub fn finish(mut self) -> Result<Outcome> {
         drop(self.input.take());
+        // Before the report, which does not come from a worker that waits for somebody to read.
+        drop(self.output.take());
         let mut report = Vec::new();
         (&self.report)
             .take(MAX_REPORT_BYTES)
             .read_to_end(&mut report)
             .context("hear of the archive worker")?;
-        drop(self.output.take());
         let child = self.child.take().ok_or_else(|| anyhow!("the worker was waited for"))?;
         let exit = process::wait(child.pid)?;
         if report.is_empty() {
