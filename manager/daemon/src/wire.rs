@@ -120,7 +120,7 @@ impl Manager {
             journal: journal.clone(),
             content,
             snapshots: Arc::clone(&snapshotter),
-            registry: Registry::new(registry_settings(config))?,
+            registry: registry(config)?,
         })?;
         let volumes = Volumes::open(
             &config.data_root.join("volumes"),
@@ -237,13 +237,14 @@ impl Manager {
         next.labels = fresh.labels.clone();
         next.registry_mirrors = fresh.registry_mirrors.clone();
         next.insecure_registries = fresh.insecure_registries.clone();
+        next.registry_config_dirs = fresh.registry_config_dirs.clone();
         next.shutdown_timeout = fresh.shutdown_timeout;
         next.default_runtime = fresh.default_runtime.clone();
         next.runtimes = fresh.runtimes.clone();
         if let Err(error) = self.0.containers.reload(&container_settings(&next)) {
             tracing::error!("the runtimes stay as they were: {error}");
         }
-        match Registry::new(registry_settings(&next)) {
+        match registry(&next) {
             Ok(registry) => self.0.images.set_registry(registry),
             Err(error) => tracing::error!("the registries stay as they were: {error}"),
         }
@@ -284,12 +285,14 @@ fn identity(path: &Path) -> Result<String> {
     Ok(id)
 }
 
-fn registry_settings(config: &Config) -> hull_manager_registry::Settings {
-    hull_manager_registry::Settings {
+fn registry(config: &Config) -> hull_manager_core::Result<Registry> {
+    Registry::new(hull_manager_registry::Settings {
         mirrors: config.registry_mirrors.clone(),
         insecure: config.insecure_registries.clone(),
+        config_dirs: config.registry_config_dirs.clone(),
+        proxies: hull_manager_registry::Proxies::from_environment()?,
         ..Default::default()
-    }
+    })
 }
 
 fn runtimes(config: &Config) -> std::collections::BTreeMap<String, Runtime> {
