@@ -291,7 +291,9 @@ fn a_long_output_is_followed_as_it_is_written() {
     let engine = Engine::start();
     let text = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
     let script = format!("yes {text} | head -n 300000");
-    engine.detach("one", &["--log-opt", "max-size=4m"], &script);
+    // Rotated many times, and kept whole: a reader who is late misses what is rotated away.
+    let options = ["--log-opt", "max-size=4m", "--log-opt", "max-file=20"];
+    engine.detach("one", &options, &script);
     let begun = Instant::now();
     let followed = engine.call(&["logs", "--follow", "one"]).limit(SOON).run().ok();
     assert_eq!(followed.stdout.len(), 300_000 * (text.len() + 1), "in {:?}", begun.elapsed());
