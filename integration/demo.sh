@@ -18,10 +18,13 @@ mkdir "$work/client"
 
 on_host() { nsenter --net="/run/netns/$name" "$@"; }
 
-daemon_start() {
-    echo '{}' > "$work/daemon.json"
+host_start() {
     ip netns add "$name"
     ip -n "$name" link set lo up
+}
+
+daemon_start() {
+    echo '{}' > "$work/daemon.json"
     nsenter --net="/run/netns/$name" "$hulld" --config-file "$work/daemon.json" --data-root "$work/data" --exec-root "$work/exec" \
         --socket "$work/hull.sock" --cgroup-parent "/$name" --add-runtime "hull=$HULL_RUNTIME" \
         --shim-path "$HULL_SHIM_PROGRAM" --init-path "$HULL_INIT" >> "$work/hulld.log" 2>&1 &
@@ -35,7 +38,7 @@ cleanup() {
     if [ -n "$daemon" ]; then
         "$cli" -H "unix://$work/hull.sock" ps -aq 2>/dev/null | while read -r id; do
             "$cli" -H "unix://$work/hull.sock" rm -f -v "$id" > /dev/null 2>&1 || true
-        done
+        done || true
         kill "$daemon" 2>/dev/null && wait "$daemon" || true
     fi
     for place in /sys/fs/cgroup/*/"$name" /sys/fs/cgroup/"$name"; do
@@ -75,6 +78,7 @@ mmdebstrap --quiet --variant=minbase --aptopt='Acquire::Languages "none"' \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
     bookworm "$work/debian.tar" > "$work/mmdebstrap.log" 2>&1 &
 debian_maker=$!
+host_start
 daemon_start
 works version
 say "it answers; meanwhile mmdebstrap makes a Debian for later"
