@@ -48,9 +48,6 @@ fn run(flags: &Flags) -> Result<()> {
         .worker_threads(2)
         .max_blocking_threads(32)
         .thread_keep_alive(std::time::Duration::from_secs(2))
-        // Some work has ended two seconds ago. Most of what an idle manager has resident is the
-        // code of such work; the next has it again by some 200 faults.
-        .on_thread_stop(|| drop(hull_runtime_sys::text::unmap_idle()))
         .enable_all()
         .build()
         .context("start the manager's threads")?;

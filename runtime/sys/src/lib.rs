@@ -29,7 +29,6 @@ pub mod seccomp;
 pub mod signal;
 pub mod socket;
 pub mod spawn;
-pub mod text;
 pub mod tty;
 
 pub use error::{Error, Result};
