@@ -34,6 +34,7 @@ mod records;
 mod recover;
 mod sandbox;
 mod settings;
+mod sysctl;
 mod watch;
 
 use std::{
