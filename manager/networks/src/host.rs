@@ -205,8 +205,9 @@ fn configure(socket: &Socket, sysctls: &Writer, interface: &Interface) -> Result
     for (key, value) in settings {
         sysctls.set(&format!("ipv6/conf/{name}/{key}"), value)?;
     }
-    // A neighbour that knew this address elsewhere learns at once where it is now.
-    sysctls.set(&format!("ipv4/conf/{name}/arp_notify"), "1")?;
+    if interface.announced {
+        sysctls.set(&format!("ipv4/conf/{name}/arp_notify"), "1")?;
+    }
     for address in &interface.addresses {
         socket.add_address(link.index, *address)?;
     }
