@@ -29,13 +29,16 @@ pub(crate) struct Situation {
     /// Whether the host's input policy is to drop, and we respect it: then ports that are not
     /// `open` are the proxy's, so that the host's input rules decide.
     pub(crate) input_closed: bool,
+    /// Whether there are containers that shall not reach each other. Without them nobody asks at
+    /// each frame.
+    pub(crate) isolates: bool,
 }
 
 /// Both tables, without elements.
 pub(crate) fn tables(situation: Situation) -> [Table; 2] {
     [
         Table { family: Family::Inet, sets: INET_SETS, chains: inet::chains(situation) },
-        Table { family: Family::Bridge, sets: BRIDGE_SETS, chains: bridge::chains() },
+        Table { family: Family::Bridge, sets: BRIDGE_SETS, chains: bridge::chains(situation) },
     ]
 }
 
