@@ -233,11 +233,10 @@ impl Records {
     pub(crate) fn set_ports(&self, container: &str, ports: &[v1::PublishedPort]) -> Result<()> {
         self.write(|t| {
             t.execute("DELETE FROM network_ports WHERE container = ?1", [container])?;
+            let sql = "INSERT INTO network_ports (container, port) VALUES (?1, ?2)";
+            let mut insert = t.prepare_cached(sql)?;
             for port in ports {
-                t.execute(
-                    "INSERT INTO network_ports (container, port) VALUES (?1, ?2)",
-                    params![container, port.encode_to_vec()],
-                )?;
+                insert.execute(params![container, port.encode_to_vec()])?;
             }
             Ok(())
         })
