@@ -10,6 +10,9 @@
 //! Each part of the manager owns its tables and declares them when it is made ([`Store::tables`]).
 
 use std::{
+    fs::{self, OpenOptions, Permissions},
+    io,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -28,12 +31,33 @@ pub struct Store {
     connection: Arc<Mutex<Connection>>,
 }
 
+/// Makes a file that only its owner reads, or has one that is there be so.
+fn private(path: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let file = options.append(true).create(true).mode(0o600).open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    for kind in ["-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(kind);
+        match fs::set_permissions(&name, Permissions::from_mode(0o600)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 impl Store {
     /// Opens the database at `path`, made if it is not there.
     ///
     /// # Errors
     /// If it can't be opened, is damaged, or is of a later version.
     pub fn open(path: &Path) -> Result<Self> {
+        // Rows have what containers were given, secrets among it. SQLite gives its other files the
+        // mode of this one.
+        private(path).map_err(|cause| {
+            Error::internal(format!("make {} private", path.display())).because(cause)
+        })?;
         let open = || -> rusqlite::Result<Connection> {
             let connection = Connection::open(path)?;
             connection.busy_timeout(Duration::from_secs(5))?;
@@ -145,6 +169,15 @@ mod tests {
         assert_eq!(count(&Store::open(&path).unwrap()), 1);
         assert_eq!(store.check().unwrap(), Vec::<String>::new());
         store.sync().unwrap();
+        let modes = || {
+            let files = fs::read_dir(directory.path()).unwrap();
+            files.map(|file| file.unwrap().metadata().unwrap().permissions().mode() & 0o777)
+        };
+        assert!(modes().all(|mode| mode == 0o600) && modes().count() == 3);
+        // One that an earlier manager has left open.
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        Store::open(&path).unwrap();
+        assert!(modes().all(|mode| mode == 0o600));
     }
 
     #[test]
