@@ -47,7 +47,8 @@ impl<T> Stream for Answers<T> {
         }
         match self.queue.poll_recv(context) {
             Poll::Ready(Some(answer)) => Poll::Ready(Some(Ok(answer))),
-            // The queue ends when the work, which holds its other end, has ended.
+            // All answers were given, but how the work ends is not known yet; it wakes us.
+            Poll::Ready(None) if self.work.is_some() => Poll::Pending,
             Poll::Ready(None) => Poll::Ready(self.failure.take().map(Err)),
             Poll::Pending => Poll::Pending,
         }
@@ -107,6 +108,18 @@ mod tests {
             assert_eq!(answers.next().await.unwrap().unwrap(), number);
         }
         assert_eq!(answers.next().await.unwrap().unwrap_err().message(), "in use");
+        assert!(answers.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_failure_after_the_last_answer_is_told() {
+        let mut answers = Answers::of(|queue: mpsc::Sender<u32>| async move {
+            drop(queue);
+            tokio::task::yield_now().await;
+            Err(Error::conflict("too late"))
+        })
+        .into_inner();
+        assert_eq!(answers.next().await.unwrap().unwrap_err().message(), "too late");
         assert!(answers.next().await.is_none());
     }
 
