@@ -5,7 +5,7 @@ use std::future::Future;
 
 use anyhow::Result;
 
-use crate::{report, terminal::output::print};
+use crate::{failure::is_unreachable, report, terminal::output::print};
 
 /// Calls in turn, and prints what each gives as a line; nothing for an empty one.
 pub(crate) async fn each<F, O>(names: &[String], mut call: F) -> Result<u8>
@@ -18,6 +18,8 @@ where
         match call(name.clone()).await {
             Ok(line) if line.is_empty() => {}
             Ok(line) => print(&format!("{line}\n"))?,
+            // The others would not be answered either.
+            Err(error) if is_unreachable(&error) => return Err(error),
             Err(error) => {
                 report::error(&error);
                 code = 1;

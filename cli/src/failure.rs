@@ -69,9 +69,14 @@ pub(crate) fn refused(status: Status) -> anyhow::Error {
     Refused(status).into()
 }
 
+/// Whether the manager did not answer at all.
+pub(crate) fn is_unreachable(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Refused>().is_some_and(Refused::is_unreachable)
+}
+
 /// The same failure; that nobody answers is told with the address.
 pub(crate) fn reached(error: anyhow::Error, host: &str) -> anyhow::Error {
-    if !error.downcast_ref::<Refused>().is_some_and(Refused::is_unreachable) {
+    if !is_unreachable(&error) {
         return error;
     }
     let cause = error.downcast_ref::<Refused>().map(|refused| root_cause(&refused.0));

@@ -11,7 +11,7 @@ use hull_specs_docker::{container, image, network, volume};
 use crate::{
     args::{container as container_args, system::InspectArgs},
     connect::Manager,
-    failure::{Failure, is_not_found, refused},
+    failure::{Failure, is_not_found, is_unreachable, refused},
     format::{Template, Value, text},
     report,
     terminal::output::print,
@@ -80,6 +80,7 @@ pub(crate) async fn documents(
     for name in names {
         match document(manager, ask, name).await {
             Ok(value) => found.push(value),
+            Err(error) if is_unreachable(&error) => return Err(error),
             Err(error) => failures.push(error),
         }
     }

@@ -38,7 +38,11 @@ pub(crate) async fn logs(manager: &Manager, args: &LogsArgs) -> Result<u8> {
     while let Some(entry) = entries.message().await.map_err(refused)? {
         let stream: &mut dyn Write = match entry.stream() {
             Stream::Stdout => &mut out,
-            Stream::Stderr => &mut err,
+            Stream::Stderr => {
+                // Where both go to one place, they are in the order in which they were written.
+                out.flush()?;
+                &mut err
+            }
         };
         lines.write(stream, &entry, args)?;
         // Followed lines are wanted now.

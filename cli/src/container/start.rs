@@ -7,7 +7,7 @@ use super::run::{self, Attached, Streams};
 use crate::{
     args::container::StartArgs,
     connect::Manager,
-    failure::{Failure, refused},
+    failure::{Failure, is_unreachable, refused},
     report,
     terminal::{
         detach::Keys,
@@ -25,6 +25,7 @@ pub(crate) async fn start(manager: &Manager, args: &StartArgs) -> Result<u8> {
     for name in &args.containers {
         match run::start(manager, name).await {
             Ok(()) => print(&format!("{name}\n"))?,
+            Err(error) if is_unreachable(&error) => return Err(error),
             Err(error) => {
                 report::error(&error);
                 failed.push(name.as_str());
