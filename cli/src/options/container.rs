@@ -26,6 +26,7 @@ pub(crate) fn lower(args: &ContainerArgs, here: &Path) -> Result<v1::ContainerOp
     let (publish, expose) = ports(args)?;
     let interactive = args.interactive;
     Ok(v1::ContainerOptions {
+        left_network: false,
         name: args.name.clone().unwrap_or_default(),
         image: image.clone(),
         platform: args.platform().map_err(|why| anyhow!(why))?,

@@ -44,7 +44,7 @@ fn check(options: &v1::ContainerOptions, network: &str) -> Result<()> {
 fn with(options: &mut v1::ContainerOptions, endpoint: &v1::EndpointOptions) -> Result<()> {
     let name = &endpoint.network;
     let known = options.networks.iter().any(|other| known(&other.network) == name);
-    if first(options) == name || known {
+    if !options.left_network && first(options) == name || known {
         return Err(Error::denied(format!(
             "endpoint with name {} already exists in network {name}",
             options.name
@@ -55,13 +55,16 @@ fn with(options: &mut v1::ContainerOptions, endpoint: &v1::EndpointOptions) -> R
 }
 
 /// The options without a network. The first one's place is taken by the next; if there is none,
-/// the container is back in the first at its next start, as docker has it.
+/// the container is in no network, also after its next start.
 fn without(options: &mut v1::ContainerOptions, name: &str) -> bool {
-    let is_first = first(options) == name;
+    let is_first = !options.left_network && first(options) == name;
     let before = options.networks.len();
     options.networks.retain(|endpoint| known(&endpoint.network) != name);
-    if is_first && let Some(next) = options.networks.first() {
-        options.network_mode.clone_from(&next.network);
+    if is_first {
+        match options.networks.first() {
+            Some(next) => options.network_mode.clone_from(&next.network),
+            None => options.left_network = true,
+        }
     }
     is_first || options.networks.len() < before
 }
@@ -198,7 +201,8 @@ pub(crate) fn networks<'a>(
 ) -> Vec<&'a str> {
     if container.endpoints.is_empty() {
         let others = effective.networks.iter().map(|endpoint| known(&endpoint.network));
-        return std::iter::once(first(effective)).chain(others).collect();
+        let first = (!effective.left_network).then(|| first(effective));
+        return first.into_iter().chain(others).collect();
     }
     let endpoints = container.endpoints.iter();
     endpoints.flat_map(|at| [at.network.as_str(), at.network_id.as_str()]).collect()
@@ -255,6 +259,11 @@ mod tests {
             assert_eq!(without(&mut options, remove), works, "{mode} {remove}");
             assert_eq!(options.network_mode, left, "{mode} {remove}");
         }
+        let mut options = options("a", &[]);
+        assert!(without(&mut options, "a") && !without(&mut options, "a"));
+        with(&mut options, &endpoint("a")).unwrap();
+        with(&mut options, &endpoint("a")).unwrap_err();
+        assert!(without(&mut options, "a") && options.networks.is_empty());
     }
 
     #[test]

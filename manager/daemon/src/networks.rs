@@ -94,7 +94,7 @@ impl Adapter {
     }
 
     fn is_connected(&self, options: &v1::ContainerOptions) -> bool {
-        !self.0.wanted(options).is_empty()
+        options.left_network || !self.0.wanted(options).is_empty()
     }
 }
 

@@ -29,7 +29,7 @@ impl Inner {
         given: Option<(&Path, &str)>,
     ) -> Result<Attached> {
         let wanted = sandbox::wanted(&container.options, self.settings.default.is_some());
-        if wanted.is_empty() {
+        if wanted.is_empty() && !container.options.left_network {
             return Err(Error::internal(format!("{} is in no network", container.id)));
         }
         self.detach(&container.id)?;
@@ -94,7 +94,15 @@ impl Inner {
     /// addresses are not.
     pub(crate) fn release(&self, container: &str) -> Result<()> {
         let endpoints = self.records.of_container(container)?;
-        if endpoints.is_empty() || self.records.is_leaving(container)? {
+        if endpoints.is_empty() {
+            // It has left its last network, or has none of ours.
+            self.reservations().remove(container);
+            if self.names.view(container).is_some() {
+                self.wait(self.names.stop(container));
+            }
+            return Ok(());
+        }
+        if self.records.is_leaving(container)? {
             return Ok(());
         }
         let linked = self.linked(&endpoints)?;

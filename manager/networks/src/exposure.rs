@@ -210,11 +210,15 @@ impl Inner {
 
     /// Starts the proxies of a container's ports, unless plugins do it all.
     fn serve(&self, container: &str, places: &Places, ports: &[firewall::Port]) -> Result<()> {
-        let ours = publisher(places).is_some_and(|(_, network)| !network.maps_ports());
-        match self.reservations().get(container) {
-            Some(reservation) if ours => Ok(reservation.serve(ports)?),
-            // Of a container that has left its last network that publishes.
-            Some(reservation) => Ok(reservation.serve(&[])?),
+        let mut reservations = self.reservations();
+        let Some((_, network)) = publisher(places) else {
+            // It has left its last network that publishes: the ports are anybody's.
+            reservations.remove(container);
+            return Ok(());
+        };
+        match reservations.get(container) {
+            Some(reservation) if network.maps_ports() => Ok(reservation.serve(&[])?),
+            Some(reservation) => Ok(reservation.serve(ports)?),
             None => Ok(()),
         }
     }

@@ -50,6 +50,9 @@ pub(crate) fn wanted(
         Mode::Named(name) => name,
         Mode::Default | Mode::None | Mode::Host | Mode::Container => return Vec::new(),
     };
+    if options.left_network {
+        return options.networks.clone();
+    }
     let is_first = |endpoint: &v1::EndpointOptions| {
         endpoint.network == first || first == DEFAULT_NETWORK && endpoint.network == "default"
     };

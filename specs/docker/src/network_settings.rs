@@ -95,8 +95,10 @@ pub fn names(of: &v1::Container) -> Vec<String> {
         return of.endpoints.iter().map(|at| at.network.clone()).collect();
     }
     let options = of.options.clone().unwrap_or_default();
-    let mut names: Vec<_> =
-        of_mode(&options.network_mode).map(ToOwned::to_owned).into_iter().collect();
+    let mut names: Vec<_> = match options.left_network {
+        true => Vec::new(),
+        false => of_mode(&options.network_mode).map(ToOwned::to_owned).into_iter().collect(),
+    };
     for endpoint in &options.networks {
         let name = of_mode(&endpoint.network).unwrap_or_default();
         if !name.is_empty() && !names.iter().any(|known| known == name) {
