@@ -47,17 +47,19 @@ impl Owner {
         let options = &record.effective;
         let inner = Arc::clone(&self.inner);
         let runtime = shim::options(&inner.settings(), &options.runtime)?;
-        let starting = {
-            let (inner, id, bundle) = (Arc::clone(&inner), id.to_owned(), bundle.to_owned());
+        let starting = async {
+            let (settings, id, place) = (Arc::clone(&inner), id.to_owned(), bundle.to_owned());
             let runtime = runtime.clone();
-            tokio::task::spawn_blocking(move || {
-                shim::launch(&inner.settings(), &id, &bundle, &runtime)
-            })
+            let launch = move || shim::launch(&settings.settings(), &id, &place, &runtime);
+            let address = tokio::task::spawn_blocking(launch)
+                .await
+                .map_err(|cause| Error::internal("start").because(cause))??;
+            // At once: a shim to which nobody comes takes itself for an orphan.
+            Shim::connect(record.id(), bundle, &address).await
         };
-        let prepared = prepare::prepare(&inner, &self.handle).await;
+        let (prepared, shim) = tokio::join!(prepare::prepare(&inner, &self.handle), starting);
         // Also when that failed: the shim is to be ended then.
-        let address = starting.await.map_err(|cause| Error::internal("start").because(cause))??;
-        let shim = Shim::connect(id, bundle, &address).await?;
+        let shim = shim?;
         self.shim = Some(shim.clone());
         let rootfs = prepared?;
         let receiver = driver::receiver(options).await?;
