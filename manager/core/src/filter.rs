@@ -6,6 +6,7 @@ use std::{
 };
 
 use hull_specs_api::v1;
+use regex::bytes::{Regex, RegexBuilder};
 
 use crate::error::{Error, Result};
 
@@ -56,6 +57,19 @@ impl Filters {
         self.values("label").iter().all(holds) && !self.values("label!").iter().any(holds)
     }
 
+    /// What `name` wants.
+    ///
+    /// # Errors
+    /// If it is no regular expression.
+    pub fn names(&self) -> Result<Names> {
+        let pattern = |text: &String| {
+            RegexBuilder::new(text).unicode(false).build().map_err(|_| {
+                Error::invalid(format!("invalid filter 'name={}'", text.escape_default()))
+            })
+        };
+        self.values("name").iter().map(pattern).collect::<Result<_>>().map(Names)
+    }
+
     /// A key that is true or false; `default` where it was not given.
     ///
     /// # Errors
@@ -69,6 +83,19 @@ impl Filters {
                 other => Err(Error::invalid(format!("invalid filter '{key}={other}'"))),
             }),
         }
+    }
+}
+
+/// The patterns of `name`: docker takes regular expressions that match somewhere in a name. Names
+/// have no other characters than ASCII's.
+#[derive(Clone, Debug)]
+pub struct Names(Vec<Regex>);
+
+impl Names {
+    /// Whether no name is wanted, or this one is.
+    #[must_use]
+    pub fn have(&self, name: &str) -> bool {
+        self.0.is_empty() || self.0.iter().any(|pattern| pattern.is_match(name.as_bytes()))
     }
 }
 
@@ -129,6 +156,23 @@ mod tests {
         assert_eq!(filters(&[("x", "y")]).unwrap_err().message(), "invalid filter 'x'");
         assert!(filters(&[("dangling", "maybe")]).unwrap().flag("dangling", false).is_err());
         assert!(filters(&[("dangling", "1")]).unwrap().flag("dangling", false).unwrap());
+    }
+
+    #[test]
+    fn names_are_patterns() {
+        for (patterns, name, is) in [
+            (&[][..], "web", true),
+            (&[("name", "e")], "web", true),
+            (&[("name", "^we?b$")], "web", true),
+            (&[("name", "^e")], "web", false),
+            (&[("name", "x"), ("name", "b$")], "web", true),
+        ] {
+            assert_eq!(filters(patterns).unwrap().names().unwrap().have(name), is, "{patterns:?}");
+        }
+        for bad in ["[", "(", "a{2,1}", "*"] {
+            let error = filters(&[("name", bad)]).unwrap().names().unwrap_err();
+            assert_eq!(error.message(), format!("invalid filter 'name={bad}'"));
+        }
     }
 
     #[test]

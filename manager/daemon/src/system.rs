@@ -223,12 +223,13 @@ impl Wanted {
         // A thing is named by its id, the start of it, or its name.
         let about = |key: &str| {
             !self.filters.has(key)
-                || (event.r#type == key
-                    && self.filters.values(key).iter().any(|wanted| {
-                        event.actor.starts_with(wanted.as_str())
-                            || event.attributes.get("name") == Some(wanted)
-                            || (key == "image" && event.attributes.get("image") == Some(wanted))
-                    }))
+                || self.filters.values(key).iter().any(|wanted| {
+                    // An image is also what its containers tell of.
+                    (key == "image" && event.attributes.get("image") == Some(wanted))
+                        || event.r#type == key
+                            && (event.actor.starts_with(wanted.as_str())
+                                || event.attributes.get("name") == Some(wanted))
+                })
         };
         // "exec_create: sh -c true" is found by "exec_create".
         let action = event.action.split(':').next().unwrap_or_default();
@@ -408,7 +409,7 @@ mod tests {
             (&[("container", "web")], true, true),
             (&[("container", "abc")], true, true),
             (&[("container", "other")], false, false),
-            (&[("image", "busybox")], false, false),
+            (&[("image", "busybox")], true, false),
             (&[("label", "a=1")], true, false),
             (&[("container", "web"), ("event", "start")], false, false),
         ] {

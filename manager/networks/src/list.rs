@@ -87,11 +87,12 @@ impl Inner {
         };
         networks.extend(["none", "host"].into_iter().filter_map(built_in));
         let is_ours = |name: &str| matches!(name, DEFAULT_NETWORK | "none" | "host");
+        let names = filters.names()?;
         networks.retain(|network| {
             let kind = if is_ours(&network.name) { "builtin" } else { "custom" };
             filters.any("driver", |driver| *driver == network.driver)
                 && filters.any("id", |part| network.id.starts_with(part.as_str()))
-                && filters.any("name", |part| network.name.contains(part.as_str()))
+                && names.have(&network.name)
                 && filters.any("scope", |scope| *scope == network.scope)
                 && filters.any("type", |wanted| wanted == kind)
                 && filters.labels(|key| network.labels.get(key))

@@ -111,10 +111,11 @@ impl Volumes {
             false => None,
         };
         let mut volumes = self.inner.records.all()?;
+        let names = filters.names()?;
         volumes.retain(|volume| {
             dangling.is_none_or(|wanted| wanted == volume.containers.is_empty())
                 && filters.any("driver", |driver| *driver == volume.driver)
-                && filters.any("name", |part| volume.name.contains(part.as_str()))
+                && names.have(&volume.name)
                 && filters.labels(|key| volume.labels.get(key))
         });
         for volume in &mut volumes {
