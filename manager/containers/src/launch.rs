@@ -47,17 +47,18 @@ impl Owner {
         let options = &record.effective;
         let inner = Arc::clone(&self.inner);
         let runtime = shim::options(&inner.settings(), &options.runtime)?;
-        let starting = {
-            let (inner, id, bundle) = (Arc::clone(&inner), id.to_owned(), bundle.to_owned());
+        let starting = async {
+            let (inner, of, at) = (Arc::clone(&inner), id.to_owned(), bundle.to_owned());
             let runtime = runtime.clone();
-            tokio::task::spawn_blocking(move || {
-                shim::launch(&inner.settings(), &id, &bundle, &runtime)
-            })
+            let launch = move || shim::launch(&inner.settings(), &of, &at, &runtime);
+            let launched = tokio::task::spawn_blocking(launch).await;
+            let address = launched.map_err(|cause| Error::internal("start").because(cause))??;
+            // At once: a shim that nobody talks to for some seconds ends.
+            Shim::connect(id, bundle, &address).await
         };
-        let prepared = prepare::prepare(&inner, &self.handle).await;
-        // Also when that failed: the shim is to be ended then.
-        let address = starting.await.map_err(|cause| Error::internal("start").because(cause))??;
-        let shim = Shim::connect(id, bundle, &address).await?;
+        let (shim, prepared) = tokio::join!(starting, prepare::prepare(&inner, &self.handle));
+        // Also when the rest failed: the shim is to be ended then.
+        let shim = shim?;
         self.shim = Some(shim.clone());
         let rootfs = prepared?;
         let receiver = driver::receiver(options).await?;
