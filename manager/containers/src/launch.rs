@@ -48,17 +48,16 @@ impl Owner {
         let inner = Arc::clone(&self.inner);
         let runtime = shim::options(&inner.settings(), &options.runtime)?;
         let starting = async {
-            let (settings, id, place) = (Arc::clone(&inner), id.to_owned(), bundle.to_owned());
+            let (inner, of, at) = (Arc::clone(&inner), id.to_owned(), bundle.to_owned());
             let runtime = runtime.clone();
-            let launch = move || shim::launch(&settings.settings(), &id, &place, &runtime);
-            let address = tokio::task::spawn_blocking(launch)
-                .await
-                .map_err(|cause| Error::internal("start").because(cause))??;
-            // At once: a shim to which nobody comes takes itself for an orphan.
-            Shim::connect(record.id(), bundle, &address).await
+            let launch = move || shim::launch(&inner.settings(), &of, &at, &runtime);
+            let launched = tokio::task::spawn_blocking(launch).await;
+            let address = launched.map_err(|cause| Error::internal("start").because(cause))??;
+            // At once: a shim that nobody talks to for some seconds ends.
+            Shim::connect(id, bundle, &address).await
         };
-        let (prepared, shim) = tokio::join!(prepare::prepare(&inner, &self.handle), starting);
-        // Also when that failed: the shim is to be ended then.
+        let (shim, prepared) = tokio::join!(starting, prepare::prepare(&inner, &self.handle));
+        // Also when the rest failed: the shim is to be ended then.
         let shim = shim?;
         self.shim = Some(shim.clone());
         let rootfs = prepared?;

@@ -84,7 +84,7 @@ impl Inner {
     /// Takes all away that a container has. Idempotent.
     pub(crate) fn detach(&self, container: &str) -> Result<()> {
         let released = self.release(container);
-        let finished = self.finish(container);
+        let finished = self.finish(container, &[]);
         self.finishing.end(container);
         finished?;
         released
@@ -126,14 +126,59 @@ impl Inner {
         }
     }
 
-    /// The slow part, tens of milliseconds in the kernel. Then the addresses are free, too.
-    pub(crate) fn finish(&self, container: &str) -> Result<()> {
+    /// The slow part, when nobody waits for it: most interfaces go with their namespaces.
+    pub(crate) fn finish_later(&self, container: &str) -> Result<()> {
+        // It may have started again meanwhile: that took away what there was.
+        let leaves = || self.records.is_leaving(container);
+        let going = {
+            let _turn = self.turn(container);
+            if !leaves()? {
+                return Ok(());
+            }
+            self.let_go(container)?
+        };
+        let gone = self.departures.wait(going);
+        let _turn = self.turn(container);
+        if leaves()? { self.finish(container, &gone) } else { Ok(()) }
+    }
+
+    /// Unpins a container's namespace, and gives the interfaces that should go with it.
+    fn let_go(&self, container: &str) -> Result<Vec<String>> {
+        // Who is not told of them cannot wait for them.
+        if self.watch.get().is_none() {
+            return Ok(Vec::new());
+        }
+        let endpoints = self.records.of_container(container)?;
+        let names: Vec<_> = {
+            let state = self.state();
+            let is_on_bridge = |endpoint: &&Endpoint| {
+                let known = state.catalog.by_id(&endpoint.network);
+                known.is_some_and(|known| matches!(known.definition.driver, Driver::Bridge(_)))
+            };
+            endpoints.iter().filter(is_on_bridge).map(Endpoint::host_interface).collect()
+        };
+        self.remove_slaves(container, &endpoints)?;
+        self.departures.expect(&names);
+        if let Err(error) = self.host.namespaces.remove(container) {
+            for name in &names {
+                self.departures.gone(name);
+            }
+            return Err(error.into());
+        }
+        Ok(names)
+    }
+
+    /// The slow part, tens of milliseconds in the kernel for each interface that is not gone
+    /// already. Then the addresses are free, too.
+    pub(crate) fn finish(&self, container: &str, gone: &[String]) -> Result<()> {
         let endpoints = self.records.of_container(container)?;
         let mut failed = None;
-        for endpoint in &endpoints {
+        for name in endpoints.iter().map(Endpoint::host_interface) {
             // The namespace may live on with a process; the interface must not, because its
             // address will be another's.
-            if let Err(error) = self.host.socket.remove_link(&endpoint.host_interface()) {
+            if !gone.contains(&name)
+                && let Err(error) = self.host.socket.remove_link(&name)
+            {
                 failed = Some(Error::from(anyhow::Error::new(error)));
             }
         }

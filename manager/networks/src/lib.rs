@@ -52,7 +52,11 @@ use hull_manager_names::Names;
 use hull_specs_api::v1;
 
 use crate::{
-    catalog::Catalog, finishing::Finishing, host::Host, namespace::Namespaces, records::Records,
+    catalog::Catalog,
+    finishing::{Departures, Finishing},
+    host::Host,
+    namespace::Namespaces,
+    records::Records,
     watch::Watch,
 };
 pub use crate::{
@@ -116,6 +120,7 @@ struct Inner {
     /// Held while something is done for a container, by its id: taken before the others.
     turns: [Mutex<()>; TURNS],
     finishing: Finishing,
+    departures: Departures,
     watch: OnceLock<(Watch, firewall::Watch)>,
     state: Mutex<State>,
 }
@@ -155,6 +160,7 @@ impl Networks {
             changing: Mutex::new(()),
             turns: std::array::from_fn(|_| Mutex::new(())),
             finishing: Finishing::default(),
+            departures: Departures::default(),
             watch: OnceLock::new(),
             state: Mutex::new(State { catalog, last: HashMap::new() }),
             settings,
@@ -316,12 +322,7 @@ impl Networks {
         let (inner, container) = (Arc::clone(&self.0), id.to_owned());
         inner.finishing.begin(id);
         tokio::task::spawn_blocking(move || {
-            let _turn = inner.turn(&container);
-            // It may have started again meanwhile: that took away what there was.
-            let finished = match inner.records.is_leaving(&container) {
-                Ok(true) => inner.finish(&container),
-                result => result.map(drop),
-            };
+            let finished = inner.finish_later(&container);
             inner.finishing.end(&container);
             if let Err(error) = finished {
                 tracing::warn!(%container, %error, "not taken away");

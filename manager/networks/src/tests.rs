@@ -978,3 +978,33 @@ fn sysctls_are_of_the_namespace_that_they_are_written_in_also_among_many() {
         }
     });
 }
+
+#[test]
+fn interfaces_go_with_their_namespaces_and_without_them_where_somebody_holds_these() {
+    on_a_host(|lab| {
+        let networks = lab.open();
+        let runtime = networks.0.runtime.clone();
+        runtime.block_on(networks.recover(&[])).unwrap();
+        let ids = ["aa", "bb", "cc"];
+        for id in ids {
+            runtime.block_on(networks.attach(container(id, "", &[]))).unwrap();
+        }
+        let held = networks.0.host.namespaces.open("bb").unwrap();
+        for id in ids {
+            runtime.block_on(networks.detach(id)).unwrap();
+        }
+        // It starts again while its interface is on its way.
+        runtime.block_on(networks.attach(container("cc", "", &[]))).unwrap();
+        runtime.block_on(networks.settle()).unwrap();
+        let left: Vec<_> =
+            networks.0.records.all().unwrap().into_iter().map(|e| e.container).collect();
+        assert_eq!(left, ["cc"]);
+        let ports: Vec<_> = lab.links().into_iter().filter(|n| n.starts_with("hv")).collect();
+        assert_eq!(ports, [networks.0.records.of_container("cc").unwrap()[0].host_interface()]);
+        assert!(networks.0.check("cc").is_ok());
+        drop(held);
+        runtime.block_on(networks.detach("cc")).unwrap();
+        runtime.block_on(networks.settle()).unwrap();
+        lab.assert_clean(&networks, "after detach");
+    });
+}

@@ -94,11 +94,15 @@ fn run(watched: &OwnedFd, stopped: &OwnedFd, inner: &Weak<Inner>) {
         if fds[1].revents().is_some_and(|events| !events.is_empty()) {
             return;
         }
-        let findings = take(watched, &mut buffer);
+        let mut findings = take(watched, &mut buffer);
         if findings.is_empty() {
             continue;
         }
         let Some(inner) = inner.upgrade() else { return };
+        findings.retain(|finding| match finding {
+            Finding::Link(name) => !inner.departures.gone(name),
+            Finding::Anything => true,
+        });
         let _entered = inner.runtime.enter();
         for finding in findings {
             if let Err(error) = inner.heal(&finding) {

@@ -17,6 +17,7 @@ mod traffic;
 use std::process::ExitCode;
 
 use contestant::Contestant;
+use hull_integration::scratch_dir;
 
 const USAGE: &str = "\
 usage: bench-network [--quick] [--runs N] [--containers N] [--ports N] [--only WORK]...
@@ -77,7 +78,17 @@ fn bench(options: &Options) {
     }
 }
 
+/// What commands have said; it goes however the work ends.
+struct Said;
+
+impl Drop for Said {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(scratch_dir());
+    }
+}
+
 fn main() -> ExitCode {
+    let _said = Said;
     match parse(std::env::args().skip(1)) {
         Some(options) => {
             bench(&options);
