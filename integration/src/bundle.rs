@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::{PROBE, SyscallProgram, User};
+use crate::{PROBE, SyscallProgram, User, write_program};
 
 /// A directory of this test process, on a real file system, removed at the end.
 pub fn scratch_dir() -> &'static Path {
@@ -199,7 +199,14 @@ impl Bundle {
     /// Puts an executable that makes one system call into the root.
     #[must_use]
     pub fn syscall_program(self, path: &str, program: &SyscallProgram) -> Self {
-        self.file(path, program.executable(), 0o755)
+        self.program(path, program.executable())
+    }
+
+    /// Puts a program into the root.
+    #[must_use]
+    pub fn program(self, path: &str, content: impl AsRef<[u8]>) -> Self {
+        write_program(self.path(path), content);
+        self
     }
 
     /// Puts a file into the root.
@@ -295,8 +302,7 @@ fn build_rootfs(root: &Path) {
         fs::set_permissions(root.join(name), Permissions::from_mode(0o1777)).expect("ours");
     }
     for (name, content) in [("bin/busybox", busybox.as_slice()), ("probe", PROBE)] {
-        fs::write(root.join(name), content).expect("the scratch directory is writable");
-        fs::set_permissions(root.join(name), Permissions::from_mode(0o755)).expect("ours");
+        write_program(root.join(name), content);
     }
     for applet in applets {
         symlink("busybox", root.join("bin").join(applet)).expect("no applet is listed twice");

@@ -11,12 +11,9 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::{
-    Bundle, Invocation, Output, User, bundle::chown_all, cgroup, note, runtime::systemd_driver,
-    scratch_dir, wait_for, wait_until,
+    Bundle, Invocation, Output, SOON, User, bundle::chown_all, cgroup, note,
+    runtime::systemd_driver, scratch_dir, wait::poll, wait_until,
 };
-
-/// How long a container may take to reach a state.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A container: a bundle, an id, a state directory and a cgroup, all its own.
 #[derive(Debug)]
@@ -228,7 +225,7 @@ impl Container {
     /// Waits for a status.
     #[track_caller]
     pub fn wait_status(&self, status: &str) {
-        wait_until(&format!("status {status}"), PATIENCE, || self.status() == status);
+        wait_until(&format!("status {status}"), SOON, || self.status() == status);
     }
 
     /// Kills it and waits until it is stopped.
@@ -306,13 +303,11 @@ impl Container {
     pub fn assert_gone(&self) {
         // A process that was just killed takes a moment to leave.
         let mut last = Vec::new();
-        let gone = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            wait_for("nothing is left", Duration::from_millis(1500), || {
-                last = self.residue();
-                last.is_empty().then_some(())
-            });
-        }));
-        assert!(gone.is_ok(), "left behind: {}", last.join("; "));
+        let gone = poll(SOON, || {
+            last = self.residue();
+            last.is_empty().then_some(())
+        });
+        assert!(gone.is_some(), "left behind: {}", last.join("; "));
     }
 
     fn clean_up(&self) {

@@ -5,7 +5,6 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
-use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -21,9 +20,7 @@ use rustix::process::PidfdFlags;
 
 use crate::runtime::{Peer, runtime};
 use crate::user::{User, public_runtime};
-use crate::{note, scratch_dir};
-
-const LIMIT: Duration = Duration::from_secs(30);
+use crate::{SOON, note, scratch_dir};
 
 /// A command about to be run.
 #[derive(Debug)]
@@ -49,7 +46,7 @@ impl Invocation {
             cwd: None,
             preludes: Vec::new(),
             user: None,
-            limit: LIMIT,
+            limit: SOON,
         }
     }
 
@@ -155,7 +152,8 @@ impl Invocation {
             }
         });
         command.stdout(append(&stdout)).stderr(append(&stderr));
-        let child = spawn(&mut command)
+        let child = command
+            .spawn()
             .unwrap_or_else(|error| panic!("cannot run {}: {error}", self.program.display()));
         Running {
             child,
@@ -210,20 +208,6 @@ fn ends_within(pid: i32, limit: Duration) -> bool {
             result => return result.expect("a descriptor of a process") > 0,
         }
     }
-}
-
-/// Another thread may have an executable that was just written open for writing in a
-/// child it is about to exec; that passes.
-fn spawn(command: &mut Command) -> std::io::Result<Child> {
-    for _ in 0..50 {
-        match command.spawn() {
-            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            result => return result,
-        }
-    }
-    command.spawn()
 }
 
 fn append(path: &Path) -> File {

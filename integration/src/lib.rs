@@ -20,6 +20,7 @@ pub mod figures;
 mod gate;
 mod invocation;
 pub mod mutation;
+mod program;
 mod runtime;
 pub mod shim;
 pub mod suite;
@@ -34,12 +35,13 @@ pub use console::{ConsoleSocket, Pty, ReceivedFds, receive_fds};
 pub use container::Container;
 pub use gate::{NotRun, not_run};
 pub use invocation::{Invocation, Output, Running};
+pub use program::write_program;
 pub use runtime::{Peer, Runtime, runtime, systemd_driver};
 pub use suite::Test;
 pub use syscall_program::{Argument, SyscallProgram};
 pub use transcript::note;
 pub use user::User;
-pub use wait::{wait_for, wait_until};
+pub use wait::{SOON, wait_for, wait_until};
 
 /// The statically linked probe, as the bytes of an executable.
 pub const PROBE: &[u8] = include_bytes!(env!("HULL_PROBE_BINARY"));

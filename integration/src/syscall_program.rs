@@ -174,15 +174,13 @@ fn program_header(size: u64) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::{self, Permissions};
-    use std::os::unix::fs::PermissionsExt;
+    use crate::write_program;
     use std::process::Command;
 
     fn run(program: &SyscallProgram) -> std::process::Output {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("program");
-        fs::write(&path, program.executable()).unwrap();
-        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        write_program(&path, program.executable());
         Command::new(path).output().unwrap()
     }
 

@@ -185,15 +185,13 @@ fn child() -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::{self, Permissions};
-    use std::os::unix::fs::PermissionsExt;
+    use crate::write_program;
     use std::process::Command;
 
     fn run(calls: &[Call]) -> Vec<Outcome> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("program");
-        fs::write(&path, program(calls)).unwrap();
-        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        write_program(&path, program(calls));
         outcomes(&Command::new(path).output().unwrap().stdout, calls).unwrap()
     }
 

@@ -1,14 +1,13 @@
 //! Users without privileges, who exist for one command each.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::{runtime, scratch_dir};
+use crate::{runtime, scratch_dir, write_program};
 
 /// How many subordinate ids each user has.
 const SUBORDINATE_IDS: u32 = 900;
@@ -88,8 +87,7 @@ pub(crate) fn public_runtime() -> &'static Path {
     static COPY: LazyLock<PathBuf> = LazyLock::new(|| {
         let program = &runtime().program;
         let copy = scratch_dir().join(program.file_name().expect("a program has a name"));
-        fs::copy(program, &copy).expect("the scratch directory is writable");
-        fs::set_permissions(&copy, Permissions::from_mode(0o755)).expect("it is ours");
+        write_program(&copy, fs::read(program).expect("the runtime is readable"));
         copy
     });
     &COPY

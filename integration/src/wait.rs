@@ -3,6 +3,10 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// How long a test waits for what takes a moment on an idle machine. Only a failure waits it
+/// out, so it is meant for the busiest.
+pub const SOON: Duration = Duration::from_secs(60);
+
 /// Waits until `condition` gives a value; panics, naming `what`, at the deadline.
 #[track_caller]
 pub fn wait_for<T>(what: &str, limit: Duration, condition: impl FnMut() -> Option<T>) -> T {

@@ -128,17 +128,20 @@ fn words(answer: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt as _};
+    use std::fs;
 
     use super::*;
 
     /// A helper that does `script`, in a directory of its own.
     fn helper(script: &str) -> (tempfile::TempDir, Helper) {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("docker-credential-test");
-        fs::write(&path, format!("#!/bin/sh\ncd {}\n{script}\n", directory.path().display()))
+        let written = directory.path().join("script");
+        fs::write(&written, format!("#!/bin/sh\ncd {}\n{script}\n", directory.path().display()))
             .unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        // Never open for writing in a child that another test starts: "text file busy".
+        let path = directory.path().join("docker-credential-test");
+        let install = Command::new("install").args(["-m", "755"]).args([&written, &path]).status();
+        assert!(install.unwrap().success());
         let search = format!("{}:/usr/bin:/bin", directory.path().display());
         let environment =
             [("PATH", search.as_str()), ("HOME", "/h"), ("AWS_SECRET_ACCESS_KEY", "x")]

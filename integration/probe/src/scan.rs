@@ -18,7 +18,8 @@ type Identity = (u64, u64);
 /// Looks at every process that appears, until `/stop` is there.
 ///
 /// `met` counts looks at other processes, `strangers` the programs that are no file of
-/// this root, `written` which of those could be written to.
+/// this root, `written` which of those could be written to. `/strangers` has the names as
+/// soon as they are open.
 pub(crate) fn scan() -> Value {
     let own = own_files();
     let mut met = 0_u64;
@@ -37,6 +38,7 @@ pub(crate) fn scan() -> Value {
             if !strangers.iter().any(|(one, ..)| *one == identity) {
                 let name = fs::read_link(&exe).unwrap_or_default().to_string_lossy().into_owned();
                 strangers.push((identity, file, name));
+                let _ = fs::write("/strangers", names(&strangers).join("\n"));
             }
         }
         attack(&strangers, &mut written);
@@ -46,7 +48,7 @@ pub(crate) fn scan() -> Value {
     attack(&strangers, &mut written);
     json!({
         "met": met,
-        "strangers": strangers.iter().map(|(.., name)| name).collect::<Vec<_>>(),
+        "strangers": names(&strangers),
         "written": written,
     })
 }
@@ -92,6 +94,10 @@ pub(crate) fn pry(own: &str) -> Value {
         }
     }
     json!({ "refused": refused, "hits": hits })
+}
+
+fn names(strangers: &[(Identity, File, String)]) -> Vec<&str> {
+    strangers.iter().map(|(.., name)| name.as_str()).collect()
 }
 
 fn attack(strangers: &[(Identity, File, String)], written: &mut Vec<String>) {

@@ -4,15 +4,12 @@ use std::fs::{self, File};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 
 use crate::wait::poll;
-use crate::wait_until;
-
-const LIMIT: Duration = Duration::from_secs(30);
+use crate::{SOON, wait_until};
 
 /// A running daemon. Dropping it ends it.
 #[derive(Debug)]
@@ -37,7 +34,7 @@ impl Daemon {
             .spawn()
             .unwrap_or_else(|error| panic!("cannot run {program}: {error}"));
         let mut daemon = Self { name: program.clone(), child, log: PathBuf::from(log) };
-        wait_until(&format!("{program} listens on {socket}"), LIMIT, || {
+        wait_until(&format!("{program} listens on {socket}"), SOON, || {
             let ended = daemon.child.try_wait().expect("it was not waited for");
             assert!(ended.is_none(), "{program} did not start:\n{}", daemon.tail());
             UnixStream::connect(socket).is_ok()
@@ -64,7 +61,7 @@ impl Daemon {
         }
         let _ = signal::kill(pid, Signal::SIGTERM);
         let ended = || matches!(self.child.try_wait(), Ok(Some(_))).then_some(());
-        if poll(LIMIT, ended).is_some() {
+        if poll(SOON, ended).is_some() {
             return None;
         }
         self.crash();

@@ -2,13 +2,8 @@
 //!
 //! `HULL_ENGINE=docker` proves the tests on Debian's docker.
 
-use std::time::Duration;
-
 use super::{Docker, Hull, Lab, SLEEPER, Site, Terminal};
-use crate::{Invocation, Output, wait_until};
-
-/// For what a program does at once.
-const SOON: Duration = Duration::from_secs(15);
+use crate::{Invocation, Output, SOON, wait_until};
 
 /// The engine under test, with the image `busybox`.
 #[derive(Debug)]

@@ -24,8 +24,6 @@ mod site;
 mod stock;
 mod terminal;
 
-use std::time::Duration;
-
 pub use containerd::{Containerd, Setup};
 pub use docker::Docker;
 pub use either::{Engine, reference};
@@ -45,9 +43,6 @@ use crate::Invocation;
 /// Ends with code 7 when asked to, as a program of a container should.
 pub const SLEEPER: &str = "trap 'exit 7' TERM; trap 'echo usr1' USR1; while :; do sleep 0.05; done";
 
-/// A program that needs no longer on a busy machine.
-const LIMIT: Duration = Duration::from_secs(60);
-
 /// The runtime under test, as an engine is told of it.
 pub fn runtime_path() -> &'static str {
     crate::runtime().program.to_str().expect("the path is text")
@@ -61,5 +56,5 @@ pub fn command<S: AsRef<str>>(words: &[S]) -> Invocation {
         true => (*program).to_owned(),
         false => stock(program),
     };
-    Invocation::new(program).args(args).limit(LIMIT)
+    Invocation::new(program).args(args)
 }

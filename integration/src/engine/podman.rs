@@ -1,13 +1,11 @@
 //! podman on a store of its own.
 
-use std::time::Duration;
-
 use serde_json::Value;
 
 use super::site::{attempt, report};
 use super::{Lab, Side, Site, Terminal, busybox_archive, command, runtime_path, stock};
 use crate::wait::poll;
-use crate::{Invocation, Output};
+use crate::{Invocation, Output, SOON};
 
 /// podman, with the image `busybox`, and no network unless a test asks for one.
 #[derive(Debug)]
@@ -15,9 +13,6 @@ pub struct Podman {
     site: Site,
     words: Vec<String>,
 }
-
-/// How long podman may disagree with itself.
-const PATIENCE: Duration = Duration::from_secs(15);
 
 impl Podman {
     /// A store with the image.
@@ -179,7 +174,7 @@ impl Drop for Podman {
         ] {
             // The cleaning up that conmon started may have the container at this moment.
             let again = || (self.run(args).code() == Some(0)).then_some(());
-            attempt(&mut left, || poll(PATIENCE, again).expect("podman removes what it made"));
+            attempt(&mut left, || poll(SOON, again).expect("podman removes what it made"));
         }
         let known = attempt(&mut left, || self.known_to_the_runtime()).unwrap_or_default();
         left.extend(known.into_iter().map(|path| format!("state of {path}")));

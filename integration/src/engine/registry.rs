@@ -4,10 +4,9 @@ use std::fs::{self, File};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use super::stock;
-use crate::wait_until;
+use crate::{SOON, wait_until};
 
 /// A registry that ends with its value.
 #[derive(Debug)]
@@ -48,9 +47,7 @@ impl Registry {
             .spawn()
             .expect("docker-registry starts");
         let registry = Self { child, log, address, _places: places };
-        wait_until("the registry listens", Duration::from_secs(30), || {
-            TcpStream::connect(&registry.address).is_ok()
-        });
+        wait_until("the registry listens", SOON, || TcpStream::connect(&registry.address).is_ok());
         registry
     }
 

@@ -5,21 +5,14 @@ use std::io::{self, ErrorKind};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 
 use super::{places, residue};
-use crate::note;
 use crate::wait::poll;
-
-/// How long what an engine started may outlive it: conmon and the shims end on their own.
-const LINGER: Duration = Duration::from_secs(10);
-
-/// How long a process takes from its start to its program.
-const MOMENT: Duration = Duration::from_secs(1);
+use crate::{SOON, note, write_program};
 
 /// A directory and a cgroup of one engine.
 #[derive(Debug)]
@@ -70,6 +63,13 @@ impl Site {
         path
     }
 
+    /// Makes a program in it.
+    pub fn program(&self, name: &str, text: &str) -> String {
+        let path = self.path(name);
+        write_program(&path, text);
+        path
+    }
+
     /// The cgroup below which every container is.
     pub fn cgroup(&self) -> String {
         format!("/{}", self.tag)
@@ -113,7 +113,7 @@ impl Site {
         // Busy is somebody who still has a file of it open. For a moment that may be a
         // child that another test is about to start.
         let mut unmounted = Ok(());
-        poll(MOMENT, || {
+        poll(SOON, || {
             unmounted = umount2(&self.directory, MntFlags::empty());
             unmounted.is_ok().then_some(())
         });
@@ -129,16 +129,17 @@ impl Site {
         left
     }
 
+    /// conmon and the shims outlive their engine, and end on their own.
     fn end_processes(&self, left: &mut Vec<String>) {
         let found = || residue::processes(&self.directory, &self.tag);
-        if poll(LINGER, || found().is_empty().then_some(())).is_some() {
+        if poll(SOON, || found().is_empty().then_some(())).is_some() {
             return;
         }
         for process in found() {
             let _ = signal::kill(Pid::from_raw(process.pid), Signal::SIGKILL);
             left.push(format!("process {}", process.shown));
         }
-        poll(LINGER, || found().is_empty().then_some(()));
+        poll(SOON, || found().is_empty().then_some(()));
     }
 }
 
@@ -155,7 +156,7 @@ fn remove_cgroup(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == ErrorKind::NotFound => Some(Ok(())),
         result => Some(result),
     };
-    poll(LINGER, removed).unwrap_or_else(|| Err(ErrorKind::ResourceBusy.into()))
+    poll(SOON, removed).unwrap_or_else(|| Err(ErrorKind::ResourceBusy.into()))
 }
 
 /// Does one thing on the way out. A failure is noted, and the rest goes on: a panic

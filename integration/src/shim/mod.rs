@@ -34,10 +34,7 @@ pub use stdio::{Input, Stream};
 pub use task::{Console, Exit, Io, Process, Task, TaskPlan};
 pub use wire::{Wire, frame, request_frame};
 
-use std::time::Duration;
-
-/// How long a shim and its runtime may take for one step on a busy machine.
-pub const SOON: Duration = Duration::from_secs(30);
+pub use crate::SOON;
 
 /// A program that says `ready` and ends with code 7 when asked to. See
 /// [`Process::terminate`].

@@ -269,7 +269,7 @@ fn rules_come_back_after_a_flush() {
     serve(&engine, "one", &["-p", "8080:80"]);
     assert!(lab.page(Side::Neighbour, lab::HOST[0], 8080).is_some());
     lab.command(Side::Host, &["nft", "flush", "ruleset"]).run().ok();
-    wait_until("the port answers again", Duration::from_secs(2), || {
+    wait_until("the port answers again", SOON, || {
         lab.page(Side::Neighbour, lab::HOST[0], 8080).is_some()
     });
 }

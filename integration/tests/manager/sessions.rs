@@ -42,7 +42,9 @@ fn the_terminal_has_the_size_of_the_persons() {
     let mut terminal =
         engine.terminal(&["run", "--rm", "-it", "--network", "none", "busybox", "sh"]);
     terminal.read_until("/ #");
-    terminal.write("while :; do stty size; sleep 0.1; done\n");
+    // A shell of its own, whose programs are one job: between two jobs of an interactive shell
+    // the terminal has none in its foreground, and the key is lost.
+    terminal.write("sh -c 'while :; do stty size; sleep 0.1; done'\n");
     terminal.read_until("33 101");
     terminal.resize_until(44, "44 101");
     terminal.write("\u{3}");

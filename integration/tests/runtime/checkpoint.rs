@@ -4,9 +4,9 @@
 //! has looked at a container. A test that needs it to work then checks what the runtime
 //! makes of such a failure instead: it says so, and the container runs on.
 
-use std::{fs, path::Path, process::Command, sync::LazyLock, time::Duration};
+use std::{fs, path::Path, process::Command, sync::LazyLock};
 
-use hull_integration::{Bundle, Container, Output, peer_lacks, require, tests, wait_until};
+use hull_integration::{Bundle, Container, Output, SOON, peer_lacks, require, tests, wait_until};
 
 tests![
     a_container_goes_on_where_it_was,
@@ -18,8 +18,6 @@ tests![
     a_restore_without_images_leaves_nothing,
     forged_descriptors_are_refused,
 ];
-
-const SOON: Duration = Duration::from_secs(5);
 
 /// Counts into a file, with no descriptor of the host open.
 const COUNT: &str = "exec </dev/null >/dev/null 2>&1; i=0; \

@@ -179,7 +179,7 @@ fn marked(profile: &Value, mark: i32) -> (Value, BTreeSet<i32>) {
 fn answers(program: &Path, profile: &Value, mark: i32, calls: &[Call]) -> Vec<Verdict> {
     let (profile, errnos) = marked(profile, mark);
     let bundle = Bundle::new()
-        .file("/sweep", syscall_sweep::program(calls), 0o755)
+        .program("/sweep", syscall_sweep::program(calls))
         .args(&["/sweep"])
         .set("/linux/seccomp", profile);
     let container = Container::new(bundle);

@@ -3,16 +3,14 @@
 use std::fs;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use hull_integration::{
-    Bundle, Container, Invocation, cgroup, require, runtime, systemd_driver, tests, wait_until,
+    Bundle, Container, Invocation, SOON, cgroup, require, runtime, systemd_driver, tests,
+    wait_until,
 };
 use serde_json::json;
 
 tests![a_user_runs_a_container_in_a_delegated_cgroup];
-
-const SOON: Duration = Duration::from_secs(5);
 
 /// A user, and as such not root.
 const USER: u32 = 1000;

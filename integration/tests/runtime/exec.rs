@@ -1,9 +1,8 @@
 //! `exec`: a second process in a running container.
 
 use std::fs;
-use std::time::Duration;
 
-use hull_integration::{Bundle, Container, Peer, peer_lacks, runtime, tests, wait_until};
+use hull_integration::{Bundle, Container, Peer, SOON, peer_lacks, runtime, tests, wait_until};
 use serde_json::{Value, json};
 
 tests![
@@ -35,8 +34,6 @@ tests![
     home_is_the_users,
     sessions_leave_nothing_behind,
 ];
-
-const SOON: Duration = Duration::from_secs(5);
 
 fn running(bundle: Bundle) -> Container {
     let container = Container::new(bundle);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use hull_integration::{Bundle, Container, Peer, peer_lacks, runtime, tests, wait_until};
+use hull_integration::{Bundle, Container, Peer, SOON, peer_lacks, runtime, tests, wait_until};
 use serde_json::{Value, json};
 
 tests![
@@ -26,7 +26,6 @@ tests![
     the_hooks_output_is_in_the_error,
 ];
 
-const SOON: Duration = Duration::from_secs(5);
 const KINDS: [&str; 6] =
     ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 

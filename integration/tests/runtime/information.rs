@@ -1,11 +1,10 @@
 //! What is printed: ps, list, events, spec, features, logs, version, help.
 
 use std::fs;
-use std::time::Duration;
 
 use hull_integration::{
-    Bundle, Container, Invocation, Peer, Running, cgroup, peer_lacks, require, runtime, tests,
-    wait_until,
+    Bundle, Container, Invocation, Peer, Running, SOON, cgroup, peer_lacks, require, runtime,
+    tests, wait_until,
 };
 use serde_json::{Value, json};
 
@@ -37,8 +36,6 @@ tests![
     explain_says_what_create_would_do,
     explain_refuses_what_create_refuses,
 ];
-
-const SOON: Duration = Duration::from_secs(5);
 
 fn running(bundle: Bundle) -> Container {
     let container = Container::new(bundle);

@@ -1,10 +1,10 @@
 //! create, start, state, kill, delete and what each refuses.
 
 use std::fs;
-use std::time::Duration;
 
 use hull_integration::{
-    Bundle, Container, Invocation, Peer, cgroup, peer_lacks, require, runtime, tests, wait_until,
+    Bundle, Container, Invocation, Peer, SOON, cgroup, peer_lacks, require, runtime, tests,
+    wait_until,
 };
 use serde_json::json;
 
@@ -45,8 +45,6 @@ tests![
     the_bundle_is_the_working_directory_by_default,
     a_cgroup_with_processes_in_it_is_refused,
 ];
-
-const SOON: Duration = Duration::from_secs(5);
 
 fn a_container_is_created_started_killed_and_deleted() {
     let container = Container::new(Bundle::sleeper());

@@ -1,9 +1,10 @@
 //! `NOTIFY_SOCKET`: a container that says when it is ready.
 
 use std::os::unix::net::UnixDatagram;
-use std::time::Duration;
 
-use hull_integration::{Bundle, Container, Invocation, Output, peer_lacks, tests, wait_until};
+use hull_integration::{
+    Bundle, Container, Invocation, Output, SOON, peer_lacks, tests, wait_until,
+};
 
 tests![
     a_detached_run_returns_once_the_container_is_ready,
@@ -15,8 +16,6 @@ tests![
     a_container_created_without_a_socket_is_not_started_with_one,
     the_containers_socket_cannot_be_replaced,
 ];
-
-const SOON: Duration = Duration::from_secs(5);
 
 /// A container that is ready when the file `/tmp/go` is there, and the caller's socket.
 struct Service {

@@ -1,9 +1,8 @@
 //! The fields of `process`: who runs, with what rights and limits, where.
 
 use std::fs;
-use std::time::Duration;
 
-use hull_integration::{Bundle, Container, SyscallProgram, peer_lacks, tests, wait_until};
+use hull_integration::{Bundle, Container, SOON, SyscallProgram, peer_lacks, tests, wait_until};
 use serde_json::{Value, json};
 
 tests![
@@ -43,8 +42,6 @@ tests![
     the_personality_is_set,
     an_unknown_personality_is_refused,
 ];
-
-const SOON: Duration = Duration::from_secs(5);
 
 fn report(bundle: Bundle) -> Value {
     Container::new(bundle).report()

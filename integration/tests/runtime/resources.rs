@@ -4,7 +4,9 @@ use std::fs;
 use std::time::Duration;
 
 use hull_integration::cgroup::{self, Layout};
-use hull_integration::{Bundle, Container, peer_lacks, require, systemd_driver, tests, wait_until};
+use hull_integration::{
+    Bundle, Container, SOON, peer_lacks, require, systemd_driver, tests, wait_until,
+};
 use serde_json::{Value, json};
 
 tests![
@@ -44,7 +46,6 @@ tests![
     exec_is_limited_as_well,
 ];
 
-const SOON: Duration = Duration::from_secs(5);
 const MIB: i64 = 1 << 20;
 
 fn v2() -> bool {

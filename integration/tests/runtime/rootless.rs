@@ -3,11 +3,10 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::Duration;
 
 use hull_integration::{
-    Bundle, Container, Invocation, Peer, User, peer_lacks, require, runtime, systemd_driver, tests,
-    wait_until,
+    Bundle, Container, Invocation, Peer, SOON, User, peer_lacks, require, runtime, systemd_driver,
+    tests, wait_until,
 };
 use serde_json::{Value, json};
 
@@ -26,8 +25,6 @@ tests![
     the_cgroups_mounted_are_the_users,
     state_is_kept_in_the_users_runtime_directory,
 ];
-
-const SOON: Duration = Duration::from_secs(5);
 
 /// A container with the user's own id alone, after a change.
 fn single(bundle: Bundle, change: impl FnOnce(Bundle) -> Bundle) -> Container {

@@ -1,9 +1,10 @@
 //! `run`: exit codes, streams, descriptors, detaching.
 
 use std::fs;
-use std::time::Duration;
 
-use hull_integration::{Bundle, Container, Invocation, peer_lacks, runtime, tests, wait_until};
+use hull_integration::{
+    Bundle, Container, Invocation, SOON, peer_lacks, runtime, tests, wait_until,
+};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -32,8 +33,6 @@ tests![
     an_argument_reaches_the_program_unchanged,
     a_large_environment_reaches_the_program,
 ];
-
-const SOON: Duration = Duration::from_secs(5);
 
 fn the_exit_code_is_the_programs() {
     for code in [0, 1, 42, 255] {
@@ -204,7 +203,7 @@ fn a_program_without_execute_permission_is_refused() {
 }
 
 fn a_script_with_an_interpreter_runs() {
-    let bundle = Bundle::new().file("/script", "#!/bin/sh\necho \"script $1\"\n", 0o755);
+    let bundle = Bundle::new().program("/script", "#!/bin/sh\necho \"script $1\"\n");
     let output = Container::new(bundle.args(&["/script", "one"])).run().ok();
     assert_eq!(output.text(), "script one");
 }

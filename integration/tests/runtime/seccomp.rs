@@ -2,10 +2,9 @@
 
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
-use std::time::Duration;
 
 use hull_integration::{
-    Bundle, Container, SyscallProgram, peer_lacks, receive_fds, tests, wait_for,
+    Bundle, Container, SOON, SyscallProgram, peer_lacks, receive_fds, tests, wait_for,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};
@@ -45,8 +44,6 @@ tests![
 const EPERM: i32 = 1;
 const ENOSYS: i32 = 38;
 const SIGSYS: i32 = 31;
-const SOON: Duration = Duration::from_secs(5);
-
 /// `personality` of x86-64: nothing else here calls it.
 const PERSONALITY: u64 = 135;
 const QUERY: u64 = 0xffff_ffff;
@@ -362,7 +359,8 @@ fn a_listener_receives_the_descriptor_and_the_state() {
     assert_eq!(received.fds.len(), 1);
     // The call is waiting for an answer; nobody listens any more: it does not exist.
     let mut fds = [PollFd::new(received.fds[0].as_fd(), PollFlags::POLLIN)];
-    assert_eq!(poll(&mut fds, PollTimeout::from(5000_u16)), Ok(1), "a call is reported");
+    let limit = PollTimeout::try_from(SOON).expect("it is short");
+    assert_eq!(poll(&mut fds, limit), Ok(1), "a call is reported");
     drop(received);
     running.wait().exits(ENOSYS);
 }

@@ -4,7 +4,7 @@ use std::env;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use hull_integration::{Bundle, Container, peer_lacks, tests, wait_until};
+use hull_integration::{Bundle, Container, SOON, peer_lacks, tests, wait_until};
 use nix::sys::signal::Signal;
 
 tests![
@@ -123,8 +123,6 @@ fn concurrent_deletes_of_one_container_leave_nothing() {
     for one in all {
         one.wait();
     }
-    wait_until("it is gone", Duration::from_secs(5), || {
-        container.command("state", &[]).code() != Some(0)
-    });
+    wait_until("it is gone", SOON, || container.command("state", &[]).code() != Some(0));
     container.assert_gone();
 }

@@ -2,10 +2,9 @@
 //! Needs `HULL_SYSTEMD=1` on a machine that runs systemd.
 
 use hull_integration::{
-    Bundle, Container, Invocation, cgroup, require, systemd_driver, tests, wait_until,
+    Bundle, Container, Invocation, SOON, cgroup, require, systemd_driver, tests, wait_until,
 };
 use serde_json::json;
-use std::time::Duration;
 
 tests![
     a_scope_holds_the_container,
@@ -16,8 +15,6 @@ tests![
     a_failed_create_leaves_no_scope,
     devices_are_refused_after_a_reload,
 ];
-
-const SOON: Duration = Duration::from_secs(5);
 
 fn need() {
     require!(systemd_driver(), "HULL_SYSTEMD is not set");

@@ -1,9 +1,8 @@
 //! Terminals: the console socket, the slave inside, its size and owner.
 
 use std::fs;
-use std::time::Duration;
 
-use hull_integration::{Bundle, ConsoleSocket, Container, peer_lacks, tests, wait_until};
+use hull_integration::{Bundle, ConsoleSocket, Container, SOON, peer_lacks, tests, wait_until};
 use serde_json::json;
 
 tests![
@@ -21,8 +20,6 @@ tests![
     dev_console_is_the_terminal,
     the_terminal_closes_with_its_program,
 ];
-
-const SOON: Duration = Duration::from_secs(5);
 
 /// A created and started container with a terminal, and the master side.
 fn with_terminal(bundle: Bundle) -> (Container, hull_integration::Pty) {

@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 use hull_integration::shim::rpc::Options;
 use hull_integration::shim::{Host, SLEEPER, SOON};
@@ -27,9 +26,7 @@ fn spy(host: &Host, succeed: bool) -> String {
         false => "echo told >&2; exit 1".to_owned(),
     };
     let script = format!("#!/bin/sh\necho \"$@\" >> {}\n{rest}\n", host.site().path("told"));
-    let path = host.site().write("spy", &script);
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("it is ours");
-    path
+    host.site().program("spy", &script)
 }
 
 fn told(host: &Host) -> Vec<String> {

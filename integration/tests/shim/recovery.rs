@@ -2,7 +2,6 @@
 
 use std::env;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command};
@@ -38,9 +37,7 @@ pub(crate) fn meddler(host: &Host, before: &str, after: &str) -> String {
          {before}\n{real} \"$@\" || exit\n{after}\n",
         SOCKET = format_args!("echo \"$word\" > {0}; word={0}.mine;;", host.site().path("socket")),
     );
-    let path = host.site().write("meddler", &script);
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("it is ours");
-    path
+    host.site().program("meddler", &script)
 }
 
 fn read(host: &Host, name: &str) -> Option<Value> {
@@ -262,8 +259,7 @@ fn a_program_that_mounts_a_root_holds_nobody_up() {
     let host = Host::new();
     let (programs, go) = (host.site().make("programs"), host.site().path("go"));
     let script = format!("#!/bin/sh\n: > {go}.begun\nread word < {go}; echo $word >&2; exit 1\n");
-    let path = host.site().write("programs/mount.fuse3", &script);
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    host.site().program("programs/mount.fuse3", &script);
     nix::unistd::mkfifo(go.as_str(), nix::sys::stat::Mode::S_IRWXU).expect("the site is writable");
     let plan = |id: &str| host.shell(id, SLEEPER).annotation("io.containerd.runc.v2.group", "pod");
     let mut keeper = plan("keeper");

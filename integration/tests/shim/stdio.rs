@@ -309,8 +309,7 @@ const LOGGER: &str = "#!/bin/sh\n\
     wait\n";
 
 fn logged(host: &Host, id: &str, script: &str) -> (String, u32) {
-    let logger = host.site().write("logger", LOGGER);
-    fs::set_permissions(&logger, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let logger = host.site().program("logger", LOGGER);
     let base = host.site().path(id);
     let uri = format!("binary://{logger}?first={base}");
     let io = Io { stdout: uri.clone(), stderr: uri, ..Io::default() };

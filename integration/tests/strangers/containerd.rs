@@ -1,11 +1,9 @@
 //! containerd with `ctr run --runc-binary`.
 
+use hull_integration::engine::{Containerd, SLEEPER, command, runtime_path};
+use hull_integration::{Output, SOON, tests, wait_until};
 use std::fs;
 use std::thread;
-use std::time::Duration;
-
-use hull_integration::engine::{Containerd, SLEEPER, command, runtime_path};
-use hull_integration::{Output, tests, wait_until};
 
 use crate::seen::{INIT, field};
 
@@ -30,8 +28,6 @@ tests![
     a_task_outlives_containerd,
     a_task_is_checkpointed_and_restored,
 ];
-
-const SOON: Duration = Duration::from_secs(10);
 
 fn the_runtime_under_test_is_the_one_that_runs() {
     let containerd = Containerd::start();

@@ -1,19 +1,20 @@
 //! Processes that enter: what of the host and of the runtime they have with them.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hull_integration::{
-    Bundle, Container, Invocation, note, peer_lacks, require, runtime, scratch_dir, tests,
-    wait_until,
+    Bundle, Container, Invocation, SOON, note, peer_lacks, require, runtime, scratch_dir, tests,
+    wait_until, write_program,
 };
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use serde_json::{Value, json};
 
 use super::{Canary, SECRET, text};
-
-const SOON: Duration = Duration::from_secs(10);
 
 tests![
     a_working_directory_on_the_host_is_out_of_reach,
@@ -86,7 +87,7 @@ fn copy_of_the_runtime() -> PathBuf {
     fs::create_dir(&directory).expect("the scratch directory is writable");
     let program = &runtime().program;
     let copy = directory.join(program.file_name().expect("a program has a name"));
-    fs::copy(program, &copy).expect("the runtime is readable");
+    write_program(&copy, fs::read(program).expect("the runtime is readable"));
     copy
 }
 
@@ -105,7 +106,7 @@ fn the_programs_own_file_is_not_written_by_an_entrypoint() {
     let copy = copy_of_the_runtime();
     let script = "#!/proc/self/exe\n";
     for args in [["/proc/self/exe", "--version"], ["/entry", "--version"], ["/link", "--version"]] {
-        let bundle = Bundle::new().args(&args).file("/entry", script, 0o755);
+        let bundle = Bundle::new().args(&args).program("/entry", script);
         let bundle = bundle.link("/link", "/proc/self/exe");
         let container = Container::new(bundle);
         let dir = text(container.bundle.dir()).to_owned();
@@ -113,7 +114,7 @@ fn the_programs_own_file_is_not_written_by_an_entrypoint() {
         assert_same(&copy);
         container.delete_force();
     }
-    let bundle = Bundle::sleeper().file("/entry", script, 0o755);
+    let bundle = Bundle::sleeper().program("/entry", script);
     let container = Container::new(bundle);
     container.run_detached().ok();
     for program in ["/proc/self/exe", "/entry"] {
@@ -140,9 +141,20 @@ fn entering_processes_do_not_give_their_program_away() {
         }
     }
     // The control: the program of one who comes in without capabilities and does not hide.
-    let weak = copy.with_file_name("weak");
-    fs::copy("/bin/sleep", &weak).expect("it is readable");
-    enter_weakly(&container, false).arg(&weak).arg("0.5").run().ok();
+    // It does nothing by other programs, which would be overwritten as well.
+    let (weak, go) = (copy.with_file_name("weak"), container.bundle.path("go"));
+    write_program(&weak, fs::read("/bin/sh").expect("it is readable"));
+    mkfifo(&go, Mode::S_IRWXU).expect("ours");
+    let script = format!("read line < {}", text(&go));
+    let entered = enter_weakly(&container, false).arg(&weak).args(["-c", &script]).start();
+    wait_until("the weak one is met", SOON, || {
+        let strangers = fs::read_to_string(container.bundle.path("strangers"));
+        strangers.is_ok_and(|names| names.contains("weak"))
+    });
+    // For both, so that this does not wait for a reader.
+    let mut go = fs::File::options().read(true).write(true).open(go).expect("ours");
+    go.write_all(b"\n").expect("there is room");
+    entered.wait().ok();
     fs::write(container.bundle.path("stop"), "").expect("ours");
     let report = scanner.wait().ok().json();
     assert_same(&copy);

@@ -3,7 +3,6 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use hull_integration::{Bundle, ConsoleSocket, Container, note, runtime, tests, weak_peer};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
@@ -141,7 +140,7 @@ fn a_replaced_mask_source_masks_nothing_less() {
                 _ => {}
             }
             let container = Container::new(bundle);
-            let output = container.with_bundle(&["run"]).limit(Duration::from_secs(5)).run();
+            let output = container.run();
             let hidden = container.bundle.path("/etc/hidden");
             assert_eq!(fs::read_to_string(hidden).expect("there"), "hidden", "{kind}");
             if output.code() == Some(0) && !output.stdout.is_empty() {

@@ -1,11 +1,9 @@
 //! From create to rm, and everything that happens to a running container.
 
+use hull_integration::engine::{Docker, SLEEPER, command, docker::RUNTIME_NAME, runtime_path};
+use hull_integration::{Output, SOON, tests, wait_until};
 use std::fs;
 use std::thread;
-use std::time::Duration;
-
-use hull_integration::engine::{Docker, SLEEPER, command, docker::RUNTIME_NAME, runtime_path};
-use hull_integration::{Output, tests, wait_until};
 
 use crate::seen::INIT;
 
@@ -21,8 +19,6 @@ tests![
     a_container_outlives_dockerd,
     an_image_is_built_by_running_its_lines,
 ];
-
-const SOON: Duration = Duration::from_secs(10);
 
 fn the_runtime_under_test_is_the_one_that_runs() {
     let docker = Docker::start();

@@ -1,13 +1,9 @@
 //! Networks that dockerd itself builds: its hook, which the runtime runs, moves them in.
 
-use std::time::Duration;
-
 use hull_integration::engine::{Docker, debian_archive};
-use hull_integration::{tests, wait_until};
+use hull_integration::{SOON, tests, wait_until};
 
 tests![containers_reach_each_other];
-
-const SOON: Duration = Duration::from_secs(20);
 
 const SERVER: &str = "$listener = IO::Socket::INET->new(LocalPort => 8000, Listen => 5) or die; \
     while ($client = $listener->accept) { print $client 'served'; close $client }";

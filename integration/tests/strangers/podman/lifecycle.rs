@@ -1,11 +1,9 @@
 //! From create to rm, and everything that happens to a running container.
 
+use hull_integration::engine::{Podman, SLEEPER, command, runtime_path};
+use hull_integration::{Output, SOON, tests, wait_until};
 use std::fs;
 use std::thread;
-use std::time::Duration;
-
-use hull_integration::engine::{Podman, SLEEPER, command, runtime_path};
-use hull_integration::{Output, tests, wait_until};
 
 use crate::seen::INIT;
 
@@ -23,8 +21,6 @@ tests![
     a_container_is_checkpointed_and_restored,
     the_runtime_is_named_in_the_configuration,
 ];
-
-const SOON: Duration = Duration::from_secs(10);
 
 fn the_runtime_under_test_is_the_one_that_runs() {
     let podman = Podman::new();

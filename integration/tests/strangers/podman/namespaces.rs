@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use hull_integration::engine::{Podman, SLEEPER, command};
-use hull_integration::{tests, wait_until};
+use hull_integration::{SOON, tests, wait_until};
 
 use crate::seen::INIT;
 
@@ -66,9 +66,7 @@ fn a_network_namespace_is_joined_by_path() {
     let path = format!("/proc/{}/ns/net", holder.pid());
     let theirs =
         || fs::read_link(&path).map(|link| link.to_string_lossy().into_owned()).unwrap_or_default();
-    wait_until("the holder has its namespace", std::time::Duration::from_secs(5), || {
-        theirs() != own("net")
-    });
+    wait_until("the holder has its namespace", SOON, || theirs() != own("net"));
     podman
         .shell(&["--network", &format!("ns:{path}")], "readlink /proc/self/ns/net")
         .ok()

@@ -45,6 +45,15 @@ fn log(lab: &Lab) -> String {
     asked.collect::<Vec<_>>().join(", ")
 }
 
+/// Waits until a plugin is at work.
+async fn begun(lab: &Lab) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while log(lab).is_empty() {
+        assert!(Instant::now() < deadline, "no plugin was run");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 #[test]
 fn a_failure_in_the_middle_is_rolled_back_from_its_end() {
     lab(|lab| {
@@ -102,15 +111,16 @@ fn one_that_fails_to_delete_does_not_keep_the_others_from_it() {
 fn a_hung_plugin_is_killed_with_what_it_started() {
     lab(|lab| {
         let mut lab_settings = lab.settings.clone();
-        lab_settings.time_limit = Duration::from_secs(1);
+        // Longer than a shell needs to begin on a busy machine.
+        lab_settings.time_limit = Duration::from_secs(5);
         let cni = hull_manager_cni::Cni::open(lab_settings).unwrap();
         let child = lab.path("child");
         plugin(lab, "p1", &format!("sleep 600 & echo $! > {}; wait", child.display()), "");
         let began = Instant::now();
         let error = lab.wait(cni.add(&chain(&["p1"], "1.0.0"), attachment())).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
-        assert_eq!(error.to_string(), "plugin p1 took longer than 1 s and was killed");
-        assert!(began.elapsed() < Duration::from_secs(5));
+        assert_eq!(error.to_string(), "plugin p1 took longer than 5 s and was killed");
+        assert!(began.elapsed() < Duration::from_secs(60));
         let process = format!("/proc/{}/cmdline", lab.read("child").trim());
         eventually("its child ends", || {
             std::fs::read(&process).map_or(true, |line| !line.starts_with(b"sleep"))
@@ -124,10 +134,10 @@ fn a_hung_plugin_is_killed_with_what_it_started() {
 fn a_process_that_is_left_behind_holds_nobody_up() {
     lab(|lab| {
         let child = lab.path("child");
-        plugin(lab, "p1", &format!("setsid sleep 30 & echo $! > {}", child.display()), "");
+        plugin(lab, "p1", &format!("setsid sleep 600 & echo $! > {}", child.display()), "");
         let began = Instant::now();
         lab.add(&chain(&["p1"], "1.0.0"), attachment()).unwrap();
-        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
         let pid: i32 = lab.read("child").trim().parse().unwrap();
         hull_runtime_sys::process::kill(pid, libc::SIGKILL).unwrap();
     });
@@ -256,8 +266,10 @@ fn who_is_killed_in_an_add_finds_it_afterwards() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let cni = lab.cni();
-            let add = cni.add(&network, attachment());
-            assert!(tokio::time::timeout(Duration::from_millis(300), add).await.is_err());
+            tokio::select! {
+                answer = cni.add(&network, attachment()) => panic!("it has ended: {answer:?}"),
+                () = begun(lab) => {}
+            }
         });
         drop(runtime);
         let recorded = lab.cni().attachments().unwrap();
