@@ -285,10 +285,9 @@ impl Inner {
         let (Some(port), Some(bridge)) = (find(&interface.host_name)?, find(bridge)?) else {
             return Ok(false);
         };
-        if port.master == Some(bridge.index) && port.up {
-            return Ok(true);
+        if port.master != Some(bridge.index) {
+            self.host.socket.set_master(port.index, bridge.index).map_err(anyhow::Error::new)?;
         }
-        self.host.socket.set_master(port.index, bridge.index).map_err(anyhow::Error::new)?;
         self.host.apply(&interface.host_name, &Step::Port(interface.clone()))?;
         Ok(true)
     }
