@@ -270,13 +270,13 @@ impl Inner {
             tracing::warn!(%container, interfaces = missing.len(), "interfaces are made again");
             self.apply_all(container, &plan::connect(&missing, &sandbox::borrow(&places)))?;
         }
+        self.check_by_plugins(container, &places);
         self.expose(container, &places)?;
         self.name(container, &places)?;
         self.attached(container, &places)
     }
 
-    /// Whether the host's end is a port of its bridge that is up. One that has lost its bridge
-    /// becomes a port again.
+    /// Whether the host's end is there, and its bridge: then it is a port of it, as it should be.
     fn is_port(&self, interface: &Interface) -> Result<bool> {
         let plan::On::Bridge { bridge, .. } = &interface.on else { return Ok(true) };
         let find = |name: &str| -> Result<_> {
