@@ -107,7 +107,10 @@ impl Host {
             Driver::Bridge(bridge) => self
                 .ensure_bridge(network, bridge)
                 .with_context(|| format!("network {}: bridge {}", network.name, bridge.interface)),
-            Driver::Macvlan(_) | Driver::Ipvlan(_) | Driver::Plugins(_) => Ok(()),
+            Driver::Macvlan(_)
+            | Driver::Ipvlan(_)
+            | Driver::Configuration(_)
+            | Driver::Plugins(_) => Ok(()),
         }
     }
 
