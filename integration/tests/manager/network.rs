@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hull_integration::engine::{Engine, Hull, Lab, SLEEPER, Side, lab, reference};
+use hull_integration::engine::{Engine, Lab, SLEEPER, Side, lab, reference};
 use hull_integration::{Output, tests, wait_until};
 
 tests![
@@ -29,7 +29,6 @@ tests![
     counters_count_what_went_through,
     a_network_has_both_families,
     containers_keep_their_networks_across_the_manager,
-    a_killed_manager_leaves_nothing,
 ];
 
 const SOON: Duration = Duration::from_secs(20);
@@ -625,7 +624,7 @@ fn counters_count_what_went_through() {
 }
 
 /// What follows is ours alone.
-fn hull_only() {
+pub(crate) fn hull_only() {
     if reference() {
         hull_integration::not_run(hull_integration::NotRun::PeerLacks(
             "docker has it otherwise".to_owned(),
@@ -665,46 +664,4 @@ fn containers_keep_their_networks_across_the_manager() {
     assert_eq!(lab.page(Side::Neighbour, lab::HOST[0], 8080).as_deref(), Some("one"));
     engine.run(&["rm", "-f", "one"]).ok();
     assert_eq!(lab.page(Side::Neighbour, lab::HOST[0], 8080), None);
-}
-
-fn a_killed_manager_leaves_nothing() {
-    hull_only();
-    let lab = Lab::start();
-    let mut hull = Hull::start_in(&lab, &[]);
-    hull.run(&["network", "create", "web"]).ok();
-    for round in 0..12_u64 {
-        let name = format!("c{round}");
-        let run = hull
-            .call(&[
-                "run",
-                "--detach",
-                "--rm",
-                "--name",
-                &name,
-                "--network",
-                "web",
-                "-p",
-                "8080:80",
-                "busybox",
-                "sh",
-                "-c",
-                SLEEPER,
-            ])
-            .start();
-        // Somewhere between its beginning and its end: each round a little later.
-        std::thread::sleep(Duration::from_millis(round * 15));
-        hull.crash();
-        drop(run);
-        hull.restart();
-        hull.run(&["rm", "-f", &name]);
-        wait_until("interfaces and namespaces are gone", SOON, || {
-            let left = lab.ip(Side::Host, "-o link show type veth").ok();
-            let namespaces = std::fs::read_dir(hull.site().path("exec/netns"));
-            left.lines().len() == 1 && namespaces.is_ok_and(|mut all| all.next().is_none())
-        });
-        let members =
-            hull.run(&["network", "inspect", "--format", "{{len .Containers}}", "web"]).ok();
-        assert_eq!(members.text(), "0", "round {round}");
-    }
-    hull.run(&["run", "--rm", "--network", "web", "-p", "8080:80", "busybox", "true"]).ok();
 }

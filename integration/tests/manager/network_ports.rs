@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use hull_integration::engine::{Engine, Hull, Lab, SLEEPER, Side, debian_archive, lab, reference};
+use hull_integration::engine::{Engine, Hull, Lab, SLEEPER, Side, debian_archive, lab};
 use hull_integration::{tests, wait_until};
 
-use crate::network::{serve, start};
+use crate::network::{hull_only, serve, start};
 
 tests![
     a_port_answers_from_the_host_and_the_neighbour,
@@ -30,14 +30,6 @@ tests![
 
 const SOON: Duration = Duration::from_secs(20);
 const LOOPBACK: &str = "127.0.0.1";
-
-fn hull_only() {
-    if reference() {
-        hull_integration::not_run(hull_integration::NotRun::PeerLacks(
-            "docker has it otherwise".to_owned(),
-        ));
-    }
-}
 
 fn a_port_answers_from_the_host_and_the_neighbour() {
     let lab = Lab::start();
