@@ -147,6 +147,12 @@ bench-manager: build ## Measure hulld against dockerd and podman (as root; ARGS=
 	HULL_HULLD=$(HULLD) HULL_CLI=$(HULL) HULL_INIT=$(INIT) HULL_SHIM_PROGRAM=$(SHIM) HULL_RUNTIME=$(RUNTIME) \
 		$(CARGO) run --locked --quiet -p hull-integration --bin bench-manager -- $(ARGS)
 
+.PHONY: bench-network
+bench-network: build ## Measure networks against dockerd, podman and a plain bridge (as root; ARGS=--quick)
+	@bash integration/deps.sh netavark
+	HULL_HULLD=$(HULLD) HULL_CLI=$(HULL) HULL_INIT=$(INIT) HULL_SHIM_PROGRAM=$(SHIM) HULL_RUNTIME=$(RUNTIME) \
+		$(CARGO) run --locked --quiet -p hull-integration --bin bench-network -- $(ARGS)
+
 .PHONY: build
 build: ## Build the release binaries
 	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust 1.95 or later" >&2; exit 1; }

@@ -43,12 +43,25 @@ impl Cgroup {
         let path = format!("/proc/{pid}/cgroup");
         let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
         let mut mounts = Vec::new();
-        mountinfo::each(|mount| {
-            if matches!(mount.kind.as_str(), "cgroup" | "cgroup2") {
+        // They are among the first; behind them are those of all containers.
+        mountinfo::until(|mount| {
+            let is_cgroup = matches!(mount.kind.as_str(), "cgroup" | "cgroup2");
+            if is_cgroup {
                 mounts.push(mount);
             }
+            is_cgroup && locate(&text, &mounts).is_ok_and(|found| found.is_whole(&text))
         })?;
         locate(&text, &mounts).with_context(|| format!("find the cgroups of process {pid}"))
+    }
+
+    /// Whether no further mount could add to it.
+    fn is_whole(&self, memberships: &str) -> bool {
+        let names = memberships.lines().filter_map(|line| line.split(':').nth(1));
+        let counting = names.flat_map(|names| names.split(',')).filter(|n| COUNTING.contains(n));
+        match self {
+            Self::V1(dirs) => dirs.len() == counting.count(),
+            Self::V2(_) => counting.count() == 0,
+        }
     }
 
     /// Everything that is counted, as `Stats` of the task service answers it.

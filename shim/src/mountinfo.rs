@@ -26,6 +26,14 @@ pub(crate) struct Mount {
 /// Calls `visit` with each mount of the caller's namespace, in the kernel's order. The file
 /// grows with the host's mounts, so it is never in memory as a whole.
 pub(crate) fn each(mut visit: impl FnMut(Mount)) -> Result<()> {
+    until(|mount| {
+        visit(mount);
+        false
+    })
+}
+
+/// The same, until `visit` says that it was enough. The kernel writes as much as is read.
+pub(crate) fn until(mut visit: impl FnMut(Mount) -> bool) -> Result<()> {
     let path = "/proc/thread-self/mountinfo";
     let mut lines = BufReader::new(File::open(path).with_context(|| format!("open {path}"))?);
     let mut line = Vec::new();
@@ -34,8 +42,8 @@ pub(crate) fn each(mut visit: impl FnMut(Mount)) -> Result<()> {
         if lines.read_until(b'\n', &mut line).with_context(|| format!("read {path}"))? == 0 {
             return Ok(());
         }
-        if let Some(mount) = parse(&line) {
-            visit(mount);
+        if parse(&line).is_some_and(&mut visit) {
+            return Ok(());
         }
     }
 }

@@ -167,6 +167,9 @@ async fn help(program: &str, words: Vec<String>, target: &Path) -> Result<()> {
 /// not wait.
 pub(crate) fn unmount_all(rootfs: &Path) -> Result<()> {
     let Some(rootfs) = real_place(rootfs)? else { return Ok(()) };
+    if unmount_only(&rootfs) {
+        return Ok(());
+    }
     let mut places = Vec::new();
     mountinfo::each(|mount| {
         if mount.point.starts_with(&rootfs) {
@@ -182,6 +185,22 @@ pub(crate) fn unmount_all(rootfs: &Path) -> Result<()> {
         }
     }
     failed.map_or(Ok(()), |error| Err(error).context("unmount the root file system"))
+}
+
+/// Unmounts what is mounted on a directory that is empty below, and says whether that was all:
+/// nearly always, and it spares the list of all mounts of the host.
+fn unmount_only(rootfs: &Path) -> bool {
+    for _ in 0..MAX_STACKED {
+        match mount::unmount(rootfs, false) {
+            Ok(()) => {}
+            // Not, or no longer, a mount point. Nothing can be mounted in an empty directory.
+            Err(error) if error.errno() == libc::EINVAL => {
+                return fs::read_dir(rootfs).is_ok_and(|mut entries| entries.next().is_none());
+            }
+            Err(_) => return false,
+        }
+    }
+    false
 }
 
 fn unmount(place: &Path) -> Result<()> {

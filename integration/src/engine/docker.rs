@@ -22,6 +22,8 @@ enum Network {
 pub struct Docker {
     site: Site,
     network: Network,
+    /// Whether published ports have proxies, as they do by dockerd's own default.
+    proxies: bool,
     containerd: Daemon,
     daemon: Option<Daemon>,
     words: Vec<String>,
@@ -30,20 +32,25 @@ pub struct Docker {
 impl Docker {
     /// Starts one whose containers have no network.
     pub fn start() -> Self {
-        Self::start_as(Network::None)
+        Self::start_as(Network::None, false)
     }
 
     /// Starts one with dockerd's own bridge, in a network namespace that goes with it.
     pub fn start_with_bridge() -> Self {
-        Self::start_as(Network::Bridge)
+        Self::start_as(Network::Bridge, false)
     }
 
     /// Starts one with its networks on the host of a lab.
     pub fn start_in(lab: &Lab) -> Self {
-        Self::start_as(Network::Lab(lab.words(Side::Host)))
+        Self::start_as(Network::Lab(lab.words(Side::Host)), false)
     }
 
-    fn start_as(network: Network) -> Self {
+    /// The same, with a proxy for each published port.
+    pub fn start_with_proxies_in(lab: &Lab) -> Self {
+        Self::start_as(Network::Lab(lab.words(Side::Host)), true)
+    }
+
+    fn start_as(network: Network, proxies: bool) -> Self {
         let site = Site::new();
         let containerd = containerd::start_daemon(&site);
         let words = vec![
@@ -53,8 +60,8 @@ impl Docker {
             "--host".to_owned(),
             format!("unix://{}", socket(&site)),
         ];
-        let daemon = start_daemon(&site, &network);
-        let docker = Self { site, network, containerd, daemon: Some(daemon), words };
+        let daemon = start_daemon(&site, &network, proxies);
+        let docker = Self { site, network, proxies, containerd, daemon: Some(daemon), words };
         docker.run(&["import", busybox_archive(), "busybox"]).ok();
         docker
     }
@@ -75,7 +82,7 @@ impl Docker {
             daemon.crash();
         }
         let _ = std::fs::remove_file(self.site.path("docker.pid"));
-        self.daemon = Some(start_daemon(&self.site, &self.network));
+        self.daemon = Some(start_daemon(&self.site, &self.network, self.proxies));
     }
 
     /// A command of docker, as words.
@@ -137,7 +144,7 @@ fn socket(site: &Site) -> String {
     site.path("docker.sock")
 }
 
-fn start_daemon(site: &Site, network: &Network) -> Daemon {
+fn start_daemon(site: &Site, network: &Network, proxies: bool) -> Daemon {
     stock("docker-init");
     let leads_out = matches!(network, Network::Lab(_));
     let mut configuration = serde_json::json!({
@@ -153,7 +160,7 @@ fn start_daemon(site: &Site, network: &Network) -> Daemon {
         "ip6tables": false,
         "ip-forward": leads_out,
         "ip-masq": leads_out,
-        "userland-proxy": false,
+        "userland-proxy": proxies,
         "storage-driver": "overlay2",
         "live-restore": true,
         // Its default is below /etc.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::site::{attempt, report};
-use super::{Site, Terminal, busybox_archive, command, runtime_path, stock};
+use super::{Lab, Side, Site, Terminal, busybox_archive, command, runtime_path, stock};
 use crate::wait::poll;
 use crate::{Invocation, Output};
 
@@ -27,15 +27,22 @@ impl Podman {
 
     /// A store, and lines for the `engine` table of containers.conf.
     pub fn with_configuration(engine: &str) -> Self {
-        Self::with(engine, runtime_path())
+        Self::with(engine, runtime_path(), Vec::new())
     }
 
     /// A store, and another runtime than the one under test.
     pub fn with_runtime(runtime: &str) -> Self {
-        Self::with("", runtime)
+        Self::with("", runtime, Vec::new())
     }
 
-    fn with(engine: &str, runtime: &str) -> Self {
+    /// A store, another runtime, and networks of its default kind on the host of a lab.
+    pub fn start_in(lab: &Lab, runtime: &str) -> Self {
+        stock("netavark");
+        let backend = "[network]\nnetwork_backend = \"netavark\"";
+        Self::with(backend, runtime, lab.words(Side::Host))
+    }
+
+    fn with(engine: &str, runtime: &str, place: Vec<String>) -> Self {
         let site = Site::new();
         // Locks in shared memory would be those of the machine's own podman. Its
         // built-in limits are above the hard limits of some machines.
@@ -52,12 +59,13 @@ impl Podman {
         );
         let configuration = site.write("containers.conf", &configuration);
         stock("conmon");
-        let mut words = vec![
+        let mut words = place;
+        words.extend([
             stock("env"),
             "--unset=XDG_RUNTIME_DIR".to_owned(),
             format!("CONTAINERS_CONF={configuration}"),
             stock("podman"),
-        ];
+        ]);
         for (option, value) in [
             ("--root", site.make("root")),
             ("--runroot", site.make("run")),

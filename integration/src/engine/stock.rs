@@ -21,6 +21,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("ip", "iproute2"),
     ("iptables", "iptables"),
     ("mmdebstrap", "mmdebstrap"),
+    ("netavark", "netavark"),
     ("nft", "nftables"),
     ("nsenter", "util-linux"),
     ("podman", "podman"),
@@ -45,7 +46,7 @@ pub fn stock(name: &str) -> String {
         .iter()
         .find(|(program, _)| *program == name)
         .unwrap_or_else(|| panic!("no package is known to have {name}"));
-    ["/usr/bin", "/usr/sbin", "/bin", "/sbin"]
+    ["/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/lib/podman"]
         .iter()
         .map(|directory| format!("{directory}/{name}"))
         .find(|path| Path::new(path).is_file())

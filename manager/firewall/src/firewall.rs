@@ -120,6 +120,7 @@ impl Firewall {
             situation: Situation {
                 loopback_translated: settings.loopback == Loopback::Translate,
                 input_closed: false,
+                isolates: false,
             },
             owners: HashMap::new(),
         };
@@ -138,8 +139,10 @@ impl Firewall {
         let mut state = self.state();
         state.look(&self.0.settings)?;
         let old = std::mem::replace(&mut state.rules, rules);
+        state.situation.isolates = state.rules.isolates();
         if let Err(error) = state.install() {
             state.rules = old;
+            state.situation.isolates = state.rules.isolates();
             return Err(error);
         }
         state.owners = state
@@ -297,8 +300,15 @@ impl State {
         self.exchange(&mut edit);
         let after = self.elements(&edit);
         let subnets = if edit.network.is_some() { self.rules.check_subnets() } else { Ok(()) };
-        if let Err(error) = subnets.and_then(|()| self.send(&before, &after)) {
+        let isolates = self.rules.isolates();
+        let changes_chains = std::mem::replace(&mut self.situation.isolates, isolates) != isolates;
+        let sent = subnets.and_then(|()| match changes_chains {
+            true => self.install(),
+            false => self.send(&before, &after),
+        });
+        if let Err(error) = sent {
             self.exchange(&mut edit);
+            self.situation.isolates = self.rules.isolates();
             return Err(error);
         }
         self.settle(&edit);

@@ -2,11 +2,11 @@
 
 use std::{
     collections::HashMap,
-    fmt,
+    fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     ops::RangeInclusive,
     os::fd::{AsRawFd, OwnedFd},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -17,10 +17,11 @@ use nix::{
         self, AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrStorage, sockopt,
     },
 };
+use tokio::net::{TcpListener, UdpSocket};
 
 use crate::{
     firewall::{Loopback, Settings},
-    proxy::{Proxies, Service},
+    proxy::{Proxies, Service, udp},
     rules::{Port, Protocol, Publish},
 };
 
@@ -112,8 +113,16 @@ pub(crate) struct HostSocket {
     publish: Publish,
     open: bool,
     /// None where ports are not held, and for SCTP in a kernel without it, where no other program
-    /// can have the port.
-    fd: Option<OwnedFd>,
+    /// can have the port. Or it is served.
+    fd: Mutex<Option<OwnedFd>>,
+    /// There is no copy: thousands of ports are published, and a process has so many descriptors.
+    served: OnceLock<Served>,
+}
+
+/// A socket as the proxies' threads wait for it.
+pub(crate) enum Served {
+    Tcp(TcpListener),
+    Udp(UdpSocket),
 }
 
 impl Ports {
@@ -271,7 +280,8 @@ impl Registry {
             container_port: wanted.container_port,
             publish: wanted.publish,
             open: wanted.open,
-            fd,
+            fd: Mutex::new(fd),
+            served: OnceLock::new(),
         })
     }
 
@@ -352,14 +362,16 @@ impl Drop for Reservation {
 }
 
 impl HostSocket {
-    pub(crate) fn protocol(&self) -> Protocol {
-        self.protocol
-    }
-
-    /// A copy of the descriptor, of the same socket.
-    pub(crate) fn copy(&self) -> Result<OwnedFd> {
-        let fd = self.fd.as_ref().context("this kernel has no such sockets")?;
-        fd.try_clone().context("copy a socket")
+    /// The socket, for those who wait for it. The first call must be within the runtime that
+    /// serves it.
+    pub(crate) fn served(&self) -> Result<&Served> {
+        if let Some(served) = self.served.get() {
+            return Ok(served);
+        }
+        let fd = self.fd.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let fd = fd.context("this kernel has no such sockets")?;
+        let served = Served::of(self.protocol, fd).context("prepare a socket")?;
+        Ok(self.served.get_or_init(|| served))
     }
 
     /// Whether a proxy takes what comes to it.
@@ -374,9 +386,25 @@ impl HostSocket {
     }
 }
 
+impl Served {
+    fn of(protocol: Protocol, fd: OwnedFd) -> io::Result<Self> {
+        if protocol == Protocol::Udp {
+            let socket = std::net::UdpSocket::from(fd);
+            socket.set_nonblocking(true)?;
+            let socket = UdpSocket::from_std(socket)?;
+            udp::ask_for_destinations(&socket)?;
+            return Ok(Self::Udp(socket));
+        }
+        let listener = std::net::TcpListener::from(fd);
+        listener.set_nonblocking(true)?;
+        Ok(Self::Tcp(TcpListener::from_std(listener)?))
+    }
+}
+
 impl Drop for HostSocket {
     fn drop(&mut self) {
-        self.fd = None;
+        self.served.take();
+        *self.fd.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
         let mut held = self.registry.held();
         let key = (self.protocol, self.address.port());
         if let Some(at) = held.get_mut(&key) {

@@ -117,6 +117,11 @@ pub struct Subnet {
 }
 
 impl Rules {
+    /// Whether there is a network whose containers do not reach each other.
+    pub(crate) fn isolates(&self) -> bool {
+        self.networks.values().any(|network| !network.inter_container)
+    }
+
     /// Refuses what could not be expressed, or would mean something else: names that are no
     /// interface's, endpoints of unknown networks, two ports at one place.
     ///

@@ -94,7 +94,7 @@ impl Inner {
     /// addresses are not.
     pub(crate) fn release(&self, container: &str) -> Result<()> {
         let endpoints = self.records.of_container(container)?;
-        if endpoints.is_empty() || self.records.leaving()?.iter().any(|id| id == container) {
+        if endpoints.is_empty() || self.records.is_leaving(container)? {
             return Ok(());
         }
         let linked = self.linked(&endpoints)?;

@@ -14,9 +14,9 @@ use ipnet::IpNet;
 use crate::{
     Inner, audit,
     definition::{Definition, Driver},
-    namespace, plan, ports,
+    plan, ports,
     records::{Endpoint, Sandbox},
-    sandbox,
+    sandbox, sysctl,
 };
 
 type Places = [(Endpoint, Arc<Definition>)];
@@ -303,7 +303,7 @@ impl Inner {
 
     /// What of the host decides who reaches what.
     pub(crate) fn situation(&self) -> audit::Situation {
-        let on = |key: &str| namespace::sysctl(key).as_deref() == Some("1");
+        let on = |key: &str| sysctl::get(key).as_deref() == Some("1");
         audit::Situation {
             filtered: self.settings.iptables,
             input_closed: self.firewall.is_input_closed(),

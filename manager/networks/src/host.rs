@@ -9,9 +9,10 @@ use crate::{
     definition::{Bridge, Definition, Driver},
     link::Peer,
     mac::Mac,
-    namespace::{self, Namespaces, set_sysctl, sysctl},
+    namespace::{self, Namespaces},
     netlink::Socket,
     plan::{Interface, On, Routes, Step},
+    sysctl::{self, Writer},
 };
 
 /// What an interface carries that has no other limit.
@@ -33,7 +34,7 @@ impl Host {
 
     /// Whether the kernel has IPv6.
     pub(crate) fn has_ipv6() -> bool {
-        sysctl("ipv6/conf/all/disable_ipv6").is_some()
+        sysctl::get("ipv6/conf/all/disable_ipv6").is_some()
     }
 
     /// Does one step for a container.
@@ -45,9 +46,10 @@ impl Host {
                 .add_link(&self.entry(container)?, interface)
                 .with_context(|| format!("make interface {}", interface.name)),
             Step::Inside(interfaces, routes) => {
+                let sysctls = self.namespaces.sysctls.writer()?;
                 namespace::inside(self.entry(container)?, |socket| {
                     for interface in interfaces {
-                        configure(socket, interface)
+                        configure(socket, &sysctls, interface)
                             .with_context(|| format!("configure interface {}", interface.name))?;
                     }
                     set_routes(socket, routes)
@@ -90,7 +92,7 @@ impl Host {
         let name = &interface.host_name;
         let link = self.socket.link(name)?.with_context(|| format!("{name} is not there"))?;
         // It only passes on what the bridge is given; an address would be one more way in.
-        set_sysctl(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
+        self.namespaces.sysctls.writer()?.set(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
         let isolated = matches!(interface.on, On::Bridge { isolated: true, .. });
         let hairpin = bridges_translate();
         if isolated || hairpin {
@@ -129,7 +131,7 @@ impl Host {
             }
         };
         if self.loopback_routed {
-            set_sysctl(&format!("ipv4/conf/{name}/route_localnet"), "1")?;
+            sysctl::set(&format!("ipv4/conf/{name}/route_localnet"), "1")?;
         }
         if !bridge.owned {
             return Ok(());
@@ -137,7 +139,7 @@ impl Host {
         let ipv6 = gateways.iter().any(|gateway| gateway.addr().is_ipv6());
         // No router of a container's is the host's.
         for (key, value) in [("accept_ra", "0"), ("disable_ipv6", if ipv6 { "0" } else { "1" })] {
-            set_sysctl(&format!("ipv6/conf/{name}/{key}"), value)?;
+            sysctl::set(&format!("ipv6/conf/{name}/{key}"), value)?;
         }
         for gateway in gateways {
             self.socket.add_address(link.index, gateway)?;
@@ -172,21 +174,21 @@ impl Host {
 
     /// Turns forwarding on.
     pub(crate) fn forward(&self, ipv6: bool) -> Result<()> {
-        if sysctl("ipv4/ip_forward").as_deref() != Some("1") {
-            set_sysctl("ipv4/ip_forward", "1").context("turn on forwarding of IPv4")?;
+        if sysctl::get("ipv4/ip_forward").as_deref() != Some("1") {
+            sysctl::set("ipv4/ip_forward", "1").context("turn on forwarding of IPv4")?;
         }
-        if !ipv6 || sysctl("ipv6/conf/all/forwarding").as_deref() != Some("0") {
+        if !ipv6 || sysctl::get("ipv6/conf/all/forwarding").as_deref() != Some("0") {
             return Ok(());
         }
         // A router ignores the advertisements of others (RFC 4861, 6.2.7) unless told not to: a
         // host that has its own addresses and routes from them must keep these.
         for link in self.socket.links(false)? {
             let key = format!("ipv6/conf/{}/accept_ra", link.name);
-            if sysctl(&key).as_deref() == Some("1") {
-                set_sysctl(&key, "2")?;
+            if sysctl::get(&key).as_deref() == Some("1") {
+                sysctl::set(&key, "2")?;
             }
         }
-        set_sysctl("ipv6/conf/all/forwarding", "1").context("turn on forwarding of IPv6")?;
+        sysctl::set("ipv6/conf/all/forwarding", "1").context("turn on forwarding of IPv6")?;
         Ok(())
     }
 }
@@ -198,11 +200,11 @@ impl Host {
 fn bridges_translate() -> bool {
     ["bridge/bridge-nf-call-iptables", "bridge/bridge-nf-call-ip6tables"]
         .iter()
-        .any(|key| sysctl(key).is_some_and(|value| value != "0"))
+        .any(|key| sysctl::get(key).is_some_and(|value| value != "0"))
 }
 
 /// Sets up an interface in its namespace.
-fn configure(socket: &Socket, interface: &Interface) -> Result<()> {
+fn configure(socket: &Socket, sysctls: &Writer, interface: &Interface) -> Result<()> {
     let name = &interface.name;
     let link = socket.link(name)?.with_context(|| format!("{name} is not there"))?;
     let ipv6 = interface.addresses.iter().any(|address| address.addr().is_ipv6());
@@ -218,10 +220,11 @@ fn configure(socket: &Socket, interface: &Interface) -> Result<()> {
         false => &[("disable_ipv6", "1")],
     };
     for (key, value) in settings {
-        set_sysctl(&format!("ipv6/conf/{name}/{key}"), value)?;
+        sysctls.set(&format!("ipv6/conf/{name}/{key}"), value)?;
     }
-    // A neighbour that knew this address elsewhere learns at once where it is now.
-    set_sysctl(&format!("ipv4/conf/{name}/arp_notify"), "1")?;
+    if interface.announced {
+        sysctls.set(&format!("ipv4/conf/{name}/arp_notify"), "1")?;
+    }
     for address in &interface.addresses {
         socket.add_address(link.index, *address)?;
     }

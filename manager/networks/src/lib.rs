@@ -35,6 +35,7 @@ mod records;
 mod recover;
 mod sandbox;
 mod settings;
+mod sysctl;
 mod watch;
 
 use std::{
@@ -318,8 +319,7 @@ impl Networks {
         tokio::task::spawn_blocking(move || {
             let _turn = inner.turn(&container);
             // It may have started again meanwhile: that took away what there was.
-            let leaves = |leaving: Vec<String>| leaving.contains(&container);
-            let finished = match inner.records.leaving().map(leaves) {
+            let finished = match inner.records.is_leaving(&container) {
                 Ok(true) => inner.finish(&container),
                 result => result.map(drop),
             };

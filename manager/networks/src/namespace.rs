@@ -17,18 +17,24 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, bail};
 use hull_runtime_sys::{self as sys, fd, mount, namespace};
 
-use crate::netlink::Socket;
+use crate::{netlink::Socket, sysctl::Sysctls};
+
+/// What docker sets in a container's namespace: any user may ping, and listen on ports below
+/// 1024, which it could by its capabilities as root.
+const UNPRIVILEGED: [(&str, &str); 2] =
+    [("ipv4/ping_group_range", "0 2147483647"), ("ipv4/ip_unprivileged_port_start", "0")];
 
 /// Where namespaces are pinned.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Namespaces {
     root: PathBuf,
+    pub(crate) sysctls: Sysctls,
 }
 
 impl Namespaces {
     /// Below `root`, which is there.
     pub(crate) fn new(root: PathBuf) -> Self {
-        Self { root }
+        Self { root, sysctls: Sysctls::default() }
     }
 
     pub(crate) fn path(&self, id: &str) -> PathBuf {
@@ -79,9 +85,13 @@ impl Namespaces {
     /// A new one, with its loopback up.
     pub(crate) fn make(&self, id: &str) -> Result<OwnedFd> {
         let path = self.place(id)?;
+        let sysctls = self.sysctls.writer()?;
         on_thread(|| {
             namespace::unshare(libc::CLONE_NEWNET).context("make a network namespace")?;
             sys::netlink::raise_loopback()?;
+            for (key, value) in UNPRIVILEGED {
+                sysctls.set(key, value)?;
+            }
             let ours = fd::openat(fd::AT_FDCWD, c"/proc/thread-self/ns/net", libc::O_RDONLY, 0)?;
             pin(&ours, &path).map(|()| ours)
         })
@@ -140,20 +150,4 @@ fn on_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
             .join()
             .map_err(|_| anyhow!("a thread for a network namespace has panicked"))?
     })
-}
-
-/// Writes `net/KEY` of the calling thread's namespace. False: the kernel does not have it.
-pub(crate) fn set_sysctl(key: &str, value: &str) -> Result<bool> {
-    let path = Path::new("/proc/sys/net").join(key);
-    match fs::write(&path, value) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error).with_context(|| format!("write {value} to {}", path.display())),
-    }
-}
-
-/// Reads `net/KEY` of the calling thread's namespace.
-pub(crate) fn sysctl(key: &str) -> Option<String> {
-    let text = fs::read_to_string(Path::new("/proc/sys/net").join(key)).ok()?;
-    Some(text.trim_end().to_owned())
 }

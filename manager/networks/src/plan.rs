@@ -43,6 +43,8 @@ pub(crate) struct Interface {
     pub(crate) mac: Mac,
     pub(crate) mtu: Option<u32>,
     pub(crate) addresses: Vec<IpNet>,
+    /// Whether its neighbours are told at once where its address is now.
+    pub(crate) announced: bool,
 }
 
 /// What an interface is connected to.
@@ -93,7 +95,14 @@ impl Interface {
             On::Bridge { .. } => endpoint.host_interface(),
             On::Parent { .. } => String::new(),
         };
+        // On a bridge of ours an address was another container's long ago, and then by the same
+        // hardware address, which is made of it: nobody knows anything else. And what is
+        // announced goes to all ports.
+        let chosen = !endpoint.options.ipv4_address.is_empty();
+        let derived = endpoint.ipv4.is_none_or(|net| Mac::of(net.addr()) == endpoint.mac);
+        let announced = !matches!(on, On::Bridge { .. }) || chosen || !derived;
         Some(Self {
+            announced,
             name: endpoint.interface.clone(),
             host_name,
             on,

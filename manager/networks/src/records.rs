@@ -41,6 +41,8 @@ const TABLES: &str = "
         port BLOB NOT NULL
     );
     CREATE INDEX IF NOT EXISTS network_ports_container ON network_ports (container);
+    CREATE INDEX IF NOT EXISTS network_sandboxes_leaving ON network_sandboxes (container)
+        WHERE leaving = 1;
 ";
 
 /// A container that has a namespace of ours.
@@ -111,7 +113,7 @@ impl Records {
         self.0.read(|c| {
             let sql = "SELECT container, name, hostname, options FROM network_sandboxes
                        WHERE container = ?1";
-            Ok(c.query_row(sql, [container], read_sandbox).optional()?)
+            Ok(c.prepare_cached(sql)?.query_row([container], read_sandbox).optional()?)
         })
     }
 
@@ -130,6 +132,14 @@ impl Records {
             let sql = "SELECT container FROM network_sandboxes WHERE leaving = 1";
             let mut statement = c.prepare_cached(sql)?;
             Ok(statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// Whether a container's connections are being taken away.
+    pub(crate) fn is_leaving(&self, container: &str) -> Result<bool> {
+        self.0.read(|c| {
+            let sql = "SELECT 1 FROM network_sandboxes WHERE container = ?1 AND leaving = 1";
+            Ok(c.prepare_cached(sql)?.exists([container])?)
         })
     }
 
@@ -232,11 +242,10 @@ impl Records {
     pub(crate) fn set_ports(&self, container: &str, ports: &[v1::PublishedPort]) -> Result<()> {
         self.write(|t| {
             t.execute("DELETE FROM network_ports WHERE container = ?1", [container])?;
+            let sql = "INSERT INTO network_ports (container, port) VALUES (?1, ?2)";
+            let mut insert = t.prepare_cached(sql)?;
             for port in ports {
-                t.execute(
-                    "INSERT INTO network_ports (container, port) VALUES (?1, ?2)",
-                    params![container, port.encode_to_vec()],
-                )?;
+                insert.execute(params![container, port.encode_to_vec()])?;
             }
             Ok(())
         })

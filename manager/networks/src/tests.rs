@@ -11,7 +11,7 @@ use std::{
 use hull_runtime_sys as sys;
 
 use super::*;
-use crate::{namespace::sysctl, plan};
+use crate::{plan, sysctl};
 
 /// A data root, an exec root that is a mount of its own, and the networks in them.
 struct Lab {
@@ -156,7 +156,7 @@ fn containers_of_a_network_reach_each_other_and_the_gateway_by_both_families() {
             .filter_map(|route| route.gateway.map(|gateway| gateway.to_string()))
             .collect();
         assert!(gateways.contains(&"172.17.0.1".to_owned()) && gateways.len() == 2, "{gateways:?}");
-        assert_eq!(sysctl("ipv4/ip_forward").as_deref(), Some("1"));
+        assert_eq!(sysctl::get("ipv4/ip_forward").as_deref(), Some("1"));
 
         networks.0.detach("aa").unwrap();
         networks.0.detach("aa").unwrap();
@@ -460,12 +460,12 @@ fn an_internal_network_has_no_way_out_and_one_without_ipv6_has_none() {
         );
         let (routes, ipv6) = inside(&networks, "aa", || {
             let routes = netlink::Socket::open().unwrap().routes().unwrap();
-            (routes, sysctl("ipv6/conf/eth0/disable_ipv6"))
+            (routes, sysctl::get("ipv6/conf/eth0/disable_ipv6"))
         });
         assert!(routes.iter().all(|route| route.to.is_some()), "{routes:?}");
         assert_eq!(ipv6.as_deref(), Some("1"));
         let bridge = networks.0.inspect("n1").unwrap().interface;
-        assert_eq!(sysctl(&format!("ipv6/conf/{bridge}/disable_ipv6")).as_deref(), Some("1"));
+        assert_eq!(sysctl::get(&format!("ipv6/conf/{bridge}/disable_ipv6")).as_deref(), Some("1"));
     });
 }
 
@@ -987,18 +987,48 @@ fn a_host_that_begins_to_forward_keeps_its_own_routers() {
     on_a_host(|mut lab| {
         let socket = netlink::Socket::open().unwrap();
         socket.add_bridge("up0", mac::Mac([2, 0, 0, 0, 0, 1]), 1500).unwrap();
-        namespace::set_sysctl("ipv6/conf/up0/accept_ra", "1").unwrap();
-        namespace::set_sysctl("ipv4/ip_forward", "0").unwrap();
-        namespace::set_sysctl("ipv6/conf/all/forwarding", "0").unwrap();
+        sysctl::set("ipv6/conf/up0/accept_ra", "1").unwrap();
+        sysctl::set("ipv4/ip_forward", "0").unwrap();
+        sysctl::set("ipv6/conf/all/forwarding", "0").unwrap();
         lab.settings.ip_forward = false;
         lab.start(&[]);
-        assert_eq!(sysctl("ipv4/ip_forward").as_deref(), Some("0"));
+        assert_eq!(sysctl::get("ipv4/ip_forward").as_deref(), Some("0"));
         lab.settings.ip_forward = true;
         lab.start(&[]);
-        let now = |key: &str| sysctl(key).unwrap();
+        let now = |key: &str| sysctl::get(key).unwrap();
         assert_eq!(now("ipv4/ip_forward"), "1");
         assert_eq!(now("ipv6/conf/all/forwarding"), "1");
         assert_eq!(now("ipv6/conf/up0/accept_ra"), "2");
         assert_eq!(now("ipv6/conf/hull0/accept_ra"), "0");
+    });
+}
+
+#[test]
+fn any_user_of_a_container_may_ping_and_listen_on_low_ports() {
+    on_a_host(|lab| {
+        let networks = lab.start(&[]);
+        networks.0.attach(&container("aa", "bridge", &[])).unwrap();
+        let keys = ["ipv4/ping_group_range", "ipv4/ip_unprivileged_port_start"];
+        let host = keys.map(sysctl::get);
+        let own = inside(&networks, "aa", || keys.map(sysctl::get));
+        assert_eq!(own, ["0\t2147483647", "0"].map(|value| Some(value.to_owned())));
+        assert_ne!(host, own);
+    });
+}
+
+#[test]
+fn sysctls_are_of_the_namespace_that_they_are_written_in_also_among_many() {
+    on_a_host(|lab| {
+        let networks = lab.start(&[]);
+        let ids: Vec<_> = (0..20).map(|number| format!("a{number}")).collect();
+        for id in &ids {
+            networks.0.attach(&container(id, "bridge", &[])).unwrap();
+        }
+        for id in &ids {
+            let accept = inside(&networks, id, || sysctl::get("ipv6/conf/eth0/accept_dad"));
+            let port = networks.0.records.of_container(id).unwrap()[0].host_interface();
+            let disabled = sysctl::get(&format!("ipv6/conf/{port}/disable_ipv6"));
+            assert_eq!((accept.as_deref(), disabled.as_deref()), (Some("0"), Some("1")), "{id}");
+        }
     });
 }

@@ -162,8 +162,9 @@ impl Inner {
         }
         for container in containers {
             let _turn = self.turn(&container);
-            let leaving = self.records.leaving()?;
-            if self.records.sandbox(&container)?.is_some() && !leaving.contains(&container) {
+            if self.records.sandbox(&container)?.is_some()
+                && !self.records.is_leaving(&container)?
+            {
                 self.check(&container)?;
             }
         }

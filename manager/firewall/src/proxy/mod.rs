@@ -6,7 +6,7 @@
 //! port.
 
 mod tcp;
-mod udp;
+pub(crate) mod udp;
 
 use std::{
     net::SocketAddr,
@@ -19,7 +19,7 @@ use tokio::{
     task::AbortHandle,
 };
 
-use crate::{ports::HostSocket, rules::Protocol};
+use crate::ports::{HostSocket, Served};
 
 /// Two, whatever the machine has: what must be fast is translated.
 const THREADS: usize = 2;
@@ -38,21 +38,16 @@ impl Proxies {
         let handle = self.handle()?;
         // The sockets belong to the runtime that is entered.
         let _entered = handle.enter();
-        let copy = socket.copy()?;
-        let reserved = socket.clone();
-        let task = if socket.protocol() == Protocol::Udp {
-            let listener = udp::Listener::new(copy)?;
-            handle.spawn(async move {
-                listener.serve(target).await;
-                drop(reserved);
-            })
-        } else {
-            let listener = tcp::Listener::new(copy)?;
-            handle.spawn(async move {
-                listener.serve(target).await;
-                drop(reserved);
-            })
-        };
+        socket.served()?;
+        let socket = Arc::clone(socket);
+        let task = handle.spawn(async move {
+            match socket.served() {
+                Ok(Served::Tcp(listener)) => tcp::serve(listener, target).await,
+                Ok(Served::Udp(listener)) => udp::serve(&socket, listener, target).await,
+                // It was there a moment ago.
+                Err(_) => {}
+            }
+        });
         Ok(Service(task.abort_handle()))
     }
 

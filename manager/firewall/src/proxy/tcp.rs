@@ -1,8 +1,7 @@
 //! Connections: bytes both ways, and the end of each way by itself.
 
-use std::{net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result};
 use tokio::{
     io,
     net::{TcpListener, TcpStream},
@@ -23,35 +22,24 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// After an `accept` that failed: descriptors are out, or a client was gone before.
 const PAUSE: Duration = Duration::from_millis(50);
 
-pub(super) struct Listener(TcpListener);
-
-impl Listener {
-    /// Must be called within the runtime that will serve it.
-    pub(super) fn new(socket: OwnedFd) -> Result<Self> {
-        let listener = std::net::TcpListener::from(socket);
-        listener.set_nonblocking(true).context("prepare a listening socket")?;
-        Ok(Self(TcpListener::from_std(listener).context("prepare a listening socket")?))
-    }
-
-    pub(super) async fn serve(self, target: SocketAddr) {
-        let budget = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        // Ends them with the port.
-        let mut connections = JoinSet::new();
-        loop {
-            let Ok(permit) = budget.clone().acquire_owned().await else { return };
-            while connections.try_join_next().is_some() {}
-            match self.0.accept().await {
-                Ok((client, _)) => connections.spawn(async move {
-                    // Either side may end a connection as it likes.
-                    _ = carry(client, target).await;
-                    drop(permit);
-                }),
-                Err(_) => {
-                    time::sleep(PAUSE).await;
-                    continue;
-                }
-            };
-        }
+pub(super) async fn serve(listener: &TcpListener, target: SocketAddr) {
+    let budget = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    // Ends them with the port.
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok(permit) = budget.clone().acquire_owned().await else { return };
+        while connections.try_join_next().is_some() {}
+        match listener.accept().await {
+            Ok((client, _)) => connections.spawn(async move {
+                // Either side may end a connection as it likes.
+                _ = carry(client, target).await;
+                drop(permit);
+            }),
+            Err(_) => {
+                time::sleep(PAUSE).await;
+                continue;
+            }
+        };
     }
 }
 

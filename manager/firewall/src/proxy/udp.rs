@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     io::{self, IoSlice, IoSliceMut},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::AsRawFd,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -13,12 +13,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
 use nix::{
     cmsg_space, libc,
     sys::socket::{self, ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, sockopt},
 };
 use tokio::{io::Interest, net::UdpSocket, task::JoinSet, time};
+
+use crate::ports::{HostSocket, Served};
 
 /// Clients of one port at a time. Datagrams of more are dropped, as a full queue's are.
 const MAX_CLIENTS: usize = 1024;
@@ -28,8 +29,6 @@ const IDLE: Duration = Duration::from_secs(90);
 
 /// The largest datagram.
 const MAX_BYTES: usize = 65_535;
-
-pub(super) struct Listener(Arc<UdpSocket>);
 
 /// Who sent, and which of the host's addresses it was sent to: answers come from there.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -47,52 +46,48 @@ struct Flow {
 
 type Flows = Arc<Mutex<HashMap<Client, Arc<Flow>>>>;
 
-impl Listener {
-    /// Must be called within the runtime that will serve it.
-    pub(super) fn new(socket: OwnedFd) -> Result<Self> {
-        let listener = std::net::UdpSocket::from(socket);
-        listener.set_nonblocking(true).context("prepare a socket")?;
-        let is_ipv4 = listener.local_addr().context("look up a socket's address")?.is_ipv4();
-        if is_ipv4 {
-            socket::setsockopt(&listener, sockopt::Ipv4PacketInfo, &true)
-        } else {
-            socket::setsockopt(&listener, sockopt::Ipv6RecvPacketInfo, &true)
-        }
-        .context("ask for the destinations of datagrams")?;
-        Ok(Self(Arc::new(UdpSocket::from_std(listener).context("prepare a socket")?)))
+pub(super) async fn serve(socket: &Arc<HostSocket>, listener: &UdpSocket, target: SocketAddr) {
+    let flows = Flows::default();
+    // Ends them with the port.
+    let mut answers = JoinSet::new();
+    let mut buffer = vec![0; MAX_BYTES];
+    loop {
+        while answers.try_join_next().is_some() {}
+        let received = listener.async_io(Interest::READABLE, || receive(listener, &mut buffer));
+        // An error is of one datagram: an earlier answer of ours that nobody took.
+        let Ok((count, client)) = received.await else { continue };
+        let known = lock(&flows).get(&client).cloned();
+        let flow = match known {
+            Some(flow) => flow,
+            None if lock(&flows).len() >= MAX_CLIENTS => continue,
+            None => {
+                let Ok(flow) = Flow::open(target).await else { continue };
+                lock(&flows).insert(client, flow.clone());
+                let (socket, flows) = (socket.clone(), flows.clone());
+                let flow_of_task = flow.clone();
+                answers.spawn(async move {
+                    if let Ok(Served::Udp(listener)) = socket.served() {
+                        flow_of_task.answer(listener, client).await;
+                    }
+                    lock(&flows).remove(&client);
+                });
+                flow
+            }
+        };
+        flow.touch();
+        // A refusal of the container is of an earlier datagram; UDP has no way to tell.
+        _ = flow.socket.send(buffer.get(..count).unwrap_or_default()).await;
     }
+}
 
-    pub(super) async fn serve(self, target: SocketAddr) {
-        let flows = Flows::default();
-        // Ends them with the port.
-        let mut answers = JoinSet::new();
-        let mut buffer = vec![0; MAX_BYTES];
-        loop {
-            while answers.try_join_next().is_some() {}
-            let received = self.0.async_io(Interest::READABLE, || receive(&self.0, &mut buffer));
-            // An error is of one datagram: an earlier answer of ours that nobody took.
-            let Ok((count, client)) = received.await else { continue };
-            let known = lock(&flows).get(&client).cloned();
-            let flow = match known {
-                Some(flow) => flow,
-                None if lock(&flows).len() >= MAX_CLIENTS => continue,
-                None => {
-                    let Ok(flow) = Flow::open(target).await else { continue };
-                    lock(&flows).insert(client, flow.clone());
-                    let (listener, flows) = (self.0.clone(), flows.clone());
-                    let flow_of_task = flow.clone();
-                    answers.spawn(async move {
-                        flow_of_task.answer(&listener, client).await;
-                        lock(&flows).remove(&client);
-                    });
-                    flow
-                }
-            };
-            flow.touch();
-            // A refusal of the container is of an earlier datagram; UDP has no way to tell.
-            _ = flow.socket.send(buffer.get(..count).unwrap_or_default()).await;
-        }
+/// Each datagram shall tell which of the host's addresses it was sent to.
+pub(crate) fn ask_for_destinations(listener: &UdpSocket) -> io::Result<()> {
+    if listener.local_addr()?.is_ipv4() {
+        socket::setsockopt(listener, sockopt::Ipv4PacketInfo, &true)?;
+    } else {
+        socket::setsockopt(listener, sockopt::Ipv6RecvPacketInfo, &true)?;
     }
+    Ok(())
 }
 
 fn lock(flows: &Flows) -> std::sync::MutexGuard<'_, HashMap<Client, Arc<Flow>>> {

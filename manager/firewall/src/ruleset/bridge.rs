@@ -4,7 +4,7 @@
 //! bridge's (`CONFIG_NFT_BRIDGE_META`). What a guarded port may send is a list; everything else is
 //! dropped: tagged frames, unknown protocols, IPv6 where there is none.
 
-use super::name;
+use super::{Situation, name};
 use crate::nft::{
     Chain, Hook,
     Load::{
@@ -41,22 +41,25 @@ const NEIGHBOUR_ADVERTISEMENT: [u8; 1] = [136];
 const REDIRECT: [u8; 1] = [137];
 const MULTICAST_REPORT_2: [u8; 1] = [143];
 
-pub(super) fn chains() -> Vec<Chain> {
+pub(super) fn chains(situation: Situation) -> Vec<Chain> {
     let base = |name, number, rules| {
         let hook = Some(Hook { kind: "filter", number, priority: FILTER });
         Chain { name, hook, rules }
     };
     let chain = |name, rules| Chain { name, hook: None, rules };
-    vec![
+    let mut chains = vec![
         base("prerouting", PREROUTING, prerouting()),
         chain("guard", guard()),
         chain("guard-arp", guard_arp()),
         chain("guard-ip", guard_ip()),
         chain("guard-ip6", guard_ip6()),
         chain("guard-ip6-unspecified", guard_unspecified()),
-        base("forward", FORWARD, forward()),
-        chain("isolated", isolated()),
-    ]
+    ];
+    if situation.isolates {
+        chains.push(base("forward", FORWARD, forward()));
+        chains.push(chain("isolated", isolated()));
+    }
+    chains
 }
 
 fn goto(rule: Rule, chain: &'static str) -> Rule {
@@ -68,7 +71,19 @@ fn accept() -> Rule {
 }
 
 fn prerouting() -> Vec<Rule> {
-    vec![goto(Rule::new("").within(&[InputInterface], name::GUARDED), "guard")]
+    // What the guards would let pass after three look-ups. They know more of ICMP.
+    let vouched =
+        |ether_type, icmp| Rule::new("").is(EtherType, ether_type).differs(TransportProtocol, icmp);
+    let own = |address| [InputInterface, EtherSource, address];
+    vec![
+        vouched(&ETHERTYPE_IPV4, &ICMP)
+            .within(&own(Ip4Source), name::VOUCHED4)
+            .then(Verdict::Accept),
+        vouched(&ETHERTYPE_IPV6, &ICMPV6)
+            .within(&own(Ip6Source), name::VOUCHED6)
+            .then(Verdict::Accept),
+        goto(Rule::new("").within(&[InputInterface], name::GUARDED), "guard"),
+    ]
 }
 
 fn guard() -> Vec<Rule> {

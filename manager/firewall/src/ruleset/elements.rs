@@ -67,8 +67,12 @@ fn guard(endpoint: &Endpoint, port: &[u8], elements: &mut Elements) {
     bridge(name::MACS, [port, &mac].concat());
     let mut has_ipv6 = false;
     for address in &endpoint.addresses {
-        let set = if address.is_ipv4() { name::ADDRESSES4 } else { name::ADDRESSES6 };
+        let (set, vouched) = match address.is_ipv4() {
+            true => (name::ADDRESSES4, name::VOUCHED4),
+            false => (name::ADDRESSES6, name::VOUCHED6),
+        };
         bridge(set, [port, &bytes(*address)].concat());
+        bridge(vouched, [port, &mac, &bytes(*address)].concat());
         has_ipv6 |= address.is_ipv6();
     }
     if has_ipv6 {

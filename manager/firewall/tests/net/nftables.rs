@@ -264,3 +264,16 @@ fn loopback_and_the_hosts_policy_decide_what_is_translated() {
     );
     assert_eq!(translated(respect), 5);
 }
+
+#[test]
+fn frames_are_asked_whether_they_may_pass_only_while_containers_are_kept_apart() {
+    let namespace = Namespace::new();
+    let firewall = open(&namespace, Settings::default());
+    let mut network = rules().networks.remove("hull0").unwrap();
+    for apart in [false, true, false] {
+        network.inter_container = !apart;
+        firewall.put_network(network.clone()).unwrap();
+        let table = namespace.command("nft list table bridge hull");
+        assert_eq!(table.contains("chain forward {"), apart, "{table}");
+    }
+}
