@@ -29,6 +29,7 @@ SHIM ?= $(abspath $(RELEASE)/containerd-shim-hull-v2)
 INIT ?= $(abspath $(RELEASE)/hull-init)
 HULLD = $(abspath $(BUILT)/manager/hulld)
 HULL = $(abspath $(BUILT)/manager/hull)
+CNI = $(abspath $(BUILT)/manager/hull-cni)
 # SQLite and ring are C: for musl they are compiled by its own wrapper of gcc.
 export CC_x86_64_unknown_linux_musl ?= musl-gcc
 
@@ -46,6 +47,8 @@ PACKAGES := $(DEMO_PACKAGES) acl ca-certificates conmon containerd \
 VM_PACKAGES := $(DEMO_PACKAGES) cpio e2fsprogs jq kmod qemu-system-x86 util-linux
 
 BIN = $(DESTDIR)$(PREFIX)/bin
+# Where podman looks for plugins; containerd is told of it, or has a link in /opt/cni/bin.
+PLUGINS = $(DESTDIR)$(PREFIX)/lib/cni
 SHARE = $(DESTDIR)$(PREFIX)/share
 # Completions and manual pages are made by the programs that they are of.
 DOCUMENTED = hull hull-runtime
@@ -99,7 +102,7 @@ faults: build ## The shim killed at each of its system calls, and refused each w
 
 .PHONY: strangers
 strangers: build ## podman, containerd and dockerd on the release binary, or RUNTIME=runc (as root)
-	HULL_RUNTIME=$(RUNTIME) $(CARGO) test --locked -p hull-integration --test strangers -- $(ARGS)
+	HULL_RUNTIME=$(RUNTIME) HULL_CNI=$(CNI) $(CARGO) test --locked -p hull-integration --test strangers -- $(ARGS)
 
 .PHONY: manager
 manager: build ## hulld and hull, by what people type; ENGINE=docker proves the tests (as root)
@@ -156,7 +159,8 @@ build: ## Build the release binaries
 	HULL_COMMIT="$(COMMIT)" RUSTFLAGS="$(STATIC)" \
 		$(CARGO) build --release --locked --target $(TARGET) -p hull-runtime -p hull-shim -p hull-init
 	HULL_COMMIT="$(COMMIT)" RUSTFLAGS="$(STATIC)" \
-		$(CARGO) build --profile manager --locked --target $(TARGET) -p hulld -p hull
+		$(CARGO) build --profile manager --locked --target $(TARGET) \
+		-p hulld -p hull -p hull-manager-networks
 
 .PHONY: install
 install: build ## Install binaries, completions and manual pages below PREFIX (/usr/local)
@@ -165,6 +169,7 @@ install: build ## Install binaries, completions and manual pages below PREFIX (/
 	install -D -m 755 $(INIT) $(BIN)/hull-init
 	install -D -m 755 $(HULLD) $(BIN)/hulld
 	install -D -m 755 $(HULL) $(BIN)/hull
+	install -D -m 755 $(CNI) $(PLUGINS)/hull-cni
 	install -d $(UNITS)
 	sed 's|@BIN@|$(PREFIX)/bin|' manager/daemon/hulld.service > $(UNITS)/hulld.service
 	install -d $(BASH_COMPLETION) $(ZSH_COMPLETION) $(FISH_COMPLETION) $(MAN)/man1 $(MAN)/man8
@@ -179,7 +184,7 @@ install: build ## Install binaries, completions and manual pages below PREFIX (/
 .PHONY: uninstall
 uninstall: ## Remove what install installed
 	rm -f $(BIN)/hull-init $(BIN)/hulld $(BIN)/hull $(UNITS)/hulld.service
-	rm -f $(BIN)/hull-runtime $(BIN)/containerd-shim-hull-v2
+	rm -f $(BIN)/hull-runtime $(BIN)/containerd-shim-hull-v2 $(PLUGINS)/hull-cni
 	rm -f $(foreach program,$(DOCUMENTED),$(BASH_COMPLETION)/$(program) \
 		$(ZSH_COMPLETION)/_$(program) $(FISH_COMPLETION)/$(program).fish)
 	rm -f $(MAN)/man1/hull.1 $(MAN)/man1/hull-*.1 $(MAN)/man8/hull-runtime.8 $(MAN)/man8/hull-runtime-*.8
@@ -190,6 +195,7 @@ check-install: build ## Install to a temporary directory, uninstall, and see tha
 	$(MAKE) --silent install DESTDIR=$$place >/dev/null; \
 	"$$place$(PREFIX)/bin/hull-runtime" --version >/dev/null; \
 	"$$place$(PREFIX)/bin/containerd-shim-hull-v2" -v >/dev/null; \
+	echo '{}' | CNI_COMMAND=VERSION "$$place$(PREFIX)/lib/cni/hull-cni" | grep -q '"1.1.0"'; \
 	bash -n "$$place$(PREFIX)"/share/bash-completion/completions/*; \
 	for page in hull.1 hull-run.1 hull-container-ls.1 hull-runtime.8; do \
 		grep -q '^\.TH' "$$place$(PREFIX)/share/man/man$${page##*.}/$$page" || { echo "$$page is missing" >&2; exit 1; }; \

@@ -118,9 +118,11 @@ pub(crate) struct CreateArgs {
     /// Subnet in CIDR format that represents a network segment
     #[arg(long, value_name = "strings", value_delimiter = ',')]
     pub(crate) subnet: Vec<String>,
-    #[arg(long, hide = true)]
+    /// The network from which to copy the configuration
+    #[arg(long, value_name = "string")]
     pub(crate) config_from: Option<String>,
-    #[arg(long, hide = true)]
+    /// Create a configuration only network
+    #[arg(long)]
     pub(crate) config_only: bool,
     #[arg(long, hide = true)]
     pub(crate) ingress: bool,

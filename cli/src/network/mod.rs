@@ -64,14 +64,11 @@ pub(crate) async fn command(manager: &Manager, command: Command) -> Result<u8> {
 
 async fn create(manager: &Manager, args: CreateArgs) -> Result<u8> {
     let pools = args.pools().map_err(|why| anyhow!(why))?;
-    for (option, given) in [
-        ("--config-from", args.config_from.is_some()),
-        ("--config-only", args.config_only),
-        ("--ingress", args.ingress),
-    ] {
-        if given {
-            bail!("{option} is an option of swarms, which hull does not have");
-        }
+    if args.ingress {
+        bail!("--ingress is an option of swarms, which hull does not have");
+    }
+    if args.config_only && args.scope.is_some() {
+        bail!("--config-only and --scope conflict: a configuration has no scope");
     }
     let request = CreateNetworkRequest {
         name: args.network,
@@ -87,6 +84,8 @@ async fn create(manager: &Manager, args: CreateArgs) -> Result<u8> {
             options: keyvalue::map(&args.ipam_opt),
             pools,
         }),
+        config_only: args.config_only,
+        config_from: args.config_from.unwrap_or_default(),
     };
     let answer = manager.networks().create(request).await.map_err(refused)?.into_inner();
     for warning in &answer.warnings {

@@ -24,6 +24,8 @@ const PLACES: &[&str] = &[
     "/run/docker",
     "/run/runc",
     "/run/hull-runtime",
+    "/var/lib/cni/results",
+    "/var/lib/cni",
     "/var/lib/containers/cache/blob-info-cache-v1.boltdb",
     "/var/lib/containers/cache",
     "/var/lib/containers",

@@ -14,6 +14,7 @@ mod lifecycle;
 mod logging;
 mod network;
 mod network_ports;
+mod network_recovery;
 mod options;
 mod recovery;
 mod sessions;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
             logging::TESTS,
             network::TESTS,
             network_ports::TESTS,
+            network_recovery::TESTS,
             options::TESTS,
             recovery::TESTS,
             sessions::TESTS,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hull_integration::engine::{Engine, Hull, Lab, SLEEPER, Side, lab, reference};
+use hull_integration::engine::{Engine, Lab, SLEEPER, Side, lab, reference};
 use hull_integration::{Output, tests, wait_until};
 
 tests![
@@ -18,15 +18,17 @@ tests![
     an_internal_network_leads_nowhere,
     a_macvlan_is_at_the_neighbours,
     a_link_is_a_name_and_variables,
+    a_link_follows_a_restart,
     files_say_what_was_asked_for,
     networks_are_listed_inspected_and_removed,
     a_network_in_use_is_not_removed,
+    a_configuration_is_copied,
+    link_local_addresses_are_given_besides,
     prune_removes_networks_that_nobody_is_in,
     events_tell_of_networks,
     counters_count_what_went_through,
     a_network_has_both_families,
     containers_keep_their_networks_across_the_manager,
-    a_killed_manager_leaves_nothing,
 ];
 
 const SOON: Duration = Duration::from_secs(20);
@@ -352,6 +354,107 @@ fn a_link_is_a_name_and_variables() {
         .stderr_says("Cannot link to a non running container: /db AS /app/db");
 }
 
+fn a_link_follows_a_restart() {
+    let lab = Lab::start();
+    let mut engine = Engine::start_in(&lab);
+    start(&engine, "db", &[], SLEEPER);
+    start(&engine, "app", &["--link", "db:store"], SLEEPER);
+    engine.run(&["exec", "app", "sh", "-c", "echo 192.0.2.9 mine >> /etc/hosts"]).ok();
+    let moves = |engine: &Engine, other: &str| {
+        let before = address(engine, "db", "bridge");
+        engine.run(&["stop", "-t", "0", "db"]).ok();
+        // Somebody else gets the address meanwhile.
+        start(engine, other, &["--network", "bridge"], SLEEPER);
+        engine.run(&["start", "db"]).ok();
+        let after = address(engine, "db", "bridge");
+        assert_ne!(before, after);
+        wait_until("the link leads to the new address", SOON, || {
+            let hosts = engine.run(&["exec", "app", "cat", "/etc/hosts"]).ok();
+            let has = |line: &str| hosts.text().contains(line);
+            has(&format!("{after}\tstore "))
+                && !has(&format!("{before}\t"))
+                && has("192.0.2.9 mine")
+        });
+        engine.run(&["exec", "app", "ping", "-c", "1", "-W", "3", "store"]).ok();
+    };
+    moves(&engine, "one");
+    engine.run(&["network", "create", "web"]).ok();
+    engine.run(&["network", "connect", "web", "app"]).ok();
+    moves(&engine, "two");
+    engine.crash_and_restart();
+    moves(&engine, "three");
+}
+
+fn link_local_addresses_are_given_besides() {
+    let lab = Lab::start();
+    let engine = Engine::start_in(&lab);
+    engine.run(&["network", "create", "web"]).ok();
+    start(&engine, "one", &["--network", "web", "--link-local-ip", "169.254.7.7"], SLEEPER);
+    start(&engine, "two", &[], SLEEPER);
+    let connect = ["network", "connect", "--link-local-ip", "169.254.7.8", "web", "two"];
+    engine.run(&connect).ok();
+    let says = |name: &str, interface: &str| {
+        let args = ["exec", name, "ip", "-4", "address", "show", interface];
+        engine.run(&args).ok().text().to_owned()
+    };
+    assert!(says("one", "eth0").contains("inet 169.254.7.7/16 "), "{}", says("one", "eth0"));
+    assert!(says("two", "eth1").contains("inet 169.254.7.8/16 "), "{}", says("two", "eth1"));
+    engine.run(&["exec", "two", "ping", "-c", "1", "-W", "3", "169.254.7.7"]).ok();
+    let format = "{{json .NetworkSettings.Networks.web.IPAMConfig.LinkLocalIPs}}";
+    assert_eq!(engine.inspect("one", format), r#"["169.254.7.7"]"#);
+    engine
+        .run(&["run", "--rm", "--network", "web", "--link-local-ip", "10.1.1.1", "busybox", "true"])
+        .exits(125)
+        .stderr_says("invalid link local IP address: 10.1.1.1");
+}
+
+fn a_configuration_is_copied() {
+    let lab = Lab::start();
+    let engine = Engine::start_in(&lab);
+    let create = |args: &[&str]| engine.run(&[&["network", "create"], args].concat());
+    create(&["--config-only", "--subnet", "10.77.0.0/24", "--label", "a=b", "plan"]).ok();
+    let inspect = |name: &str| {
+        let format = "{{.Driver}} {{.ConfigOnly}} {{.ConfigFrom.Network}} {{.Labels.a}} {{(index .IPAM.Config 0).Subnet}}";
+        engine.run(&["network", "inspect", "--format", format, name]).ok().text().to_owned()
+    };
+    assert_eq!(inspect("plan"), "null true  b 10.77.0.0/24");
+    create(&["--config-from", "plan", "web"]).ok();
+    assert_eq!(inspect("web"), "bridge false plan b 10.77.0.0/24");
+    start(&engine, "one", &["--network", "web"], SLEEPER);
+    assert!(address(&engine, "one", "web").starts_with("10.77.0."));
+    engine
+        .run(&["network", "rm", "plan"])
+        .fails()
+        .stderr_says("configuration network \"plan\" is in use");
+    for (args, says) in [
+        (
+            &["--config-from", "nosuch", "new"][..],
+            "configuration network \"nosuch\" does not exist",
+        ),
+        (&["--config-from", "web", "new"], "configuration network \"web\" does not exist"),
+        (
+            &["--config-from", "plan", "--label", "c=d", "new"],
+            "user specified configurations are not supported",
+        ),
+        (&["--config-only", "--internal", "new"], "can only contain network specific fields"),
+        (&["--config-only", "--config-from", "plan", "new"], "cannot depend on another"),
+        (&["--ingress", "new"], "ngress"),
+    ] {
+        create(args).fails().stderr_says(says);
+    }
+    engine
+        .run(&["run", "--rm", "--network", "plan", "busybox", "true"])
+        .exits(125)
+        .stderr_says("cannot create endpoint on configuration-only network");
+    engine
+        .run(&["network", "connect", "plan", "one"])
+        .fails()
+        .stderr_says("cannot create endpoint on configuration-only network");
+    engine.run(&["rm", "-f", "one"]).ok();
+    engine.run(&["network", "prune", "--force"]).ok().says("Deleted Networks:\nweb");
+    engine.run(&["network", "rm", "plan"]).ok().says("plan");
+}
+
 fn files_say_what_was_asked_for() {
     let lab = Lab::start();
     let engine = Engine::start_in(&lab);
@@ -458,7 +561,9 @@ fn a_network_in_use_is_not_removed() {
     let engine = Engine::start_in(&lab);
     engine.run(&["network", "create", "web"]).ok();
     start(&engine, "one", &["--network", "web"], SLEEPER);
-    engine.run(&["network", "rm", "web"]).fails().stderr_says("has active endpoints");
+    let id = engine.run(&["network", "inspect", "--format", "{{.Id}}", "web"]).ok();
+    let says = format!("network web id {} has active endpoints", id.text());
+    engine.run(&["network", "rm", "web"]).fails().stderr_says(&says);
     engine.run(&["stop", "-t", "0", "one"]).ok();
     engine.run(&["network", "rm", "web"]).ok();
     engine.run(&["start", "one"]).exits(1).stderr_says("not found");
@@ -519,7 +624,7 @@ fn counters_count_what_went_through() {
 }
 
 /// What follows is ours alone.
-fn hull_only() {
+pub(crate) fn hull_only() {
     if reference() {
         hull_integration::not_run(hull_integration::NotRun::PeerLacks(
             "docker has it otherwise".to_owned(),
@@ -559,46 +664,4 @@ fn containers_keep_their_networks_across_the_manager() {
     assert_eq!(lab.page(Side::Neighbour, lab::HOST[0], 8080).as_deref(), Some("one"));
     engine.run(&["rm", "-f", "one"]).ok();
     assert_eq!(lab.page(Side::Neighbour, lab::HOST[0], 8080), None);
-}
-
-fn a_killed_manager_leaves_nothing() {
-    hull_only();
-    let lab = Lab::start();
-    let mut hull = Hull::start_in(&lab, &[]);
-    hull.run(&["network", "create", "web"]).ok();
-    for round in 0..12_u64 {
-        let name = format!("c{round}");
-        let run = hull
-            .call(&[
-                "run",
-                "--detach",
-                "--rm",
-                "--name",
-                &name,
-                "--network",
-                "web",
-                "-p",
-                "8080:80",
-                "busybox",
-                "sh",
-                "-c",
-                SLEEPER,
-            ])
-            .start();
-        // Somewhere between its beginning and its end: each round a little later.
-        std::thread::sleep(Duration::from_millis(round * 15));
-        hull.crash();
-        drop(run);
-        hull.restart();
-        hull.run(&["rm", "-f", &name]);
-        wait_until("interfaces and namespaces are gone", SOON, || {
-            let left = lab.ip(Side::Host, "-o link show type veth").ok();
-            let namespaces = std::fs::read_dir(hull.site().path("exec/netns"));
-            left.lines().len() == 1 && namespaces.is_ok_and(|mut all| all.next().is_none())
-        });
-        let members =
-            hull.run(&["network", "inspect", "--format", "{{len .Containers}}", "web"]).ok();
-        assert_eq!(members.text(), "0", "round {round}");
-    }
-    hull.run(&["run", "--rm", "--network", "web", "-p", "8080:80", "busybox", "true"]).ok();
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use hull_integration::engine::{Engine, Hull, Lab, SLEEPER, Side, debian_archive, lab, reference};
+use hull_integration::engine::{Engine, Hull, Lab, SLEEPER, Side, debian_archive, lab};
 use hull_integration::{tests, wait_until};
 
-use crate::network::{serve, start};
+use crate::network::{hull_only, serve, start};
 
 tests![
     a_port_answers_from_the_host_and_the_neighbour,
@@ -16,6 +16,8 @@ tests![
     datagrams_are_published,
     the_clients_address_is_seen,
     a_container_reaches_published_ports_of_the_host,
+    a_container_reaches_its_own_published_port,
+    every_container_reaches_published_ports_by_every_way,
     a_port_is_taken_once,
     a_port_is_free_again_after_its_container,
     what_is_not_published_is_not_reached_from_outside,
@@ -28,14 +30,6 @@ tests![
 
 const SOON: Duration = Duration::from_secs(20);
 const LOOPBACK: &str = "127.0.0.1";
-
-fn hull_only() {
-    if reference() {
-        hull_integration::not_run(hull_integration::NotRun::PeerLacks(
-            "docker has it otherwise".to_owned(),
-        ));
-    }
-}
 
 fn a_port_answers_from_the_host_and_the_neighbour() {
     let lab = Lab::start();
@@ -179,6 +173,63 @@ fn a_container_reaches_published_ports_of_the_host() {
     // Of another network, and of the same.
     for name in ["two", "three"] {
         engine.run(&["exec", name, "timeout", "5", "wget", "-qO-", &url]).ok().says("one");
+    }
+}
+
+fn a_container_reaches_its_own_published_port() {
+    let lab = Lab::start();
+    let engine = Engine::start_in(&lab);
+    engine.run(&["network", "create", "web"]).ok();
+    serve(&engine, "one", &["-p", "8080:80"]);
+    serve(&engine, "two", &["--network", "web", "-p", "8081:80"]);
+    for (name, port) in [("one", 8080), ("two", 8081)] {
+        let url = format!("http://{}:{port}/", lab::HOST[0]);
+        engine.run(&["exec", name, "timeout", "5", "wget", "-qO-", &url]).ok().says(name);
+    }
+}
+
+/// From itself, its network and others; by both families; by translation in the host and within
+/// the bridge, and by the proxy.
+fn every_container_reaches_published_ports_by_every_way() {
+    hull_only();
+    for (flags, within_bridges) in [
+        (&[][..], "1"),
+        (&[], "0"),
+        (&["--userland-proxy=false"], "1"),
+        (&["--userland-proxy=false"], "0"),
+    ] {
+        let lab = Lab::start();
+        for family in ["iptables", "ip6tables"] {
+            let path = format!("/proc/sys/net/bridge/bridge-nf-call-{family}");
+            let script = format!("[ ! -e {path} ] || echo {within_bridges} > {path}");
+            lab.command(Side::Host, &["/bin/sh", "-c", &script]).run().ok();
+        }
+        let engine = Engine::Hull(Hull::start_in(&lab, flags));
+        engine.run(&["network", "create", "web"]).ok();
+        let apart = "com.docker.network.bridge.enable_icc=false";
+        engine.run(&["network", "create", "-o", apart, "apart"]).ok();
+        let places = [("one", "bridge", 8080), ("two", "web", 8081), ("three", "apart", 8082)];
+        for (name, network, port) in places {
+            serve(&engine, name, &["--network", network, "-p", &format!("{port}:80")]);
+        }
+        start(&engine, "other", &["--network", "web"], SLEEPER);
+        for client in ["one", "two", "three", "other"] {
+            let mut script = String::from("fetch() { timeout 5 wget -qO- $1 || echo nothing; }");
+            let mut expected = Vec::new();
+            for (server, network, port) in places {
+                let closed = network == "apart" && client == server;
+                if closed && !flags.is_empty() && within_bridges == "1" {
+                    // Nobody carries it: neither the bridge, whose ports are isolated, nor a proxy.
+                    continue;
+                }
+                for host in [lab::HOST[0].to_owned(), format!("[{}]", lab::HOST[1])] {
+                    script.push_str(&format!("; fetch http://{host}:{port}/"));
+                    expected.push(server);
+                }
+            }
+            let said = engine.run(&["exec", client, "sh", "-c", &script]).ok();
+            assert_eq!(said.lines(), expected, "{flags:?} {within_bridges} {client}: {script}");
+        }
     }
 }
 

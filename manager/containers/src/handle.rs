@@ -57,6 +57,7 @@ pub(crate) enum Request {
     Rename(String),
     Connect(Box<v1::EndpointOptions>),
     Disconnect { network: String, force: bool },
+    Relink,
     Update { resources: Option<Box<v1::Resources>>, restart: Option<v1::RestartPolicy> },
     Remove { force: bool, volumes: bool },
 }

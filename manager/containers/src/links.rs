@@ -1,10 +1,15 @@
 //! `--link` in the default network: lines of `/etc/hosts`, and variables, of other containers.
 //! In a network of the user's the name service answers links.
 
-use hull_manager_core::{Error, Result};
+use hull_manager_core::{Error, Result, error::IoContext as _};
 use hull_specs_api::v1;
 
-use crate::{Inner, handle::Handle};
+use crate::{
+    Inner,
+    handle::{Handle, Request},
+    owner::Owner,
+    prepare,
+};
 
 /// Another container, as this one knows it.
 #[derive(Debug, Default, PartialEq)]
@@ -55,6 +60,61 @@ impl Links {
         }
         Ok(links)
     }
+}
+
+/// Tells the containers that run and link to this one, which has just started, that it may have
+/// other addresses now.
+pub(crate) fn renew(inner: &Inner, target: &Handle) {
+    for other in inner.all() {
+        let record = other.record();
+        let is_meant = |name: &str| inner.find(name).is_ok_and(|found| found.id == target.id);
+        if other.now().is_live() && asked(&record.effective).any(|(name, _)| is_meant(name)) {
+            tokio::spawn(async move {
+                if let Err(error) = other.order(Request::Relink, &other.id).await {
+                    tracing::debug!(container = %other.id, %error, "its links are not renewed");
+                }
+            });
+        }
+    }
+}
+
+impl Owner {
+    /// Writes down where those are now that it links to. Lines of one that does not run stay.
+    pub(crate) async fn relink(&mut self) -> Result<()> {
+        let record = self.record();
+        let linked = asked(&record.effective).filter_map(|(name, alias)| {
+            let handle = self.inner.find(name).ok()?;
+            linked(&handle, alias)
+        });
+        let lines: Vec<String> = linked.flat_map(|linked| hosts(&linked)).collect();
+        let path = self.inner.directory(&self.handle.id).join(prepare::HOSTS);
+        let write = move || {
+            let text = std::fs::read_to_string(&path).about(path.display())?;
+            // In place: it is mounted in the container.
+            std::fs::write(&path, renewed(&text, &lines)).about(path.display())
+        };
+        tokio::task::spawn_blocking(write)
+            .await
+            .map_err(|cause| Error::internal("links").because(cause))?
+    }
+}
+
+/// The alias and the id of a link's line.
+fn link_of(line: &str) -> Option<(&str, &str)> {
+    let (_, names) = line.split_once('\t')?;
+    let mut names = names.split(' ');
+    Some((names.next()?, names.next()?))
+}
+
+/// The lines of `/etc/hosts` with new ones of links in place of the old.
+fn renewed(text: &str, links: &[String]) -> String {
+    let same =
+        |line: &str, other: &str| link_of(line).is_some_and(|link| link_of(other) == Some(link));
+    let is_old = |line: &&str| links.iter().any(|link| same(line, link));
+    let at = text.lines().position(|line| is_old(&line)).unwrap_or(text.lines().count());
+    let mut lines: Vec<&str> = text.lines().filter(|line| !is_old(line)).collect();
+    lines.splice(at..at, links.iter().map(String::as_str));
+    lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
 fn linked(handle: &Handle, alias: &str) -> Option<Linked> {
@@ -150,6 +210,19 @@ mod tests {
                 "MY_DB_ENV_A=b",
             ]
         );
+    }
+
+    #[test]
+    fn a_links_lines_change_with_its_target() {
+        let text = "127.0.0.1\tlocalhost\n10.0.0.2\tweb\n\
+                    172.17.0.5\tdb 0123 redis\nfd00::5\tdb 0123 redis\n# mine\n1.2.3.4\tdb 9999\n";
+        let links = ["172.17.0.9\tdb 0123 other".to_owned(), "172.17.0.3\tx 4567".to_owned()];
+        assert_eq!(
+            renewed(text, &links),
+            "127.0.0.1\tlocalhost\n10.0.0.2\tweb\n172.17.0.9\tdb 0123 other\n\
+             172.17.0.3\tx 4567\n# mine\n1.2.3.4\tdb 9999\n"
+        );
+        assert_eq!(renewed(text, &[]), text);
     }
 
     #[test]

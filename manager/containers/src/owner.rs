@@ -14,7 +14,7 @@ use crate::{
     Inner, bundle,
     exit_record::{self, ExitRecord},
     handle::{Handle, Order, Request, Why},
-    health,
+    health, links,
     record::{Ended, Facts, Record},
     recover,
     restart::{self, Backoff, Occasion},
@@ -162,7 +162,7 @@ impl Owner {
             Request::Unpause => Ask::Unpause,
             Request::Rename(_) => Ask::Rename,
             Request::Update { .. } => Ask::Update,
-            Request::Connect(_) | Request::Disconnect { .. } => Ask::Connect,
+            Request::Connect(_) | Request::Disconnect { .. } | Request::Relink => Ask::Connect,
             Request::Remove { force, .. } => Ask::Remove { force: *force },
         };
         if self.handle.judge(ask, called)? == Verdict::Nothing {
@@ -190,6 +190,7 @@ impl Owner {
             }
             Request::Connect(endpoint) => self.connect(*endpoint).await?,
             Request::Disconnect { network, force } => self.disconnect(&network, force).await?,
+            Request::Relink => self.relink().await?,
             Request::Remove { force, volumes } => self.remove(force, volumes).await?,
         }
         Ok(Verdict::Do)
@@ -278,6 +279,7 @@ impl Owner {
             tracing::warn!(container = %self.handle.id, %error, "a client is not attached");
         }
         self.event("start", &[]);
+        links::renew(&self.inner, &self.handle);
         facts
     }
 

@@ -60,7 +60,7 @@ pub(crate) async fn prepare(inner: &Arc<Inner>, handle: &Handle) -> Result<Vec<M
     };
     let links = links::Links::find(inner, record.name(), options)?;
     let network_path = joined.network.as_ref().map(|other| namespace(other, "net")).transpose()?;
-    let mut attached = inner
+    let attached = inner
         .parts
         .network
         .attach(Attachment {
@@ -71,13 +71,12 @@ pub(crate) async fn prepare(inner: &Arc<Inner>, handle: &Handle) -> Result<Vec<M
             joined: network_path.as_deref(),
         })
         .await?;
-    attached.hosts.extend(links.hosts);
     handle.set_attached(Some(attached.clone()));
     let inner = Arc::clone(inner);
     let work = move || {
         let files = match &joined.network {
             Some(other) => files_of(&inner.directory(&other.id)),
-            None => write_files(&inner, &record, &hostname, &attached)?,
+            None => write_files(&inner, &record, &hostname, &attached, &links.hosts)?,
         };
         let mut join = joined.paths()?;
         if let Namespace::Path(path) = attached.namespace {
@@ -238,6 +237,7 @@ fn write_files(
     record: &Record,
     hostname: &str,
     attached: &Attached,
+    links: &[String],
 ) -> Result<Files> {
     let directory = inner.directory(record.id());
     let write = |name: &str, content: &[u8]| {
@@ -249,7 +249,7 @@ fn write_files(
         Namespace::Host => fs::read("/etc/hosts").unwrap_or_default(),
         _ => LOOPBACK.as_bytes().to_vec(),
     };
-    for line in &attached.hosts {
+    for line in attached.hosts.iter().chain(links) {
         hosts.extend_from_slice(line.as_bytes());
         hosts.push(b'\n');
     }

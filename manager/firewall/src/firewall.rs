@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use nix::errno::Errno;
 
 use crate::{
-    conntrack, host,
+    conntrack, host, legacy,
     netlink::Socket,
     nft::Family,
     rules::{Endpoint, Network, Port, Protocol, Rules},
@@ -26,6 +26,9 @@ pub struct Settings {
     pub enabled: bool,
     /// How the host's loopback reaches published ports.
     pub loopback: Loopback,
+    /// Whether published ports are held by sockets, so that no other program gets them. Not where
+    /// the caller ends at once, and somebody else holds them.
+    pub hold_ports: bool,
     /// What the host's own input rules mean for published ports.
     pub host_input: HostInput,
 }
@@ -60,6 +63,7 @@ impl Default for Settings {
             table: "hull".into(),
             enabled: true,
             loopback: Loopback::default(),
+            hold_ports: true,
             host_input: HostInput::default(),
         }
     }
@@ -239,8 +243,12 @@ impl Firewall {
         self.state().install()
     }
 
-    /// Looks at the host's own rules again, and follows them.
-    pub(crate) fn follow_the_host(&self) -> Result<()> {
+    /// Looks at the host's own rules again, and follows them: nobody tells of those by the older
+    /// iptables. In the network namespace that the firewall was opened in.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn follow_the_host(&self) -> Result<()> {
         let mut state = self.state();
         let before = state.situation;
         state.look(&self.0.settings)?;
@@ -271,7 +279,7 @@ impl State {
     fn look(&mut self, settings: &Settings) -> Result<()> {
         let Some(socket) = &mut self.socket else { return Ok(()) };
         self.situation.input_closed = settings.host_input == HostInput::Respect
-            && host::input_is_closed(socket, &self.table)?;
+            && (legacy::input_is_closed()? || host::input_is_closed(socket, &self.table)?);
         Ok(())
     }
 

@@ -20,8 +20,6 @@ const ATTEMPTS: usize = 8;
 
 /// Whether a table that is not `ours` drops what comes in unless a rule takes it: by its chain's
 /// policy, as ufw does, or by a last rule without a condition, as firewalld does.
-///
-/// Rules of the older iptables (`iptables-legacy`) are not tables of nftables, and not seen.
 pub(crate) fn input_is_closed(socket: &mut Socket, ours: &str) -> Result<bool> {
     for family in FAMILIES {
         let mut is_closed = false;

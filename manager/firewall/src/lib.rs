@@ -16,6 +16,7 @@
 mod conntrack;
 mod firewall;
 mod host;
+mod legacy;
 mod netlink;
 mod nft;
 mod ports;

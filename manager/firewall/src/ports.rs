@@ -80,6 +80,10 @@ pub struct Ports(Arc<Registry>);
 struct Registry {
     /// Whether the host's loopback, and what is not translated, is served by proxies.
     has_proxies: bool,
+    /// Whether each has a socket.
+    holds: bool,
+    /// Whether there is a packet filter.
+    translates: bool,
     proxies: Proxies,
     held: Mutex<HashMap<(Protocol, u16), HashMap<IpAddr, Holder>>>,
     released: Condvar,
@@ -108,8 +112,8 @@ pub(crate) struct HostSocket {
     container_port: u16,
     publish: Publish,
     open: bool,
-    /// None only for SCTP in a kernel without it, where no other program can have the port.
-    /// Or it is served.
+    /// None where ports are not held, and for SCTP in a kernel without it, where no other program
+    /// can have the port. Or it is served.
     fd: Mutex<Option<OwnedFd>>,
     /// There is no copy: thousands of ports are published, and a process has so many descriptors.
     served: OnceLock<Served>,
@@ -127,6 +131,8 @@ impl Ports {
     pub fn new(settings: &Settings) -> Self {
         Self(Arc::new(Registry {
             has_proxies: settings.loopback == Loopback::Proxy,
+            holds: settings.hold_ports,
+            translates: settings.enabled,
             proxies: Proxies::default(),
             held: Mutex::default(),
             released: Condvar::new(),
@@ -149,8 +155,8 @@ impl Ports {
 
 impl Registry {
     fn take(self: &Arc<Self>, wanted: &Wanted) -> Result<Vec<HostSocket>> {
-        if wanted.protocol == Protocol::Sctp && wanted.publish == Publish::Proxy {
-            bail!("a port of sctp cannot be published by a proxy");
+        if wanted.protocol == Protocol::Sctp {
+            self.check_sctp(wanted)?;
         }
         let Some((first, others)) = wanted.host_addresses.split_first() else {
             return Ok(Vec::new());
@@ -166,6 +172,23 @@ impl Registry {
             }
         }
         Err(last.unwrap_or_else(|| anyhow::anyhow!("the range of host ports is empty")))
+    }
+
+    /// Refuses what only a proxy could do: there is none for SCTP.
+    fn check_sctp(&self, wanted: &Wanted) -> Result<()> {
+        if wanted.publish == Publish::Proxy {
+            bail!("a port of sctp cannot be published by a proxy");
+        }
+        if !self.translates {
+            bail!("a port of sctp cannot be published without rules of the packet filter");
+        }
+        let by_proxy = |ip: &&IpAddr| ip.is_loopback() && (self.has_proxies || ip.is_ipv6());
+        match wanted.host_addresses.iter().find(by_proxy) {
+            Some(ip) => {
+                bail!("a port of sctp cannot be published on {ip}: only a proxy could do it")
+            }
+            None => Ok(()),
+        }
     }
 
     /// The kernel's choice for the first address, if the others have the same port free.
@@ -225,10 +248,14 @@ impl Registry {
             }
         }
         let is_served = self.has_proxies || wanted.publish == Publish::Proxy;
-        let fd = match open(protocol, address, is_served) {
+        let open = |kind, is_served| match self.holds {
+            true => open(kind, address, is_served),
+            false => Err(Errno::EPROTONOSUPPORT),
+        };
+        let fd = match open(protocol, is_served) {
             Ok(fd) => Some(fd),
             Err(Errno::EADDRINUSE) => bail!(taken(false)),
-            Err(Errno::EPROTONOSUPPORT) if protocol == Protocol::Sctp => None,
+            Err(Errno::EPROTONOSUPPORT) if protocol == Protocol::Sctp || !self.holds => None,
             Err(errno) => {
                 return Err(errno).with_context(|| format!("bind {address}/{protocol}"));
             }
@@ -237,7 +264,7 @@ impl Registry {
             let chosen = match &fd {
                 Some(fd) => chosen_port(fd),
                 // Any number serves; the kernel has the right range.
-                None => open(Protocol::Udp, address, false).and_then(|fd| chosen_port(&fd)),
+                None => open(Protocol::Udp, false).and_then(|fd| chosen_port(&fd)),
             };
             address.set_port(chosen.with_context(|| format!("choose a port of {}", address.ip()))?);
             if conflict(&held, protocol, address).is_some() {

@@ -323,13 +323,13 @@ impl Inner {
             tracing::warn!(%container, interfaces = missing.len(), "interfaces are made again");
             self.apply_all(container, &plan::connect(&missing, &sandbox::borrow(&places)))?;
         }
+        self.check_by_plugins(container, &places);
         self.expose(container, &places)?;
         self.name(container, &places)?;
         self.attached(container, &places)
     }
 
-    /// Whether the host's end is a port of its bridge that is up. One that has lost its bridge
-    /// becomes a port again.
+    /// Whether the host's end is there, and its bridge: then it is a port of it, as it should be.
     fn is_port(&self, interface: &Interface) -> Result<bool> {
         let plan::On::Bridge { bridge, .. } = &interface.on else { return Ok(true) };
         let find = |name: &str| -> Result<_> {
@@ -338,10 +338,9 @@ impl Inner {
         let (Some(port), Some(bridge)) = (find(&interface.host_name)?, find(bridge)?) else {
             return Ok(false);
         };
-        if port.master == Some(bridge.index) && port.up {
-            return Ok(true);
+        if port.master != Some(bridge.index) {
+            self.host.socket.set_master(port.index, bridge.index).map_err(anyhow::Error::new)?;
         }
-        self.host.socket.set_master(port.index, bridge.index).map_err(anyhow::Error::new)?;
         self.host.apply(&interface.host_name, &Step::Port(interface.clone()))?;
         Ok(true)
     }

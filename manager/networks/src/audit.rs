@@ -46,6 +46,9 @@ fn reach(
 
 /// Who reaches all ports of a network's containers.
 fn everybody(network: &Definition, situation: Situation) -> Vec<v1::Reach> {
+    if matches!(network.driver, Driver::Configuration(_)) {
+        return Vec::new();
+    }
     let own = format!("network {}", network.name);
     let Driver::Bridge(bridge) = &network.driver else {
         let what = match &network.driver {
@@ -85,9 +88,14 @@ fn published(
     situation: Situation,
 ) -> v1::Reach {
     let loopback = port.host_ip.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    let is_sctp = port.protocol == "sctp";
     let by_proxy = port.via() == v1::publish_options::Via::Proxy;
     let (from, allowed, why) = if loopback {
         ("loopback", true, "it is published on the host's loopback only")
+    } else if is_sctp && !situation.filtered {
+        ("anywhere", false, "hull makes no rules (iptables=false), and sctp has no proxy")
+    } else if is_sctp && situation.input_closed {
+        ("anywhere", false, "the host's own rules drop what comes in, and sctp has no proxy")
     } else if situation.input_closed {
         (
             "anywhere",
@@ -164,6 +172,7 @@ impl Inner {
                 text => vec![state.catalog.find(text)?.definition],
             }
         };
+        self.firewall.follow_the_host()?;
         let situation = self.situation();
         let mut response =
             v1::AuditNetworksResponse { reaches: Vec::new(), notes: notes(situation) };
@@ -209,6 +218,7 @@ mod tests {
             options: BTreeMap::new(),
             internal: false,
             attachable: false,
+            config_from: String::new(),
             driver: Driver::Plugins(serde_json::Value::Null),
             pools: vec![Pool::new("10.0.0.0/24".parse().unwrap(), true)],
         };

@@ -1,6 +1,7 @@
 //! Networks come and go.
 
 use std::{
+    borrow::Cow,
     io::Read as _,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -18,6 +19,7 @@ use ipnet::IpNet;
 use crate::{
     DEFAULT_NETWORK, Inner,
     catalog::{self, Known},
+    configuration::{configuration, configured},
     definition::{Bridge, Definition, Driver, check_interface},
     exposure::network_rule,
     host::Host,
@@ -42,7 +44,7 @@ impl Inner {
             )));
         }
         let _changing = self.changing();
-        let taken = {
+        let (request, taken) = {
             let mut state = self.state();
             state.catalog.refresh()?;
             if state.catalog.by_name(&request.name).is_some() {
@@ -51,8 +53,21 @@ impl Inner {
                     request.name
                 )));
             }
-            subnets(state.catalog.all())
+            let request = match request.config_from.is_empty() || request.config_only {
+                true => Cow::Borrowed(request),
+                false => Cow::Owned(configured(request, &state.catalog)?),
+            };
+            (request, subnets(state.catalog.all()))
         };
+        let request = &*request;
+        if request.config_only {
+            let definition = self.state().catalog.put(configuration(request)?)?;
+            self.record("create", &definition, &[]);
+            return Ok(v1::CreateNetworkResponse {
+                id: definition.id.clone(),
+                warnings: Vec::new(),
+            });
+        }
         let id = random_id()?;
         let routes = self.host.routed()?;
         let host = options::Host {
@@ -73,6 +88,7 @@ impl Inner {
             options: request.options.clone().into_iter().collect(),
             internal: request.internal,
             attachable: request.attachable,
+            config_from: request.config_from.clone(),
             driver,
             pools,
         };
@@ -120,7 +136,7 @@ impl Inner {
                     ))),
                 }
             }
-            Driver::Plugins(_) => Ok(()),
+            Driver::Configuration(_) | Driver::Plugins(_) => Ok(()),
         }
     }
 
@@ -176,6 +192,12 @@ impl Inner {
         if network.name == DEFAULT_NETWORK {
             return Err(predefined(&network.name));
         }
+        if self.is_copied(network) {
+            return Err(Error::denied(format!(
+                "error while removing network: configuration network \"{}\" is in use",
+                network.name
+            )));
+        }
         self.finishing.wait();
         let aside = {
             // Who connects takes this lock, too: from here on nobody finds it.
@@ -193,8 +215,9 @@ impl Inner {
                     })
                     .collect();
                 return Err(Error::denied(format!(
-                    "error while removing network: network {} has active endpoints ({})",
+                    "error while removing network: network {} id {} has active endpoints ({})",
                     network.name,
+                    network.id,
                     members.join(", ")
                 )));
             }
@@ -226,8 +249,8 @@ impl Inner {
         for known in all {
             let network = &known.definition;
             let meant = network.name != DEFAULT_NETWORK
-                // A user's file is his.
-                && !matches!(network.driver, Driver::Plugins(_))
+                // A user's file is his, and nobody is ever in a configuration.
+                && !matches!(network.driver, Driver::Plugins(_) | Driver::Configuration(_))
                 && until.is_none_or(|until| network.created < until)
                 && filters.labels(|key| network.labels.get(key));
             if !meant || !self.records.members(&network.id)?.is_empty() {
@@ -355,6 +378,7 @@ impl Inner {
             .collect(),
             internal: false,
             attachable: false,
+            config_from: String::new(),
             driver: Driver::Bridge(Bridge {
                 interface,
                 owned,
@@ -407,7 +431,10 @@ fn asked(wanted: &DefaultNetwork, ipv4: bool, theirs: Option<&IpNet>) -> v1::Ipa
 }
 
 fn subnets<'a>(networks: impl Iterator<Item = &'a Known>) -> Vec<IpNet> {
-    networks.flat_map(|known| known.definition.pools.iter().map(|pool| pool.subnet)).collect()
+    networks
+        .filter(|known| !matches!(known.definition.driver, Driver::Configuration(_)))
+        .flat_map(|known| known.definition.pools.iter().map(|pool| pool.subnet))
+        .collect()
 }
 
 fn predefined(name: &str) -> Error {
@@ -423,7 +450,7 @@ fn random() -> Result<[u8; 7]> {
 }
 
 /// The time in whole seconds, as definitions keep it.
-fn now() -> SystemTime {
+pub(crate) fn now() -> SystemTime {
     let seconds =
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)

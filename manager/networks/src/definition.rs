@@ -31,6 +31,8 @@ pub(crate) struct Definition {
     pub(crate) options: BTreeMap<String, String>,
     pub(crate) internal: bool,
     pub(crate) attachable: bool,
+    /// The configuration that it was made from; empty: none.
+    pub(crate) config_from: String,
     pub(crate) driver: Driver,
     pub(crate) pools: Vec<Pool>,
 }
@@ -41,8 +43,20 @@ pub(crate) enum Driver {
     Bridge(Bridge),
     Macvlan(Parent),
     Ipvlan(Parent),
+    /// Not at all: others are made as it says.
+    Configuration(Families),
     /// By plugins: the list as it is in its file.
     Plugins(Value),
+}
+
+/// Which families a configuration asks for; none: what the manager does by default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Families {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ipv4: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ipv6: Option<bool>,
 }
 
 /// A bridge of the host's.
@@ -93,6 +107,11 @@ struct Own {
     options: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "is_false")]
     attachable: bool,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    config_from: String,
+    /// Of a configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    families: Option<Families>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
@@ -214,6 +233,7 @@ impl Definition {
                 plugin.mode = Some(parent.mode.clone());
                 plugin.mtu = parent.mtu;
             }
+            Driver::Configuration(_) => {}
             Driver::Plugins(_) => {
                 return Err(Error::internal(format!("network {} is its user's file", self.name)));
             }
@@ -229,6 +249,11 @@ impl Definition {
                 labels: self.labels.clone(),
                 options: self.options.clone(),
                 attachable: self.attachable,
+                config_from: self.config_from.clone(),
+                families: match self.driver {
+                    Driver::Configuration(families) => Some(families),
+                    _ => None,
+                },
             }),
         };
         let mut text = serde_json::to_vec_pretty(&list).map_err(anyhow::Error::new)?;
@@ -257,6 +282,8 @@ impl Definition {
             labels: BTreeMap::new(),
             options: BTreeMap::new(),
             attachable: false,
+            config_from: String::new(),
+            families: None,
         });
         let mut definition = Self {
             id: own.id,
@@ -266,6 +293,7 @@ impl Definition {
             options: own.options,
             internal: false,
             attachable: own.attachable,
+            config_from: own.config_from,
             driver: Driver::Plugins(whole),
             pools: Vec::new(),
         };
@@ -276,13 +304,13 @@ impl Definition {
                 Error::invalid(format!("network {}", definition.name)).because(cause)
             })?;
             definition
-                .read(plugin)
+                .read(plugin, own.families)
                 .map_err(|error| error.context(format!("network {}", definition.name)))?;
         }
         Ok(definition)
     }
 
-    fn read(&mut self, plugin: Plugin) -> Result<()> {
+    fn read(&mut self, plugin: Plugin, families: Option<Families>) -> Result<()> {
         let missing = |field: &str| Error::invalid(format!("the field {field} is missing"));
         if plugin.ipam.kind != OWN {
             return Err(Error::invalid(format!("its ipam is not {OWN}")));
@@ -308,6 +336,7 @@ impl Definition {
             }),
             "macvlan" => Driver::Macvlan(parent(plugin.master, plugin.mode)?),
             "ipvlan" => Driver::Ipvlan(parent(plugin.master, plugin.mode)?),
+            "null" if families.is_some() => Driver::Configuration(families.unwrap_or_default()),
             other => return Err(Error::invalid(format!("no driver is called {other:?}"))),
         };
         if let Driver::Macvlan(parent) | Driver::Ipvlan(parent) = &self.driver {
@@ -321,6 +350,7 @@ impl Definition {
         match &self.driver {
             Driver::Bridge(bridge) => &bridge.interface,
             Driver::Macvlan(parent) | Driver::Ipvlan(parent) => &parent.interface,
+            Driver::Configuration(_) => "",
             Driver::Plugins(list) => list["plugins"][0]["bridge"].as_str().unwrap_or_default(),
         }
     }
@@ -351,6 +381,7 @@ impl Driver {
             Self::Bridge(_) => "bridge",
             Self::Macvlan(_) => "macvlan",
             Self::Ipvlan(_) => "ipvlan",
+            Self::Configuration(_) => "null",
             Self::Plugins(list) => list["plugins"][0]["type"].as_str().unwrap_or_default(),
         }
     }
@@ -390,6 +421,7 @@ mod tests {
             options: BTreeMap::from([("com.docker.network.driver.mtu".into(), "1400".into())]),
             internal: true,
             attachable: true,
+            config_from: "cfg".into(),
             driver: Driver::Bridge(Bridge {
                 interface: "hl-abababababab".into(),
                 owned: true,

@@ -142,7 +142,11 @@ impl Inner {
             interface: endpoint.host_interface(),
             bridge: bridge.interface.clone(),
             mac: firewall::Mac(endpoint.mac.0),
-            addresses: endpoint.addresses().map(|net| net.addr()).collect(),
+            addresses: endpoint
+                .addresses()
+                .chain(endpoint.link_locals())
+                .map(|net| net.addr())
+                .collect(),
             may_spoof: false,
             links,
             ports,

@@ -93,8 +93,12 @@ impl Host {
         let link = self.socket.link(name)?.with_context(|| format!("{name} is not there"))?;
         // It only passes on what the bridge is given; an address would be one more way in.
         self.namespaces.sysctls.writer()?.set(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
-        if matches!(interface.on, On::Bridge { isolated: true, .. }) {
-            self.socket.isolate(link.index).context("isolate a port of the bridge")?;
+        let isolated = matches!(interface.on, On::Bridge { isolated: true, .. });
+        let hairpin = bridges_translate();
+        if isolated || hairpin {
+            self.socket
+                .set_port(link.index, isolated, hairpin)
+                .context("set up a port of the bridge")?;
         }
         Ok(self.socket.set_up(link.index)?)
     }
@@ -105,7 +109,10 @@ impl Host {
             Driver::Bridge(bridge) => self
                 .ensure_bridge(network, bridge)
                 .with_context(|| format!("network {}: bridge {}", network.name, bridge.interface)),
-            Driver::Macvlan(_) | Driver::Ipvlan(_) | Driver::Plugins(_) => Ok(()),
+            Driver::Macvlan(_)
+            | Driver::Ipvlan(_)
+            | Driver::Configuration(_)
+            | Driver::Plugins(_) => Ok(()),
         }
     }
 
@@ -184,6 +191,16 @@ impl Host {
         sysctl::set("ipv6/conf/all/forwarding", "1").context("turn on forwarding of IPv6")?;
         Ok(())
     }
+}
+
+/// Whether bridges hand what they forward to the filters of IP (br_netfilter). Then a container
+/// that asks for a port of the host's that is its own has its packet's address translated while
+/// it is in the bridge, which must send it back to where it came from. Otherwise a bridge does not:
+/// a bridge within a container would learn its own addresses at the wrong port.
+fn bridges_translate() -> bool {
+    ["bridge/bridge-nf-call-iptables", "bridge/bridge-nf-call-ip6tables"]
+        .iter()
+        .any(|key| sysctl::get(key).is_some_and(|value| value != "0"))
 }
 
 /// Sets up an interface in its namespace.

@@ -12,6 +12,7 @@
 mod attach;
 mod audit;
 mod catalog;
+mod configuration;
 mod create;
 mod definition;
 mod exposure;

@@ -35,6 +35,7 @@ const IFLA_EXT_MASK: u16 = 29;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;
+const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 const NLA_F_NESTED: u16 = 0x8000;
 const IFLA_MACVLAN_MODE: u16 = 1;
@@ -315,10 +316,13 @@ impl Socket {
         self.change(RTM_SETLINK, 0, &Body::link(index, 0, 0).with_u32(IFLA_MASTER, bridge))
     }
 
-    /// A port that reaches the bridge itself and no other isolated port.
-    pub(crate) fn isolate(&self, index: u32) -> sys::Result<()> {
+    /// Sets up a port of a bridge. An isolated one reaches the bridge itself and no other
+    /// isolated port; one in hairpin mode is sent back what came from it and is for it.
+    pub(crate) fn set_port(&self, index: u32, isolated: bool, hairpin: bool) -> sys::Result<()> {
         // The kernel wants the flag that says "nested" here.
-        let port = Body::nested().with_u8(IFLA_BRPORT_ISOLATED, 1);
+        let port = Body::nested()
+            .with_u8(IFLA_BRPORT_MODE, hairpin.into())
+            .with_u8(IFLA_BRPORT_ISOLATED, isolated.into());
         let body =
             Body::of_family(AF_BRIDGE, index, 0, 0).with_nested(IFLA_PROTINFO | NLA_F_NESTED, port);
         self.change(RTM_SETLINK, 0, &body)

@@ -41,6 +41,13 @@ fn message(known: &Known) -> v1::Network {
             .collect(),
         _ => Vec::new(),
     };
+    let (ipv4, ipv6) = match network.driver {
+        Driver::Configuration(wish) => (wish.ipv4 != Some(false), wish.ipv6 == Some(true)),
+        _ => (
+            network.pools(true).next().is_some() || !plugins.is_empty(),
+            network.pools(false).next().is_some(),
+        ),
+    };
     let ipam_driver = match &network.driver {
         Driver::Plugins(list) => list["plugins"][0]["ipam"]["type"].as_str().unwrap_or("null"),
         _ => "default",
@@ -53,8 +60,8 @@ fn message(known: &Known) -> v1::Network {
         labels: network.labels.clone().into_iter().collect(),
         internal: network.internal,
         attachable: network.attachable,
-        ipv4: network.pools(true).next().is_some() || !plugins.is_empty(),
-        ipv6: network.pools(false).next().is_some(),
+        ipv4,
+        ipv6,
         ipam: Some(v1::Ipam {
             driver: ipam_driver.into(),
             options: Default::default(),
@@ -66,6 +73,8 @@ fn message(known: &Known) -> v1::Network {
         config_path: known.file.display().to_string(),
         plugins,
         interface: network.interface().into(),
+        config_only: matches!(network.driver, Driver::Configuration(_)),
+        config_from: network.config_from.clone(),
     }
 }
 

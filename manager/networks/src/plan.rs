@@ -84,12 +84,12 @@ impl Interface {
                 parent: parent.interface.clone(),
                 slave: options::slave(network.driver.name(), &parent.mode).ok()?,
             },
-            Driver::Plugins(_) => return None,
+            Driver::Configuration(_) | Driver::Plugins(_) => return None,
         };
         let mtu = match &network.driver {
             Driver::Bridge(bridge) => bridge.mtu,
             Driver::Macvlan(parent) | Driver::Ipvlan(parent) => parent.mtu,
-            Driver::Plugins(_) => None,
+            Driver::Configuration(_) | Driver::Plugins(_) => None,
         };
         let host_name = match &on {
             On::Bridge { .. } => endpoint.host_interface(),
@@ -108,7 +108,7 @@ impl Interface {
             on,
             mac: endpoint.mac,
             mtu,
-            addresses: endpoint.addresses().collect(),
+            addresses: endpoint.addresses().chain(endpoint.link_locals()).collect(),
         })
     }
 }

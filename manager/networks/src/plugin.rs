@@ -199,6 +199,8 @@ impl Call<'_> {
             // A proxy or a name service would have to go on running.
             userland_proxy: false,
             names: false,
+            // Who called holds them: podman does, in the container's monitor.
+            hold_ports: false,
             ..Settings::new(data.join("networks"), run.join("netns"))
         };
         let entered = runtime.enter();
@@ -263,6 +265,11 @@ impl Call<'_> {
                 }
             }
         }
+        let mappings = runtime["portMappings"].as_array().into_iter().flatten();
+        if mappings.clone().any(|mapping| mapping["hostPort"].as_u64().unwrap_or(0) == 0) {
+            let error = Error::invalid("a port mapping has no host port");
+            return Err(Refusal(INVALID_CONFIGURATION, error));
+        }
         let number = |value: &Value| value.as_u64().and_then(|n| u32::try_from(n).ok());
         let publish = |mapping: &Value| v1::PublishOptions {
             host_ip: mapping["hostIP"].as_str().unwrap_or_default().into(),
@@ -278,12 +285,7 @@ impl Call<'_> {
             options: v1::ContainerOptions {
                 network_mode: network.id.clone(),
                 networks: vec![endpoint],
-                publish: runtime["portMappings"]
-                    .as_array()
-                    .into_iter()
-                    .flatten()
-                    .map(publish)
-                    .collect(),
+                publish: mappings.map(publish).collect(),
                 ..Default::default()
             },
         })

@@ -3,13 +3,14 @@
 use std::{net::IpAddr, sync::Arc};
 
 use hull_manager_cni as cni;
-use hull_manager_core::Result;
+use hull_manager_core::{Error, Result};
 use hull_specs_api::v1;
 use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 
 use crate::{
     Inner,
+    catalog::Known,
     definition::{Definition, Driver},
     records::Endpoint,
 };
@@ -59,6 +60,8 @@ impl Inner {
             }
             let file = self.state().catalog.find(&network.id)?.file;
             let list = cni::Network::load(&file)?;
+            let not_ready = |error: Error| error.context(format!("network {}", network.name));
+            self.wait(self.cni.status(&list)).map_err(not_ready)?;
             let attachment = cni::Attachment {
                 container_id: container.into(),
                 netns: self.host.namespaces.path(container),
@@ -108,6 +111,44 @@ impl Inner {
             }
         }
         failed.map_or(Ok(()), Err)
+    }
+
+    /// Has plugins look whether what a container has is as they made it. They only say so: what
+    /// they complain of is in the log.
+    pub(crate) fn check_by_plugins(&self, container: &str, places: &Places) {
+        for (endpoint, network) in places {
+            if !matches!(network.driver, Driver::Plugins(_)) {
+                continue;
+            }
+            let (cni, container) = (self.cni.clone(), container.to_owned());
+            let (network, interface) = (network.name.clone(), endpoint.interface.clone());
+            // They may take long.
+            self.runtime.spawn(async move {
+                if let Err(error) = cni.check(&network, &container, &interface).await {
+                    tracing::warn!(%network, %container, %error, "not as its plugins made it");
+                }
+            });
+        }
+    }
+
+    /// Has plugins take away what they have for containers that are none any more. Nobody may be
+    /// connected meanwhile.
+    pub(crate) fn collect_by_plugins(&self) -> Result<()> {
+        let networks: Vec<_> = {
+            let state = self.state();
+            let by_plugins = |known: &&Known| matches!(known.definition.driver, Driver::Plugins(_));
+            state.catalog.all().filter(by_plugins).cloned().collect()
+        };
+        for known in networks {
+            let endpoints = self.records.of_network(&known.definition.id)?;
+            let valid = endpoints.into_iter().map(|e| (e.container, e.interface)).collect();
+            let collected = cni::Network::load(&known.file)
+                .and_then(|list| self.wait(self.cni.gc(&list, valid)));
+            if let Err(error) = collected {
+                tracing::warn!(network = %known.definition.name, %error, "not collected");
+            }
+        }
+        Ok(())
     }
 
     /// Waits for what is asynchronous, from a thread that may block.

@@ -80,8 +80,17 @@ impl Endpoint {
         format!("hv{}", self.id.get(..12).unwrap_or(&self.id))
     }
 
+    /// Those of its network.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = IpNet> {
         self.ipv4.into_iter().chain(self.ipv6)
+    }
+
+    /// Those of its link that were asked for besides, with the prefixes of RFC 3927 and RFC 4291.
+    pub(crate) fn link_locals(&self) -> impl Iterator<Item = IpNet> {
+        self.options.link_local_addresses.iter().filter_map(|text| {
+            let address: IpAddr = text.parse().ok()?;
+            IpNet::new(address, if address.is_ipv4() { 16 } else { 64 }).ok()
+        })
     }
 }
 

@@ -34,6 +34,7 @@ impl Inner {
                 tracing::warn!(network = %known.definition.name, %error, "not there");
             }
         }
+        self.collect_by_plugins()?;
         self.replace_rules()
     }
 

@@ -137,11 +137,14 @@ pub(crate) fn check_endpoint(endpoint: &v1::EndpointOptions) -> Result<()> {
     if is_default && !endpoint.aliases.is_empty() {
         return Err(wrong("network-scoped aliases are only supported for user-defined networks"));
     }
-    if let Some(address) = endpoint.link_local_addresses.first() {
-        return Err(Error::unimplemented(format!(
-            "link-local address {}: hull gives none but the kernel's",
-            address.escape_debug()
-        )));
+    for text in &endpoint.link_local_addresses {
+        let is_link_local = match address("link-local address", text)? {
+            IpAddr::V4(address) => address.is_link_local(),
+            IpAddr::V6(address) => address.is_unicast_link_local(),
+        };
+        if !is_link_local {
+            return Err(Error::invalid(format!("invalid link local IP address: {text}")));
+        }
     }
     if let Some(key) = endpoint.driver_options.keys().next() {
         return Err(Error::invalid(format!(
@@ -322,6 +325,17 @@ impl Inner {
         let used = |net| records::is_used(t, &network.id, net);
         let choose = |ipv4| choose(network, &options, used, &state.last, ipv4);
         let (ipv4, ipv6) = match network.driver {
+            Driver::Configuration(_) => {
+                return Err(Error::denied(
+                    "cannot create endpoint on configuration-only network".to_owned(),
+                ));
+            }
+            Driver::Plugins(_) if !options.link_local_addresses.is_empty() => {
+                return Err(Error::invalid(format!(
+                    "network {} is done by plugins, which take no link-local addresses",
+                    network.name
+                )));
+            }
             // Their plugins say.
             Driver::Plugins(_) => (None, None),
             _ => (choose(true)?, choose(false)?),
@@ -431,6 +445,11 @@ mod tests {
         endpoint("a", |e| e.ipv6_address = "x".into(), "invalid address");
         endpoint("a", |e| e.mac_address = "01:02:03:04:05:06".into(), "invalid MAC address");
         endpoint("a", |e| e.link_local_addresses = vec!["x".into()], "link-local");
+        for address in ["10.1.1.1", "fd00::1"] {
+            let mut options = options("a", &["a"]);
+            options.networks[0].link_local_addresses = vec![address.into()];
+            cases.push((options, "invalid link local IP address"));
+        }
         let mut bad = options("a", &[]);
         bad.dns_search = vec!["a\nnameserver 1.1.1.1".into()];
         cases.push((bad, "invalid word"));

@@ -47,6 +47,8 @@ pub struct Settings {
     pub table: String,
     /// Containers find each other by name: the name service answers them.
     pub names: bool,
+    /// Whether the host's ports are held by sockets, as long as the process lives.
+    pub hold_ports: bool,
     /// How plugins are executed.
     pub cni: hull_manager_cni::Settings,
     /// What the name host-gateway stands for; empty: the default network's gateways.
@@ -103,6 +105,7 @@ impl Settings {
             userland_proxy: true,
             table: "hull".into(),
             names: true,
+            hold_ports: true,
             cni,
             definitions,
             namespaces,
@@ -128,6 +131,7 @@ impl Settings {
                 true => firewall::Loopback::Proxy,
                 false => firewall::Loopback::Translate,
             },
+            hold_ports: self.hold_ports,
             host_input: firewall::HostInput::Respect,
         }
     }

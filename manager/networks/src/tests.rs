@@ -929,6 +929,60 @@ fn plugins_of_a_users_list_connect_and_disconnect() {
 }
 
 #[test]
+fn a_users_plugin_is_asked_everything_that_the_specification_has() {
+    on_a_host(|mut lab| {
+        let directory = lab.directory.path().join("plugins");
+        std::fs::create_dir(&directory).unwrap();
+        let log = lab.directory.path().join("log");
+        let script = format!(
+            r#"#!/bin/sh
+            echo "$CNI_COMMAND $CNI_CONTAINERID" >> {log}
+            case $CNI_COMMAND in
+            VERSION) echo '{{"cniVersion":"1.1.0","supportedVersions":["1.1.0"]}}' ;;
+            ADD) echo '{{"cniVersion":"1.1.0","interfaces":[],"ips":[]}}' ;;
+            STATUS) if [ -e {log}.busy ]; then
+                echo '{{"cniVersion":"1.1.0","code":50,"msg":"come back later"}}'; exit 1
+            fi ;;
+            esac"#,
+            log = log.display()
+        );
+        let plugin = directory.join("noop");
+        std::fs::write(&plugin, script).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&plugin, mode).unwrap();
+        lab.settings.cni.path = vec![directory];
+        let networks = lab.start(&[]);
+        let list = r#"{"cniVersion":"1.1.0","name":"own","plugins":[{"type":"noop"}]}"#;
+        std::fs::write(lab.settings.definitions.join("own.conflist"), list).unwrap();
+        let asked = || {
+            let text = std::fs::read_to_string(&log).unwrap_or_default();
+            drop(std::fs::remove_file(&log));
+            let asked = text.lines().map(|line| line.trim().to_owned());
+            asked.filter(|line| !line.starts_with("VERSION")).collect::<Vec<_>>()
+        };
+        networks.0.attach(&container("aa", "own", &[])).unwrap();
+        assert_eq!(asked(), ["STATUS", "ADD aa"]);
+        kill(networks);
+        let networks = lab.start(&["aa"]);
+        assert_eq!(asked(), ["GC"]);
+        networks.0.check("aa").unwrap();
+        let mut checked = Vec::new();
+        eventually("the plugin is asked", Duration::from_secs(20), || {
+            checked.extend(asked());
+            !checked.is_empty()
+        });
+        assert_eq!(checked, ["CHECK aa"]);
+        networks.0.detach("aa").unwrap();
+        assert_eq!(asked(), ["DEL aa"]);
+        std::fs::write(format!("{}.busy", log.display()), "").unwrap();
+        let error = networks.0.attach(&container("aa", "own", &[])).unwrap_err().to_string();
+        assert!(error.contains("network own") && error.contains("come back later"), "{error}");
+        assert_eq!(asked(), ["STATUS"]);
+        lab.assert_clean(&networks, "after a refusal");
+    });
+}
+
+#[test]
 fn a_host_that_begins_to_forward_keeps_its_own_routers() {
     on_a_host(|mut lab| {
         let socket = netlink::Socket::open().unwrap();

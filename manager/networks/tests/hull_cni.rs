@@ -102,6 +102,27 @@ impl Lab {
         self.runtime.block_on(self.cni.add(network, attachment))
     }
 
+    /// The plugin, by hand.
+    fn call(&self, command: &str, id: &str) -> std::process::Child {
+        let plugin = &self.network(|_| {}).plugins[0];
+        let mut request = plugin.fields.clone();
+        request.insert("cniVersion".into(), "1.0.0".into());
+        request.insert("name".into(), "lan".into());
+        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_hull-cni"))
+            .env_clear()
+            .env("CNI_COMMAND", command)
+            .env("CNI_CONTAINERID", id)
+            .env("CNI_NETNS", self.directory.path().join("containers").join(id))
+            .env("CNI_IFNAME", "net1")
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let text = Value::Object(request).to_string();
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), text.as_bytes()).unwrap();
+        child
+    }
+
     fn inside<T: Send>(&self, id: &str, work: impl FnOnce() -> T + Send) -> T {
         let path = self.directory.path().join("containers").join(id);
         let namespace: OwnedFd = std::fs::File::open(path).unwrap().into();
@@ -175,10 +196,22 @@ fn a_published_port_leads_to_the_container() {
             TcpStream::connect_timeout(&host, Duration::from_secs(3)).is_ok()
         };
         assert!(connect());
-        // Another call leaves the first one's rules as they are.
+        // Another call leaves the first one's rules as they are, also when who called holds the
+        // port, as podman does.
+        let held = TcpListener::bind("0.0.0.0:8080").unwrap();
         lab.namespace("bb");
         lab.add(&network, lab.attachment("bb", json!({}))).unwrap();
         assert!(connect());
+        let again = json!({ "portMappings": [
+            { "hostPort": 8080, "containerPort": 80, "protocol": "tcp" }
+        ] });
+        lab.namespace("cc");
+        let error = lab.add(&network, lab.attachment("cc", again)).unwrap_err().to_string();
+        assert!(
+            error.contains("Bind for 0.0.0.0:8080 failed: port is already allocated"),
+            "{error}"
+        );
+        drop(held);
         lab.runtime.block_on(lab.cni.del("lan", "aa", "net1")).unwrap();
         assert!(!connect());
         drop(listener);
@@ -203,4 +236,111 @@ fn a_configuration_that_makes_no_sense_is_refused_in_one_sentence() {
             assert!(error.to_string().contains(says), "{error}");
         }
     });
+}
+
+/// Debian's reference plugins; none where they are not installed.
+fn reference() -> Option<PathBuf> {
+    let directory = PathBuf::from("/usr/lib/cni");
+    if directory.join("tuning").is_file() {
+        return Some(directory);
+    }
+    let required = std::env::var("HULL_REQUIRE_ALL").is_ok_and(|value| value == "1");
+    assert!(!required, "Debian's package containernetworking-plugins is required");
+    eprintln!("skipped: needs Debian's package containernetworking-plugins");
+    None
+}
+
+#[test]
+fn it_stands_before_the_reference_plugins() {
+    let Some(reference) = reference() else { return };
+    on_a_host(|lab| {
+        let program = Path::new(env!("CARGO_BIN_EXE_hull-cni"));
+        let mut settings = Settings::new(lab.directory.path().join("records"));
+        settings.path = vec![program.parent().unwrap().to_owned(), reference.clone()];
+        let cni = Cni::open(settings).unwrap();
+        let first = lab.network(|_| {}).plugins[0].fields.clone();
+        let list = json!({ "cniVersion": "1.0.0", "name": "lan", "plugins": [
+            first,
+            { "type": "tuning", "dataDir": lab.directory.path().join("tuning"),
+              "sysctl": { "net.core.somaxconn": "500" } },
+            { "type": "bandwidth", "capabilities": { "bandwidth": true } },
+            { "type": "firewall", "backend": "iptables" },
+        ] });
+        let network = Network::parse(list.to_string().as_bytes()).unwrap();
+        lab.namespace("aa");
+        let rates = json!({ "bandwidth": { "ingressRate": 8_000_000, "ingressBurst": 800_000 } });
+        lab.runtime.block_on(cni.add(&network, lab.attachment("aa", rates))).unwrap();
+        let somaxconn = || std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+        assert_eq!(lab.inside("aa", somaxconn).trim(), "500");
+        assert!(run("tc", &["qdisc"]).contains("tbf"));
+        lab.runtime.block_on(cni.check("lan", "aa", "net1")).unwrap();
+        lab.runtime.block_on(cni.del("lan", "aa", "net1")).unwrap();
+        assert!(!run("ip", &["link"]).contains("hv"));
+        assert_eq!(lab.left(), [""; 0]);
+    });
+}
+
+#[test]
+fn what_is_killed_at_any_moment_leaves_nothing_after_a_deletion() {
+    const ROUNDS: u32 = 20;
+    on_a_host(|lab| {
+        let timed = |command: &str| {
+            let begin = std::time::Instant::now();
+            assert!(lab.call(command, "aa").wait().unwrap().success(), "{command}");
+            begin.elapsed()
+        };
+        lab.namespace("aa");
+        for command in ["ADD", "DEL"] {
+            let mut killed = 0;
+            for round in 0..ROUNDS {
+                let whole = timed("ADD");
+                let whole = if command == "DEL" { whole } else { timed("DEL").max(whole) };
+                let mut child = lab.call(command, "aa");
+                // Each round a little later, to a little before its end.
+                std::thread::sleep(whole * round / ROUNDS);
+                child.kill().unwrap();
+                killed += u32::from(!child.wait().unwrap().success());
+                timed("DEL");
+                assert!(!run("ip", &["link"]).contains("hv"), "{command}, round {round}");
+                let inside = lab.inside("aa", || run("ip", &["link"]));
+                assert!(!inside.contains("net1"), "{command}, round {round}: {inside}");
+                assert_eq!(lab.left(), [""; 0], "{command}, round {round}");
+            }
+            assert!(killed > ROUNDS / 4, "only {killed} were killed before the end of {command}");
+        }
+        let output = lab.call("ADD", "aa").wait_with_output().unwrap();
+        let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(result["ips"][0]["address"], "10.40.0.2/24", "all addresses are free");
+        timed("DEL");
+    });
+}
+
+#[test]
+fn a_macvlan_is_made_on_its_parent() {
+    on_a_host(|lab| {
+        run("ip", &["link", "add", "up0", "type", "veth", "peer", "name", "up1"]);
+        run("ip", &["link", "set", "up0", "up"]);
+        let network = lab.network(|plugin| {
+            plugin["driver"] = json!("macvlan");
+            plugin["master"] = json!("up0");
+            plugin["mode"] = json!("bridge");
+            for field in ["bridge", "ipMasq"] {
+                plugin.as_object_mut().unwrap().remove(field);
+            }
+        });
+        lab.namespace("aa");
+        lab.add(&network, lab.attachment("aa", json!({}))).unwrap();
+        let link = lab.inside("aa", || run("ip", &["-d", "address", "show", "net1"]));
+        assert!(link.contains("macvlan mode bridge") && link.contains("10.40.0."), "{link}");
+        lab.runtime.block_on(lab.cni.check("lan", "aa", "net1")).unwrap();
+        lab.runtime.block_on(lab.cni.del("lan", "aa", "net1")).unwrap();
+        assert!(!lab.inside("aa", || run("ip", &["link"])).contains("net1"));
+    });
+}
+
+fn run(program: &str, words: &[&str]) -> String {
+    let output = std::process::Command::new(program).args(words).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {words:?}: {said}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -21,6 +21,21 @@ fn error(call: &'static str) -> impl Fn(nix::Error) -> Error {
     move |errno| Error::new(call, errno as i32)
 }
 
+/// Reads an option whose form is the caller's to know; `value` is also what is asked for. Gives
+/// how many bytes there are.
+pub fn option(socket: impl AsFd, level: i32, name: i32, value: &mut [u8]) -> Result<usize> {
+    let mut length = libc::socklen_t::try_from(value.len())
+        .map_err(|_| Error::new("getsockopt", libc::EINVAL))?;
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: the kernel writes at most `length` bytes, which are the buffer's.
+    let got =
+        unsafe { libc::getsockopt(fd, level, name, value.as_mut_ptr().cast(), &raw mut length) };
+    match got {
+        0 => Ok(value.len().min(length as usize)),
+        _ => Err(Error::last("getsockopt")),
+    }
+}
+
 /// A connected pair that keeps message boundaries.
 pub fn packet_pair() -> Result<(OwnedFd, OwnedFd)> {
     nix_socket::socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)

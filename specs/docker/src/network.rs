@@ -53,7 +53,6 @@ pub struct Pool {
     pub aux_addresses: BTreeMap<String, String>,
 }
 
-/// hull has no networks that only configure others.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ConfigFrom {
@@ -105,6 +104,8 @@ impl From<&v1::Network> for Network {
             },
             internal: of.internal,
             attachable: of.attachable,
+            config_from: ConfigFrom { network: of.config_from.clone() },
+            config_only: of.config_only,
             containers: members.collect(),
             options: map(&of.options),
             labels: map(&of.labels),

@@ -46,7 +46,7 @@ pub(super) fn chains(situation: Situation) -> Vec<Chain> {
         base("prerouting", "filter", PREROUTING, RAW, arriving()),
         base("forward", "filter", FORWARD, FILTER, forward()),
         Chain { name: "ours", hook: None, rules: ours() },
-        base("nat-prerouting", "nat", PREROUTING, DSTNAT, to_us()),
+        base("nat-prerouting", "nat", PREROUTING, DSTNAT, to_us(situation)),
         base("nat-output", "nat", OUTPUT, DSTNAT, from_the_host(situation)),
         Chain { name: "published", hook: None, rules: published() },
         base("nat-postrouting", "nat", POSTROUTING, SRCNAT, leaving(situation)),
@@ -127,11 +127,19 @@ fn ours() -> Vec<Rule> {
 }
 
 /// Only what is for an address of this host may be for a port of ours (CVE-2025-67499).
-fn to_us() -> Vec<Rule> {
-    vec![
-        v4("").is(Ip4DestinationByte, &LOOPBACK4).then(Verdict::Return),
-        Rule::new("").is(DestinationKind, &LOCAL).then(Verdict::Goto("published")),
-    ]
+fn to_us(situation: Situation) -> Vec<Rule> {
+    let mut rules = vec![v4("").is(Ip4DestinationByte, &LOOPBACK4).then(Verdict::Return)];
+    if !situation.loopback_translated {
+        // What is translated within a bridge (br_netfilter) would have to go from one of its
+        // isolated ports to another.
+        rules.push(
+            Rule::new("containers that do not reach each other: the proxy's")
+                .within(&[InputInterface], name::ISOLATED)
+                .then(Verdict::Return),
+        );
+    }
+    rules.push(Rule::new("").is(DestinationKind, &LOCAL).then(Verdict::Goto("published")));
+    rules
 }
 
 /// The host's own connections. Its loopback has no way to a bridge, but by the proxy, or with

@@ -237,6 +237,26 @@ fn loopback_and_the_hosts_policy_decide_what_is_translated() {
         assert_eq!(translated(ignore.clone()), 5, "{host}");
         namespace.nft("flush ruleset");
     }
+    // By the older iptables, which tells nobody: it is looked at again.
+    let firewall = open(&namespace, respect.clone());
+    let is_closed = |command: &str| {
+        namespace.command(command);
+        let firewall = firewall.clone();
+        namespace.run(move || {
+            firewall.follow_the_host().unwrap();
+            firewall.is_input_closed()
+        })
+    };
+    for family in ["iptables-legacy", "ip6tables-legacy"] {
+        let says = |rest: &str| is_closed(&format!("{family} {rest}"));
+        assert!(says("-P INPUT DROP"), "{family}");
+        assert!(!says("-P INPUT ACCEPT"), "{family}");
+        assert!(!says("-A INPUT -p tcp --dport 22 -j DROP"), "{family}");
+        assert!(says("-A INPUT -j REJECT"), "{family}");
+        assert!(!says("-A INPUT -j ACCEPT"), "{family}");
+        assert!(says("-A INPUT -j DROP"), "{family}");
+        assert!(!says("-F INPUT"), "{family}");
+    }
     // None of these drops everything.
     namespace.nft(
         "table inet a { chain INPUT { type filter hook input priority 0; tcp dport 22 drop; }; \

@@ -47,12 +47,12 @@ fn a_port_has_one_owner_until_it_is_given_back() {
         for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
             let all = &["0.0.0.0", "::"];
             let held = reserve(&host, &ports, vec![wanted(protocol, all, 8080..=8080)]).unwrap();
-            for address in ["0.0.0.0", "127.0.0.1", "::1"] {
+            for address in ["0.0.0.0", "192.0.2.1", "2001:db8::1"] {
                 let again = vec![wanted(protocol, &[address], 8080..=8080)];
                 let error = reserve(&host, &ports, again).err().unwrap();
                 assert!(error.downcast_ref::<PortTaken>().unwrap().by_container);
-                let at = if address == "::1" { "[::1]" } else { address };
-                let text = format!("Bind for {at}:8080 failed: port is already allocated");
+                let at = std::net::SocketAddr::new(address.parse().unwrap(), 8080);
+                let text = format!("Bind for {at} failed: port is already allocated");
                 assert_eq!(error.to_string(), text);
             }
             drop(held);
@@ -212,6 +212,30 @@ fn without_proxies_a_port_refuses_what_is_not_translated() {
     assert_eq!(answer(&lab.host, "tcp", "127.0.0.1:9090"), "one 172.30.0.1");
     let sctp = Wanted { publish: Publish::Proxy, ..wanted(Protocol::Sctp, &["0.0.0.0"], 1..=1) };
     assert!(reserve(&lab.host, &ports, vec![sctp]).is_err());
+}
+
+#[test]
+fn a_port_of_sctp_is_refused_where_only_a_proxy_could_serve_it() {
+    let lab = Lab::new();
+    let proxied = Settings::default();
+    let translated = Settings { loopback: Loopback::Translate, ..Settings::default() };
+    let unfiltered = Settings { enabled: false, ..Settings::default() };
+    for (settings, address, refused) in [
+        (&proxied, "0.0.0.0", None),
+        (&proxied, "127.0.0.1", Some("on 127.0.0.1")),
+        (&proxied, "::1", Some("on ::1")),
+        (&translated, "127.0.0.1", None),
+        (&translated, "::1", Some("on ::1")),
+        (&unfiltered, "0.0.0.0", Some("without rules")),
+    ] {
+        let ports = Ports::new(settings);
+        let result = reserve(&lab.host, &ports, vec![wanted(Protocol::Sctp, &[address], 7..=7)]);
+        let said = result.err().map(|error| error.to_string());
+        match refused {
+            None => assert_eq!(said, None, "{address}"),
+            Some(why) => assert!(said.is_some_and(|said| said.contains(why)), "{address}"),
+        }
+    }
 }
 
 #[test]
