@@ -37,7 +37,7 @@ pub(crate) enum Step {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Interface {
     pub(crate) name: String,
-    /// The name of the other end; empty: there is none.
+    /// The name of the other end. One without another end has it until it is inside.
     pub(crate) host_name: String,
     pub(crate) on: On,
     pub(crate) mac: Mac,
@@ -89,13 +89,9 @@ impl Interface {
             Driver::Macvlan(parent) | Driver::Ipvlan(parent) => parent.mtu,
             Driver::Plugins(_) => None,
         };
-        let host_name = match &on {
-            On::Bridge { .. } => endpoint.host_interface(),
-            On::Parent { .. } => String::new(),
-        };
         Some(Self {
             name: endpoint.interface.clone(),
-            host_name,
+            host_name: endpoint.host_interface(),
             on,
             mac: endpoint.mac,
             mtu,
