@@ -21,6 +21,7 @@ use rustix::process::PidfdFlags;
 
 use crate::runtime::{Peer, runtime};
 use crate::user::{User, public_runtime};
+use crate::wait::patience;
 use crate::{note, scratch_dir};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -163,7 +164,7 @@ impl Invocation {
             stdout,
             stderr,
             started: Instant::now(),
-            limit: self.limit,
+            limit: self.limit * patience(),
             done: false,
         }
     }

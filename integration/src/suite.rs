@@ -13,6 +13,7 @@ use std::io::{IsTerminal, Write};
 use std::panic;
 use std::process::ExitCode;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,13 @@ macro_rules! tests {
 
 thread_local! {
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+static RUNS: AtomicBool = AtomicBool::new(false);
+
+/// Whether this process is a suite, which knows of tests that were not run.
+pub(crate) fn runs() -> bool {
+    RUNS.load(Ordering::Relaxed)
 }
 
 /// A test's name and function, without the crate's part of the path.
@@ -139,6 +147,7 @@ fn run(suite: &str, banner: &str, tests: VecDeque<Named<'_>>, threads: Option<us
             slot.get_or_insert_with(|| format!("{at}: {message}"));
         });
     }));
+    RUNS.store(true, Ordering::Relaxed);
     let started = Instant::now();
     let count = tests.len();
     // Containers wait for the kernel more than they compute.
