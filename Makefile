@@ -120,16 +120,20 @@ conformance: build ## The OCI's validation programs, RUNTIME_TOOLS=dir has them 
 SUITE = $$($(CARGO) test --locked --quiet -p hull-integration --test $(1) --no-run --message-format=json \
 	| jq -r 'select(.executable and .target.name == "$(1)").executable')
 IN_VM = $(CARGO) run --locked --quiet -p hull-integration --bin vm -- \
-	--program $(RUNTIME) --env HULL_RUNTIME=$(RUNTIME)
+	--program $(RUNTIME) --env HULL_RUNTIME=$(RUNTIME) --env HULL_PATIENCE=4
 
 .PHONY: test-vm
-test-vm: build ## The suites in Debian's kernel, in QEMU: cgroup v2, AppArmor, systemd
+test-vm: build ## The suites in Debian's kernel, in QEMU: cgroup v2, AppArmor, systemd, ufw, firewalld
 	@bash integration/deps.sh $(VM_PACKAGES)
 	suite=$(call SUITE,runtime); $(IN_VM) -- $$suite $(ARGS); \
 	$(IN_VM) --boot systemd --env HULL_SYSTEMD=1 -- $$suite $(ARGS)
 	@# The machine has no containerd: what needs a real one is left out. And it is slow.
 	suite=$(call SUITE,shim); $(IN_VM) --program $(SHIM) --env HULL_SHIM=$(SHIM) \
 		--env HULL_SHIM_CONTAINERS=20 -- $$suite --skip containerd:: --skip api:: $(ARGS)
+	suite=$(call SUITE,manager); $(IN_VM) --boot systemd --memory 4096 \
+		--program $(HULLD) --env HULL_HULLD=$(HULLD) --program $(HULL) --env HULL_CLI=$(HULL) \
+		--program $(INIT) --env HULL_INIT=$(INIT) \
+		--program $(SHIM) --env HULL_SHIM_PROGRAM=$(SHIM) -- $$suite $(ARGS)
 
 .PHONY: bench
 bench: build ## Measure against runc, crun, youki and the floor (as root; ARGS=--quick)

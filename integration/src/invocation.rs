@@ -20,6 +20,7 @@ use rustix::process::PidfdFlags;
 
 use crate::runtime::{Peer, runtime};
 use crate::user::{User, public_runtime};
+use crate::wait::patience;
 use crate::{SOON, note, scratch_dir};
 
 /// A command about to be run.
@@ -161,7 +162,7 @@ impl Invocation {
             stdout,
             stderr,
             started: Instant::now(),
-            limit: self.limit,
+            limit: self.limit * patience(),
             done: false,
         }
     }

@@ -19,6 +19,7 @@ use std::io::{IsTerminal, Write};
 use std::panic;
 use std::process::ExitCode;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -53,6 +54,13 @@ thread_local! {
 /// How many tests may be unsteady, and how many that failed are tried again: where more
 /// fail, something is broken, and the time is better spent on the first of them.
 const UNSTEADY: usize = 3;
+
+static RUNS: AtomicBool = AtomicBool::new(false);
+
+/// Whether this process is a suite, which knows of tests that were not run.
+pub(crate) fn runs() -> bool {
+    RUNS.load(Ordering::Relaxed)
+}
 
 /// A test's name and function, without the crate's part of the path.
 type Named<'a> = (&'a str, fn());
@@ -151,6 +159,7 @@ fn run(suite: &str, banner: &str, tests: VecDeque<Named<'_>>, threads: Option<us
             slot.get_or_insert_with(|| format!("{at}: {message}"));
         });
     }));
+    RUNS.store(true, Ordering::Relaxed);
     let started = Instant::now();
     let count = tests.len();
     // Containers wait for the kernel more than they compute.

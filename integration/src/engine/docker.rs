@@ -51,6 +51,10 @@ impl Docker {
     }
 
     fn start_as(network: Network, proxies: bool) -> Self {
+        // Before there is anything that would be left.
+        for program in ["containerd", "docker", "dockerd"] {
+            stock(program);
+        }
         let site = Site::new();
         let containerd = containerd::start_daemon(&site);
         let words = vec![

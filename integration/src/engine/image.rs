@@ -4,7 +4,7 @@ use std::env;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
@@ -18,7 +18,8 @@ const DEBIAN_LIMIT: Duration = Duration::from_secs(600);
 
 /// A tar archive of a root file system with busybox and nothing else.
 pub fn busybox_archive() -> &'static str {
-    static PATH: LazyLock<String> = LazyLock::new(|| {
+    static PATH: OnceLock<String> = OnceLock::new();
+    PATH.get_or_init(|| {
         let busybox = fs::metadata(stock("busybox")).expect("it was just found");
         let name = format!("busybox-{}-{}.tar", busybox.size(), busybox.mtime());
         cached(&name, |target| {
@@ -28,30 +29,33 @@ pub fn busybox_archive() -> &'static str {
             command(&["tar", "--numeric-owner", "-C", &root, "-cf", target, "."]).run().ok();
             dispose(&site);
         })
-    });
-    &PATH
+    })
 }
 
 /// A tar archive of a small Debian, made by mmdebstrap from Debian's archive.
 pub fn debian_archive() -> &'static str {
-    static PATH: LazyLock<String> = LazyLock::new(|| {
+    static PATH: OnceLock<String> = OnceLock::new();
+    PATH.get_or_init(|| {
         cached(&format!("debian-{DEBIAN}.tar"), |target| {
             command(&["mmdebstrap", "--variant=apt", "--format=tar", DEBIAN, target])
                 .limit(DEBIAN_LIMIT)
                 .run()
                 .ok();
         })
-    });
-    &PATH
+    })
 }
 
 /// An archive of an OCI layout with the busybox root, made by umoci and skopeo. Its
 /// name is `localhost/busybox:latest`.
 pub fn oci_layout() -> &'static str {
-    static PATH: LazyLock<String> = LazyLock::new(|| {
+    static PATH: OnceLock<String> = OnceLock::new();
+    PATH.get_or_init(|| {
         let name = Path::new(busybox_archive()).with_extension("oci");
         let name = name.file_name().expect("it has a name").to_str().expect("the path is text");
         cached(name, |target| {
+            for program in ["umoci", "skopeo"] {
+                stock(program);
+            }
             let site = Site::new();
             let (layout, bundle) = (site.path("layout"), site.path("bundle"));
             let image = format!("{layout}:latest");
@@ -69,8 +73,7 @@ pub fn oci_layout() -> &'static str {
                 .ok();
             dispose(&site);
         })
-    });
-    &PATH
+    })
 }
 
 #[track_caller]

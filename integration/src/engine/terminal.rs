@@ -13,6 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 
 use super::{command, stock};
+use crate::wait::patience;
 use crate::{SOON, wait_for};
 
 /// A program whose standard streams are a terminal that it controls.
@@ -75,7 +76,7 @@ impl Terminal {
     /// between is lost.
     #[track_caller]
     pub fn resize_until(&mut self, rows: u16, text: &str) {
-        let deadline = Instant::now() + SOON;
+        let deadline = Instant::now() + SOON * patience();
         while !self.shown[self.read..].contains(text) {
             assert!(Instant::now() < deadline, "no {text:?} on the terminal: {:?}", self.shown);
             self.resize(rows - 1);
@@ -93,7 +94,7 @@ impl Terminal {
     /// what was shown.
     #[track_caller]
     pub fn read_until(&mut self, text: &str) -> String {
-        let deadline = Instant::now() + SOON;
+        let deadline = Instant::now() + SOON * patience();
         loop {
             if let Some(at) = self.shown[self.read..].find(text) {
                 let end = self.read + at + text.len();
@@ -110,7 +111,7 @@ impl Terminal {
     /// Waits for the program's end and gives its exit code.
     #[track_caller]
     pub fn exit_code(mut self) -> Option<i32> {
-        let deadline = Instant::now() + SOON;
+        let deadline = Instant::now() + SOON * patience();
         let status: ExitStatus = wait_for("the end of the program on the terminal", SOON, || {
             // What it shows must be taken away, or it stops.
             self.read_some(Instant::now() + Duration::from_millis(5));

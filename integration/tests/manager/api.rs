@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use containerd_shim_protos::ttrpc::Code;
 use hull_integration::engine::{Grpc, Hull, SLEEPER, cached, command, reference, stock};
-use hull_integration::{NotRun, not_run, tests};
+use hull_integration::{NotRun, not_run, require, tests};
 
 tests![
     a_stranger_finds_services_methods_and_health,
@@ -29,6 +29,8 @@ fn python() -> String {
     let mut hasher = DefaultHasher::new();
     requirements.hash(&mut hasher);
     let directory = cached(&format!("stranger-{:016x}", hasher.finish()), |target| {
+        let venv = command(&[&*stock("python3"), "-c", "import ensurepip"]).run().code() == Some(0);
+        require!(venv, "python3-venv is missing");
         command(&[&stock("python3"), "-m", "venv", target]).limit(FETCH).run().ok();
         let list = format!("{target}/requirements.txt");
         fs::write(&list, requirements).expect("the build directory is writable");

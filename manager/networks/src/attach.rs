@@ -211,7 +211,9 @@ impl Inner {
                     matches!(known.definition.driver, Driver::Macvlan(_) | Driver::Ipvlan(_))
                 })
             };
-            endpoints.iter().filter(is_slave).map(|endpoint| endpoint.interface.clone()).collect()
+            let names =
+                |endpoint: &Endpoint| [endpoint.interface.clone(), endpoint.host_interface()];
+            endpoints.iter().filter(is_slave).flat_map(names).collect()
         };
         if names.is_empty() {
             return Ok(());
@@ -313,7 +315,7 @@ impl Inner {
         let mut missing = Vec::new();
         for (endpoint, network) in &places {
             let Some(interface) = Interface::of((endpoint, network)) else { continue };
-            if !interface.host_name.is_empty() && !self.is_port(&interface)? {
+            if !self.is_port(&interface)? {
                 // A half is worth nothing.
                 self.host.socket.remove_link(&interface.host_name).map_err(anyhow::Error::new)?;
                 missing.push((endpoint, &**network));

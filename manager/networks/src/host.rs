@@ -66,7 +66,7 @@ impl Host {
     }
 
     fn add_link(&self, namespace: &OwnedFd, interface: &Interface) -> Result<()> {
-        let peer = Peer { namespace: namespace.as_fd(), name: &interface.name, mac: interface.mac };
+        let peer = |name| Peer { namespace: namespace.as_fd(), name, mac: interface.mac };
         match &interface.on {
             On::Bridge { bridge, .. } => {
                 let link = self
@@ -74,6 +74,7 @@ impl Host {
                     .link(bridge)?
                     .with_context(|| format!("the bridge {bridge} is not there"))?;
                 let mtu = interface.mtu.unwrap_or(link.mtu);
+                let peer = peer(&interface.name);
                 self.socket.add_veth(&interface.host_name, link.index, mtu, &peer)?;
             }
             On::Parent { parent, slave } => {
@@ -82,7 +83,8 @@ impl Host {
                     .link(parent)?
                     .with_context(|| format!("the interface {parent} is not there"))?;
                 let mtu = interface.mtu.unwrap_or(link.mtu);
-                self.socket.add_slave(link.index, *slave, mtu, &peer)?;
+                // Until Linux 6.15, its name must be nobody's on the host, either.
+                self.socket.add_slave(link.index, *slave, mtu, &peer(&interface.host_name))?;
             }
         }
         Ok(())
@@ -206,6 +208,11 @@ fn bridges_translate() -> bool {
 /// Sets up an interface in its namespace.
 fn configure(socket: &Socket, sysctls: &Writer, interface: &Interface) -> Result<()> {
     let name = &interface.name;
+    if matches!(interface.on, On::Parent { .. }) {
+        let made = &interface.host_name;
+        let link = socket.link(made)?.with_context(|| format!("{made} is not there"))?;
+        socket.rename(link.index, name)?;
+    }
     let link = socket.link(name)?.with_context(|| format!("{name} is not there"))?;
     let ipv6 = interface.addresses.iter().any(|address| address.addr().is_ipv6());
     // No address but those that were given: none of a neighbour's making. The link-local one is

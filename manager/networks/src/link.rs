@@ -312,6 +312,11 @@ impl Socket {
         self.change(RTM_SETLINK, 0, &Body::link(index, UP, UP))
     }
 
+    /// One that is down gets another name.
+    pub(crate) fn rename(&self, index: u32, name: &str) -> sys::Result<()> {
+        self.change(RTM_SETLINK, 0, &Body::link(index, 0, 0).with_text(IFLA_IFNAME, name))
+    }
+
     pub(crate) fn set_master(&self, index: u32, bridge: u32) -> sys::Result<()> {
         self.change(RTM_SETLINK, 0, &Body::link(index, 0, 0).with_u32(IFLA_MASTER, bridge))
     }

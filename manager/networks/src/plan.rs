@@ -37,7 +37,7 @@ pub(crate) enum Step {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Interface {
     pub(crate) name: String,
-    /// The name of the other end; empty: there is none.
+    /// The name of the other end. One without another end has it until it is inside.
     pub(crate) host_name: String,
     pub(crate) on: On,
     pub(crate) mac: Mac,
@@ -91,10 +91,6 @@ impl Interface {
             Driver::Macvlan(parent) | Driver::Ipvlan(parent) => parent.mtu,
             Driver::Configuration(_) | Driver::Plugins(_) => None,
         };
-        let host_name = match &on {
-            On::Bridge { .. } => endpoint.host_interface(),
-            On::Parent { .. } => String::new(),
-        };
         // On a bridge of ours an address was another container's long ago, and then by the same
         // hardware address, which is made of it: nobody knows anything else. And what is
         // announced goes to all ports.
@@ -104,7 +100,7 @@ impl Interface {
         Some(Self {
             announced,
             name: endpoint.interface.clone(),
-            host_name,
+            host_name: endpoint.host_interface(),
             on,
             mac: endpoint.mac,
             mtu,

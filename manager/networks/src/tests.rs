@@ -495,7 +495,7 @@ fn a_macvlan_reaches_who_is_on_the_wire() {
     on_a_host(|lab| {
         let networks = lab.start(&[]);
         let host = &networks.0.host;
-        // A neighbour at the other end of a cable.
+        // A neighbour at the other end of a cable, whose near end is called as the container's.
         let neighbour = host.namespaces.make("neighbour").unwrap();
         host.socket.add_bridge("unused", mac::Mac([2, 0, 0, 0, 0, 1]), 1500).unwrap();
         let bridge = host.socket.link("unused").unwrap().unwrap().index;
@@ -504,8 +504,8 @@ fn a_macvlan_reaches_who_is_on_the_wire() {
             name: "eth9",
             mac: mac::Mac([2, 0, 0, 0, 0, 9]),
         };
-        host.socket.add_veth("up0", bridge, 1500, &peer).unwrap();
-        let up = host.socket.link("up0").unwrap().unwrap().index;
+        host.socket.add_veth("eth0", bridge, 1500, &peer).unwrap();
+        let up = host.socket.link("eth0").unwrap().unwrap().index;
         host.socket.set_master(up, 0).unwrap();
         host.socket.set_up(up).unwrap();
         namespace::inside(neighbour.as_fd(), |socket| {
@@ -518,7 +518,7 @@ fn a_macvlan_reaches_who_is_on_the_wire() {
             .0
             .create(&network("lan", |request| {
                 request.driver = "macvlan".into();
-                request.options.insert("parent".into(), "up0".into());
+                request.options.insert("parent".into(), "eth0".into());
                 request.ipam = Some(v1::Ipam {
                     pools: vec![v1::IpamPool {
                         subnet: "10.7.0.0/24".into(),

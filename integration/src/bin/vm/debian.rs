@@ -3,19 +3,23 @@
 //! installed; each is fetched once.
 
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::image::find_program;
+
 /// The kernel's meta package, whose dependency is the current version.
 const KERNEL: &str = "linux-image-cloud-amd64";
 
 /// Beyond what mmdebstrap's smallest variant brings.
-const SYSTEMD_PACKAGES: &str = "systemd,systemd-sysv,dbus,busybox-static,kmod,iproute2";
+const SYSTEMD_PACKAGES: &str = "systemd,systemd-sysv,dbus,busybox-static,kmod,iproute2,\
+    procps,apparmor,iptables,nftables,ufw,firewalld";
 
 /// The disk's size; it is sparse and only ever written to a snapshot.
-const DISK_SIZE: &str = "1500M";
+const DISK_SIZE: &str = "2000M";
 
 /// An unpacked kernel.
 pub(crate) struct Kernel {
@@ -25,7 +29,7 @@ pub(crate) struct Kernel {
 }
 
 pub(crate) fn kernel(cache: &Path) -> Result<Kernel> {
-    let folder = cache.join("kernel");
+    let folder = cache.join("linux");
     if !folder.exists() {
         let output = Command::new("apt-cache")
             .args(["depends", KERNEL])
@@ -40,7 +44,9 @@ pub(crate) fn kernel(cache: &Path) -> Result<Kernel> {
         once(&folder, |unpacked| {
             unpack(package, unpacked)?;
             let release = only_entry(&unpacked.join("lib/modules"))?;
-            call(Command::new("busybox").arg("depmod").arg("-b").arg(unpacked).arg(release))
+            // kmod's: it writes the lists that Debian's modprobe reads, too.
+            let depmod = find_program("depmod").context("kmod is not installed")?;
+            call(Command::new(depmod).arg("-b").arg(unpacked).arg(release))
         })?;
     }
     let release = only_entry(&folder.join("lib/modules"))?;
@@ -57,9 +63,12 @@ pub(crate) fn apparmor_parser(cache: &Path) -> Result<PathBuf> {
     Ok(folder.join("sbin/apparmor_parser"))
 }
 
-/// A disk with a Debian that boots systemd.
-pub(crate) fn systemd_disk(cache: &Path) -> Result<PathBuf> {
-    let disk = cache.join("systemd.ext4");
+/// A disk with a Debian that boots systemd, and all modules of the kernel, which loads what the
+/// machine asks for.
+pub(crate) fn systemd_disk(cache: &Path, kernel: &Kernel) -> Result<PathBuf> {
+    let mut hasher = DefaultHasher::new();
+    (SYSTEMD_PACKAGES, &kernel.release).hash(&mut hasher);
+    let disk = cache.join(format!("systemd-{:016x}.ext4", hasher.finish()));
     once(&disk, |disk| {
         let tree = cache.join("systemd.tree");
         if tree.exists() {
@@ -74,6 +83,9 @@ pub(crate) fn systemd_disk(cache: &Path) -> Result<PathBuf> {
                 .arg(&tree),
         )?;
         fs::write(tree.join("etc/fstab"), "").context("write fstab")?;
+        let modules = tree.join("usr/lib/modules");
+        fs::create_dir_all(&modules).context("make the folder of modules")?;
+        call(Command::new("cp").arg("-a").arg(&kernel.modules).arg(modules))?;
         call(
             Command::new("mke2fs")
                 .args(["-q", "-t", "ext4", "-d"])

@@ -18,7 +18,8 @@ const PROFILE: &str = include_str!("../../../vm/hull-vm.apparmor");
 const SERVICE: &str = include_str!("../../../vm/hull-vm.service");
 
 /// Loaded by the machine's scripts; what they depend on comes along.
-const MODULES: &[&str] = &["virtio_pci", "virtio_blk", "overlay", "veth", "bridge", "dummy"];
+const MODULES: &[&str] =
+    &["virtio_pci", "virtio_blk", "overlay", "veth", "bridge", "br_netfilter", "dummy"];
 
 /// The tree that is packed, growing.
 pub(crate) struct Payload {

@@ -79,7 +79,7 @@ fn run(options: Options) -> Result<u8> {
         Boot::Systemd => {
             payload.plan_boot("/dev/vda", "/lib/systemd/systemd")?;
             payload.add_service()?;
-            Some(debian::systemd_disk(&options.cache)?)
+            Some(debian::systemd_disk(&options.cache, &kernel)?)
         }
     };
     payload.add_modules(&kernel)?;
