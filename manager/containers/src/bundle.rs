@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::ErrorKind,
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown},
     path::{Path, PathBuf},
 };
 
@@ -52,7 +52,9 @@ impl Inner {
         let settings = self.settings();
         let (data, exec) = (&settings.data_root, &settings.exec_root);
         private_directory(&data.join("containers"), 0o700)?;
-        for name in ["containers", "s", "runtime"] {
+        // Through it a container in a user namespace of its own gets to its bundle.
+        private_directory(&exec.join("containers"), 0o711)?;
+        for name in ["s", "runtime"] {
             private_directory(&exec.join(name), 0o700)?;
         }
         Ok(())
@@ -62,6 +64,13 @@ impl Inner {
 /// Makes an empty bundle.
 pub(crate) fn make(bundle: &Path) -> Result<()> {
     fs::DirBuilder::new().mode(0o700).create(bundle).about(bundle.display())
+}
+
+/// Lets a group of the host's pass to what is in a bundle, and nobody else.
+pub(crate) fn open_to(bundle: &Path, group: u32) -> Result<()> {
+    chown(bundle, None, Some(group))
+        .and_then(|()| fs::set_permissions(bundle, fs::Permissions::from_mode(0o710)))
+        .about(bundle.display())
 }
 
 /// Removes a bundle; that there is none is well. What is mounted there is not touched: it is

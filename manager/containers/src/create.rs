@@ -82,9 +82,6 @@ impl Inner {
     fn accept(&self, options: &mut v1::ContainerOptions) -> Result<()> {
         self.parts.network.accept(options)?;
         driver::accept(options)?;
-        if options.userns_mode.starts_with("auto") {
-            return Err(Error::unimplemented("--userns=auto is not supported yet"));
-        }
         if !options.storage_options.is_empty() {
             // docker's sentence. Quotas are not done here at all.
             return Err(Error::unimplemented(
@@ -102,7 +99,14 @@ impl Inner {
             &mut options.uts_mode,
         ] {
             if let Some(other) = spec::container_of(mode) {
-                *mode = format!("container:{}", self.find(other)?.id);
+                let other = self.find(other)?;
+                if self.ranges.of(&other.id)?.is_some() {
+                    return Err(Error::unimplemented(format!(
+                        "cannot join a namespace of container {}: it is in a user namespace of its own",
+                        other.id
+                    )));
+                }
+                *mode = format!("container:{}", other.id);
             }
         }
         let mut others = Vec::new();
@@ -138,6 +142,7 @@ impl Inner {
         let directory = self.directory(&id);
         fs::DirBuilder::new().mode(0o711).create(&directory).about(directory.display())?;
         self.parts.snapshots.prepare(&id, chain_id)?;
+        self.take_range(&id, &record.effective.userns_mode, &record.effective.user)?;
         volumes::acquire(self, record)?;
         self.records.insert(record)
     }
@@ -154,6 +159,7 @@ impl Inner {
     pub(crate) fn discard_parts(&self, id: &str, anonymous_volumes: bool) -> Result<()> {
         bundle::remove(&self.bundle(id))?;
         self.parts.snapshots.remove(id)?;
+        self.ranges.free(id)?;
         self.parts.volumes.release(id, anonymous_volumes)?;
         bundle::remove_tree(&self.directory(id))
     }
