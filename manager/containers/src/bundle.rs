@@ -40,11 +40,16 @@ impl Inner {
     /// Takes the exit record out of the bundle, which is about to go.
     pub(crate) fn keep_exit_record(&self, id: &str) -> Result<()> {
         let to = self.directory(id).join(exit_record::FILE);
-        match fs::copy(self.bundle(id).join(exit_record::FILE), &to) {
+        let begun = to.with_extension("begun");
+        let keep = || match fs::copy(self.bundle(id).join(exit_record::FILE), &begun) {
             // Nobody wrote one.
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            copied => copied.map(drop).about(to.display()),
-        }
+            copied => copied
+                .and_then(|_| fs::rename(&begun, &to))
+                .inspect_err(|_| drop(fs::remove_file(&begun)))
+                .about(to.display()),
+        };
+        self.parts.store.with_reserve(keep)
     }
 
     /// The directories of all containers.

@@ -82,7 +82,7 @@ impl Ranges {
     }
 
     pub(crate) fn free(&self, container: &str) -> Result<()> {
-        self.store.write(|t| {
+        self.store.settle(|t| {
             t.execute("DELETE FROM user_ranges WHERE container = ?1", [container])?;
             Ok(())
         })
