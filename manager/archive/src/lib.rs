@@ -13,6 +13,7 @@ pub mod compression;
 mod error;
 mod pack;
 mod removal;
+pub mod scaffold;
 mod source;
 pub mod tar;
 pub mod worker;

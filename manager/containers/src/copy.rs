@@ -29,7 +29,7 @@ use crate::{
 const CHUNK: usize = 64 << 10;
 
 /// What the runtime makes in every container's root to mount on: no change of the container's.
-const MOUNT_POINTS: [&str; 15] = [
+const MOUNT_POINTS: [&str; 14] = [
     "/dev",
     "/dev/console",
     "/dev/mqueue",
@@ -37,7 +37,6 @@ const MOUNT_POINTS: [&str; 15] = [
     "/dev/shm",
     "/etc/hostname",
     "/etc/hosts",
-    "/etc/mtab",
     "/etc/resolv.conf",
     "/proc",
     "/sys",

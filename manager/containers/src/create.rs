@@ -3,6 +3,7 @@
 
 use std::{fs, os::unix::fs::DirBuilderExt as _, sync::Arc, time::SystemTime};
 
+use hull_manager_archive::scaffold;
 use hull_manager_core::{Error, Result, error::IoContext as _, name};
 use hull_manager_spec::{self as spec, volumes_from};
 use hull_specs_api::v1::{self, Status};
@@ -142,6 +143,9 @@ impl Inner {
         let directory = self.directory(&id);
         fs::DirBuilder::new().mode(0o711).create(&directory).about(directory.display())?;
         self.parts.snapshots.prepare(&id, chain_id)?;
+        let untouched = self.parts.snapshots.changes(&id)?;
+        scaffold::make(&untouched.source())
+            .map_err(|cause| Error::from(cause.context("prepare the root")))?;
         self.take_range(&id, &record.effective.userns_mode, &record.effective.user)?;
         volumes::acquire(self, record)?;
         self.records.insert(record)
