@@ -116,6 +116,8 @@ pub(crate) fn of_start(error: anyhow::Error) -> anyhow::Error {
 }
 
 fn start_code(message: &str) -> u8 {
+    // Not every runtime writes them small.
+    let message = message.to_lowercase();
     let has = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
     // What the CLI itself could not open is not the container's program.
     if !has(&["exec"]) && !has(&["executable file not found"]) {
@@ -148,6 +150,7 @@ mod tests {
         for (message, code) in [
             ("exec: \"x\": executable file not found in $PATH", 127),
             ("exec /x: no such file or directory", 127),
+            ("executable file `x` not found in $PATH: No such file or directory", 127),
             ("exec: \"/etc\": permission denied", 126),
             ("exec: \"/etc\": is a directory", 126),
             ("exec /x: exec format error", 126),

@@ -4,6 +4,7 @@
 //! the root file system, which must be there. Each is attached to a descriptor; a place is
 //! resolved inside the root file system, whose content is the image's.
 
+mod id_map;
 mod options;
 mod overlay;
 
@@ -31,6 +32,7 @@ use crate::{
     mountinfo,
     program::{self, Call},
 };
+use id_map::IdMap;
 use options::Options;
 
 /// What mount(2) reads of its options. It does not fail of more: it cuts.
@@ -66,6 +68,7 @@ enum Plan {
     Bind {
         recursive: bool,
         attributes: Attributes,
+        id_map: IdMap,
     },
     /// The program that mounts it, and its words but for the target, which is the second.
     Helper {
@@ -91,9 +94,15 @@ fn plan(mount: &Mount) -> Result<Plan> {
         if let Some(word) = options.data.first() {
             bail!("a bind mount does not take the option {word:?}");
         }
-        return Ok(Plan::Bind { recursive: options.recursive, attributes: options.how.attributes });
+        let Options { recursive, how, id_map, .. } = options;
+        return Ok(Plan::Bind { recursive, attributes: how.attributes, id_map });
     }
     let data = options.data.join(",");
+    ensure!(
+        options.id_map.is_empty() || mount.type_ == "overlay",
+        "only overlays and bind mounts can be id-mapped, and this is {:?}",
+        mount.type_
+    );
     ensure!(
         data.len() <= DATA_LIMIT_BYTES || mount.type_ == "overlay",
         "mount options are too long: {} bytes of {DATA_LIMIT_BYTES}",
@@ -109,8 +118,8 @@ async fn mount_one(mount: &Mount, rootfs: &Path) -> Result<()> {
     let root = openat(AT_FDCWD, &c_path(rootfs)?, flags, 0)?;
     let target = path::resolve(&root, &mount.target, Missing::Fail)?;
     match plan {
-        Plan::Bind { recursive, attributes } => {
-            bind(&mount.source, target.fd.as_fd(), recursive, attributes)
+        Plan::Bind { recursive, attributes, id_map } => {
+            bind(&mount.source, target.fd.as_fd(), recursive, attributes, &id_map)
         }
         Plan::Helper { program, words } => help(program, words, &rootfs.join(target.path)).await,
         Plan::FileSystem { options, data } => {
@@ -119,8 +128,17 @@ async fn mount_one(mount: &Mount, rootfs: &Path) -> Result<()> {
     }
 }
 
-fn bind(source: &str, target: BorrowedFd<'_>, recursive: bool, set: Attributes) -> Result<()> {
+fn bind(
+    source: &str,
+    target: BorrowedFd<'_>,
+    recursive: bool,
+    set: Attributes,
+    id_map: &IdMap,
+) -> Result<()> {
     let copy = mount::copy_at(source, recursive)?;
+    if !id_map.is_empty() {
+        id_map.apply(&copy)?;
+    }
     if !set.is_empty() {
         // Access-time modes are one field: all of it is cleared to set one.
         let times = Attributes::ACCESS_TIME;
@@ -133,6 +151,9 @@ fn bind(source: &str, target: BorrowedFd<'_>, recursive: bool, set: Attributes) 
 
 fn file_system(mount: &Mount, target: BorrowedFd<'_>, options: &Options, data: &str) -> Result<()> {
     let (kind, source) = (mount.type_.as_str(), mount.source.as_str());
+    if !options.id_map.is_empty() {
+        return overlay::mount_mapped(source, target, options.how, data, &options.id_map);
+    }
     if data.len() > DATA_LIMIT_BYTES {
         return overlay::mount(source, target, options.how, data);
     }

@@ -34,6 +34,11 @@ pub(crate) fn parse(text: &str) -> Result<Mount, String> {
                 mount.no_copy = flag()?;
                 continue;
             }
+            // podman's word.
+            "idmap" => {
+                mount.id_mapped = flag()?;
+                continue;
+            }
             "bind-nonrecursive" => {
                 mount.non_recursive = flag()?;
                 continue;
@@ -159,6 +164,7 @@ mod tests {
         let tmpfs = parse("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=700").unwrap();
         assert_eq!((tmpfs.tmpfs_size_bytes, tmpfs.tmpfs_mode), (1 << 20, Some(0o700)));
         assert!(parse("type=bind,src=/a,dst=/b,readonly=false").is_ok_and(|m| !m.read_only));
+        assert!(parse("type=bind,src=/a,dst=/b,idmap").is_ok_and(|m| m.id_mapped));
     }
 
     #[test]
@@ -176,6 +182,7 @@ mod tests {
                 "type=bind,src=/a,dst=/b,volume-nocopy",
                 "cannot mix 'volume-*' options with mount type 'bind'",
             ),
+            ("type=bind,src=/a,dst=/b,idmap=uids=0-1-2", "invalid value for idmap: uids=0-1-2"),
             ("type=bind,src=/a,dst=/b,ro=maybe", "invalid value for ro: maybe"),
             (
                 "type=tmpfs,src=/a,dst=/b",

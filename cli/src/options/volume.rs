@@ -50,6 +50,7 @@ fn apply(mount: &mut Mount, option: &str) -> Option<()> {
         "ro" => mount.read_only = true,
         "z" | "Z" => mount.selinux_relabel = option.to_owned(),
         "nocopy" if volume => mount.no_copy = true,
+        "idmap" if !volume => mount.id_mapped = true,
         "nonrecursive" if !volume => mount.non_recursive = true,
         // Docker's, for other systems than Linux: there is only one consistency here.
         "consistent" | "cached" | "delegated" => {}
@@ -127,6 +128,7 @@ mod tests {
         }
         let mount = parse("/a:/b:ro,rshared,z", Path::new("/")).unwrap();
         assert!(mount.read_only && mount.propagation == "rshared" && mount.selinux_relabel == "z");
+        assert!(parse("/a:/b:idmap", Path::new("/")).unwrap().id_mapped);
         assert!(parse("v:/b:nocopy", Path::new("/")).unwrap().no_copy);
         for (bad, words) in [
             ("a:b:c:d", "invalid volume specification: 'a:b:c:d'"),

@@ -1,12 +1,13 @@
 //! hulld on places of its own, and the hull command line to talk to it.
 
+use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 
 use super::daemon::Daemon;
 use super::site::{attempt, report};
-use super::{Lab, Side, Site, Terminal, busybox_archive, command, runtime_path};
-use crate::{Invocation, Output, note};
+use super::{Lab, Side, Site, Terminal, busybox_archive, command, runtime_path, stock};
+use crate::{Invocation, Output, cgroup, note};
 
 /// A hulld of the test's own, with the image `busybox`.
 #[derive(Debug)]
@@ -15,11 +16,27 @@ pub struct Hull {
     daemon: Option<Daemon>,
     flags: Vec<String>,
     words: Vec<String>,
-    /// Words before hulld's that put it on a lab's host.
+    /// Words before hulld's that put it somewhere else.
     place: Vec<String>,
+    networks: Networks,
 }
 
-/// In the machine's own namespace hulld makes no link, no route and no rule.
+/// Whether it makes networks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Networks {
+    Yes,
+    /// In the machine's own namespace hulld makes no link, no route and no rule.
+    No,
+}
+
+/// The name of the runtime under test.
+const OWN_RUNTIME: &str = "hull";
+
+const HIDE_UNIFIED: &str = "umount /sys/fs/cgroup/unified && exec \"$@\"";
+
+/// The data root, in the site.
+const DATA: &str = "data";
+
 const WITHOUT_NETWORKS: &str = r#""bridge":"none","iptables":false,"ip-forward":false,"#;
 
 impl Hull {
@@ -34,21 +51,57 @@ impl Hull {
     /// Starts one without any image, with further flags.
     #[track_caller]
     pub fn start_empty(flags: &[&str]) -> Self {
-        Self::make(flags, Vec::new())
+        Self::make(flags, Vec::new(), None, Networks::No)
+    }
+
+    /// Starts one with the image where crun works (it refuses a hybrid layout of cgroups whose v2
+    /// tree has a controller), which is also told of it by the name `other`.
+    #[track_caller]
+    pub fn start_with_crun() -> Self {
+        let place = match cgroup::layout() {
+            cgroup::Layout::Hybrid => {
+                let words = ["unshare", "--mount", "sh", "-c", HIDE_UNIFIED, "sh"];
+                words.map(str::to_owned).to_vec()
+            }
+            _ => Vec::new(),
+        };
+        let [own, crun] =
+            [format!("{OWN_RUNTIME}={}", runtime_path()), format!("other={}", stock("crun"))];
+        let flags = ["--add-runtime", &own, "--add-runtime", &crun];
+        let hull = Self::make(&flags, place, None, Networks::No);
+        hull.run(&["import", busybox_archive(), "busybox"]).ok();
+        hull
+    }
+
+    /// Starts one with the image, and its data root on a file system of its own of so many
+    /// mebibytes.
+    #[track_caller]
+    pub fn start_small(data_mib: u32, flags: &[&str]) -> Self {
+        let hull = Self::make(flags, Vec::new(), Some(data_mib), Networks::No);
+        hull.run(&["import", busybox_archive(), "busybox"]).ok();
+        hull
     }
 
     /// Starts one with the image and its networks on the host of a lab, with further flags.
     #[track_caller]
     pub fn start_in(lab: &Lab, flags: &[&str]) -> Self {
-        let hull = Self::make(flags, lab.words(Side::Host));
+        let hull = Self::make(flags, lab.words(Side::Host), None, Networks::Yes);
         hull.run(&["import", busybox_archive(), "busybox"]).ok();
         hull
     }
 
     #[track_caller]
-    fn make(flags: &[&str], place: Vec<String>) -> Self {
+    fn make(flags: &[&str], place: Vec<String>, data_mib: Option<u32>, networks: Networks) -> Self {
         let site = Site::new();
-        configure(&site, &place, &[]);
+        if let Some(size) = data_mib {
+            let options = format!("mode=711,size={size}m");
+            let data = site.make(DATA);
+            mount(Some("hull"), data.as_str(), Some("tmpfs"), MsFlags::empty(), Some(&*options))
+                .expect("the suite is root");
+        }
+        // A key that is given twice is refused.
+        let of_flags = flags.contains(&"--add-runtime");
+        configure(&site, networks, if of_flags { &[] } else { &[OWN_RUNTIME] });
         let words = vec![
             program("HULL_CLI", "hull"),
             "--config".to_owned(),
@@ -58,7 +111,7 @@ impl Hull {
         ];
         let flags: Vec<String> = flags.iter().map(|&flag| flag.to_owned()).collect();
         let daemon = Some(start_daemon(&site, &place, &flags));
-        Self { site, daemon, flags, words, place }
+        Self { site, daemon, flags, words, place, networks }
     }
 
     /// The private places.
@@ -92,7 +145,7 @@ impl Hull {
     /// Writes the configuration anew, with the runtime under test by these names too, and has
     /// hulld read it.
     pub fn reload(&self, runtimes: &[&str]) {
-        configure(&self.site, &self.place, runtimes);
+        configure(&self.site, self.networks, &[&[OWN_RUNTIME], runtimes].concat());
         let pid = i32::try_from(self.pid()).expect("process ids are positive");
         signal::kill(Pid::from_raw(pid), Signal::SIGHUP).expect("hulld runs");
     }
@@ -145,13 +198,18 @@ pub fn program(variable: &str, name: &str) -> String {
         .unwrap_or_else(|_| panic!("{variable} must name {name}; `make` sets it"))
 }
 
-fn configure(site: &Site, place: &[String], runtimes: &[&str]) {
-    let names = ["hull"].iter().chain(runtimes);
-    let runtimes: Vec<String> =
-        names.map(|name| format!("{name:?}: {{\"path\": {:?}}}", runtime_path())).collect();
-    let networks = if place.is_empty() { WITHOUT_NETWORKS } else { "" };
-    let runtimes = runtimes.join(", ");
-    site.write("daemon.json", &format!("{{{networks}\"runtimes\": {{{runtimes}}}}}"));
+fn configure(site: &Site, networks: Networks, runtimes: &[&str]) {
+    let runtimes: Vec<String> = runtimes
+        .iter()
+        .map(|name| format!("{name:?}: {{\"path\": {:?}}}", runtime_path()))
+        .collect();
+    let networks = if networks == Networks::No { WITHOUT_NETWORKS } else { "" };
+    let runtimes = match runtimes.as_slice() {
+        [] => String::new(),
+        _ => format!("\"runtimes\": {{{}}},", runtimes.join(", ")),
+    };
+    let rest = format!("{networks}{runtimes}");
+    site.write("daemon.json", &format!("{{{}}}", rest.trim_end_matches(',')));
 }
 
 fn socket(site: &Site) -> String {
@@ -165,7 +223,7 @@ fn start_daemon(site: &Site, place: &[String], flags: &[String]) -> Daemon {
         "--config-file".to_owned(),
         site.path("daemon.json"),
         "--data-root".to_owned(),
-        site.path("data"),
+        site.path(DATA),
         "--exec-root".to_owned(),
         site.path("exec"),
         "--socket".to_owned(),
@@ -198,7 +256,8 @@ impl Drop for Hull {
             }
             left.extend(daemon.stop());
         }
-        left.extend(self.site.clear(&[], |_| false));
+        // Mounted by start_small only.
+        left.extend(self.site.clear(&[DATA], |_| false));
         report("hulld", &left);
     }
 }

@@ -19,6 +19,7 @@ tests![
     commit_with_changes,
     export_is_the_root,
     diff_shows_what_changed,
+    what_every_root_gets_is_no_change,
     copies_go_both_ways,
     history_tells_the_steps,
     images_are_listed_and_filtered,
@@ -218,6 +219,58 @@ fn diff_shows_what_changed() {
         "{}",
         diff.transcript()
     );
+}
+
+/// Docker's init layer.
+fn what_every_root_gets_is_no_change() {
+    let engine = Engine::start();
+    let site = engine.site();
+    let script = "readlink /etc/mtab; test -e /.dockerenv && echo marked; echo x > /made";
+    engine
+        .run(&["run", "--name", "one", "--network", "none", "busybox", "sh", "-c", script])
+        .ok()
+        .says("/proc/mounts\nmarked");
+    engine.run(&["diff", "one"]).ok().says("A /made");
+    engine.run(&["commit", "one", "made"]).ok();
+    let file = site.path("made.tar");
+    engine.run(&["save", "-o", &file, "made"]).ok();
+    let manifest = command(&["tar", "-xOf", &file, "manifest.json"]).run().ok().json();
+    let layers = manifest[0]["Layers"].as_array().expect("it lists layers").clone();
+    let top = layers.last().and_then(|layer| layer.as_str()).expect("there are two");
+    let layers = site.make("layers");
+    command(&["tar", "-xf", &file, "-C", &layers, top]).run().ok();
+    command(&["tar", "-tf", &format!("{layers}/{top}")]).run().ok().says("made");
+    // Of an image that has nothing at all.
+    let nothing = site.path("nothing.tar");
+    command(&["tar", "-cf", &nothing, "-T", "/dev/null"]).run().ok();
+    engine.run(&["import", &nothing, "nothing"]).ok();
+    engine.run(&["create", "--name", "bare", "nothing", "/x"]).ok();
+    engine.run(&["diff", "bare"]).ok().says("");
+    let exported = site.path("bare.tar");
+    engine.run(&["export", "-o", &exported, "bare"]).ok();
+    let listed = command(&["tar", "-tf", &exported]).run().ok();
+    let mut names = listed.lines();
+    names.sort_unstable();
+    let expected = [
+        ".dockerenv",
+        "dev/",
+        "dev/console",
+        "dev/pts/",
+        "dev/shm/",
+        "etc/",
+        "etc/hostname",
+        "etc/hosts",
+        "etc/mtab",
+        "etc/resolv.conf",
+        "proc/",
+        "sys/",
+    ];
+    assert_eq!(names, expected);
+    // What the container itself makes of it is one.
+    let script = "rm /etc/mtab; echo own > /etc/mtab";
+    engine.run(&["run", "--name", "two", "--network", "none", "busybox", "sh", "-c", script]).ok();
+    let diff = engine.run(&["diff", "two"]).ok();
+    assert!(diff.lines().iter().any(|line| line.ends_with(" /etc/mtab")), "{}", diff.text());
 }
 
 fn copies_go_both_ways() {

@@ -9,6 +9,7 @@
 
 mod api;
 mod concurrency;
+mod full_disk;
 mod images;
 mod lifecycle;
 mod logging;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         &[
             api::TESTS,
             concurrency::TESTS,
+            full_disk::TESTS,
             images::TESTS,
             lifecycle::TESTS,
             logging::TESTS,

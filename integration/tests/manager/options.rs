@@ -1,6 +1,6 @@
 //! The options of run, each by what it does in the container.
 
-use hull_integration::engine::{Engine, SLEEPER, reference};
+use hull_integration::engine::{Engine, Hull, SLEEPER, reference};
 use hull_integration::{NotRun, not_run, require, tests};
 
 tests![
@@ -30,6 +30,8 @@ tests![
     a_cidfile_has_the_id,
     labels_and_annotations,
     another_runtime,
+    runc_does_the_same,
+    crun_does_the_same,
     an_out_of_memory_kill_is_known,
     entrypoint_and_command,
     what_needs_a_network_is_refused_clearly,
@@ -377,6 +379,42 @@ fn labels_and_annotations() {
     engine.run(&["ps", "-a", "--filter", "label=b", "--format", "{{.Names}}"]).ok().says("one");
     engine.run(&["ps", "-a", "--filter", "name=two", "--format", "{{.Names}}"]).ok().says("two");
     engine.run(&["ps", "--filter", "nonsense=1"]).exits(1).stderr_says("nvalid filter");
+}
+
+/// Everything that a manager asks of a runtime.
+#[track_caller]
+fn a_life_under(engine: &Engine, runtime: &str) {
+    engine.sleeper("one", &["--runtime", runtime, "--memory", "64m"]);
+    assert_eq!(engine.inspect("one", "{{.HostConfig.Runtime}}"), runtime);
+    engine.run(&["exec", "-e", "A=1", "one", "sh", "-c", "echo $A; exit 4"]).exits(4).says("1");
+    engine.run(&["pause", "one"]).ok();
+    assert_eq!(engine.inspect("one", "{{.State.Status}}"), "paused");
+    engine.run(&["unpause", "one"]).ok();
+    engine.run(&["update", "--memory", "32m", "--memory-swap", "64m", "one"]).ok();
+    let top = engine.run(&["top", "one"]).ok();
+    assert!(top.text().contains("sleep"), "{}", top.text());
+    engine.run(&["stats", "--no-stream", "one"]).ok();
+    engine.run(&["kill", "-s", "USR1", "one"]).ok();
+    engine.run(&["stop", "one"]).ok();
+    assert_eq!(engine.inspect("one", "{{.State.ExitCode}}"), "7", "{runtime}");
+    engine.run(&["logs", "one"]).ok().says("usr1");
+    engine.run(&["start", "one"]).ok();
+    engine.run(&["rm", "-f", "one"]).ok();
+    let missing = ["run", "--rm", "--network", "none", "--runtime", runtime, "busybox"];
+    engine.run(&[&missing[..], &["no-such-program"]].concat()).exits(127);
+}
+
+fn runc_does_the_same() {
+    a_life_under(&Engine::start(), "runc");
+}
+
+fn crun_does_the_same() {
+    if reference() {
+        not_run(NotRun::PeerLacks("docker: it is told of crun in its configuration".into()));
+    }
+    let engine = Engine::Hull(Hull::start_with_crun());
+    a_life_under(&engine, "crun");
+    engine.shell(&["--runtime", "other"], "echo under another").ok().says("under another");
 }
 
 fn another_runtime() {

@@ -27,6 +27,7 @@ tests![
     a_limit_given_twice_is_refused,
     a_soft_limit_above_the_hard_one_is_refused,
     the_oom_score_is_raised,
+    the_oom_score_is_raised_in_a_user_namespace,
     an_oom_score_out_of_range_is_refused,
     the_oom_score_of_the_caller_is_kept,
     the_io_priority_is_set,
@@ -273,6 +274,11 @@ fn a_soft_limit_above_the_hard_one_is_refused() {
 
 fn the_oom_score_is_raised() {
     assert_eq!(report(Bundle::probe(&[]).set("/process/oomScoreAdj", 321))["oomScoreAdj"], 321);
+}
+
+fn the_oom_score_is_raised_in_a_user_namespace() {
+    let bundle = Bundle::probe(&[]).user_namespace(100_000).set("/process/oomScoreAdj", 321);
+    assert_eq!(report(bundle)["oomScoreAdj"], 321);
 }
 
 fn an_oom_score_out_of_range_is_refused() {

@@ -19,6 +19,7 @@ use crate::{
     budget::MAX_DEPTH,
     error::Shown,
     pack::{attributes, join},
+    scaffold,
 };
 
 const DIRECTORY: i32 = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_NONBLOCK;
@@ -112,6 +113,17 @@ type Visitor<'a> = dyn FnMut(&OwnedFd, &CStr, &[u8], Found) -> Result<()> + 'a;
 
 /// Visits what changed, in the order of names, directories before what is in them.
 pub(crate) fn walk(source: &Source<'_>, visit: &mut Visitor<'_>) -> Result<()> {
+    let visit: &mut Visitor<'_> = &mut |directory, name, path, found| {
+        let what = match found {
+            Found::Added => scaffold::what_is(directory, name, path)?,
+            _ => scaffold::Is::Change,
+        };
+        match what {
+            scaffold::Is::Change => visit(directory, name, path, found),
+            scaffold::Is::Directory => visit(directory, name, path, Found::Passed),
+            scaffold::Is::Untouched => Ok(()),
+        }
+    };
     match *source {
         Source::Upper(upper, base) => {
             upper_level(&fd::openat(upper, c".", DIRECTORY, 0)?, base, false, b"", 0, visit)

@@ -13,12 +13,13 @@ pub mod compression;
 mod error;
 mod pack;
 mod removal;
+pub mod scaffold;
 mod source;
 pub mod tar;
 pub mod worker;
 
 pub use apply::{
-    Applied, OPAQUE_ATTRIBUTE, OPAQUE_MARK, Options, Owners, Whiteouts, apply, apply_at,
+    Applied, Ids, OPAQUE_ATTRIBUTE, OPAQUE_MARK, Options, Owners, Whiteouts, apply, apply_at,
     is_whiteout,
 };
 pub use budget::Budgets;

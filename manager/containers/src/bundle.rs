@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::ErrorKind,
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown},
     path::{Path, PathBuf},
 };
 
@@ -40,11 +40,16 @@ impl Inner {
     /// Takes the exit record out of the bundle, which is about to go.
     pub(crate) fn keep_exit_record(&self, id: &str) -> Result<()> {
         let to = self.directory(id).join(exit_record::FILE);
-        match fs::copy(self.bundle(id).join(exit_record::FILE), &to) {
+        let begun = to.with_extension("begun");
+        let keep = || match fs::copy(self.bundle(id).join(exit_record::FILE), &begun) {
             // Nobody wrote one.
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            copied => copied.map(drop).about(to.display()),
-        }
+            copied => copied
+                .and_then(|_| fs::rename(&begun, &to))
+                .inspect_err(|_| drop(fs::remove_file(&begun)))
+                .about(to.display()),
+        };
+        self.parts.store.with_reserve(keep)
     }
 
     /// The directories of all containers.
@@ -52,7 +57,9 @@ impl Inner {
         let settings = self.settings();
         let (data, exec) = (&settings.data_root, &settings.exec_root);
         private_directory(&data.join("containers"), 0o700)?;
-        for name in ["containers", "s", "runtime"] {
+        // Through it a container in a user namespace of its own gets to its bundle.
+        private_directory(&exec.join("containers"), 0o711)?;
+        for name in ["s", "runtime"] {
             private_directory(&exec.join(name), 0o700)?;
         }
         Ok(())
@@ -62,6 +69,13 @@ impl Inner {
 /// Makes an empty bundle.
 pub(crate) fn make(bundle: &Path) -> Result<()> {
     fs::DirBuilder::new().mode(0o700).create(bundle).about(bundle.display())
+}
+
+/// Lets a group of the host's pass to what is in a bundle, and nobody else.
+pub(crate) fn open_to(bundle: &Path, group: u32) -> Result<()> {
+    chown(bundle, None, Some(group))
+        .and_then(|()| fs::set_permissions(bundle, fs::Permissions::from_mode(0o710)))
+        .about(bundle.display())
 }
 
 /// Removes a bundle; that there is none is well. What is mounted there is not touched: it is

@@ -21,7 +21,7 @@ use tokio::sync::{OwnedRwLockReadGuard, mpsc};
 use crate::{
     Answers, Containers, Inner, Messages,
     attach::ANSWERS,
-    filesystem::{self, Place},
+    filesystem::{self, Place, Purpose},
     handle::{Handle, Request},
 };
 
@@ -29,7 +29,7 @@ use crate::{
 const CHUNK: usize = 64 << 10;
 
 /// What the runtime makes in every container's root to mount on: no change of the container's.
-const MOUNT_POINTS: [&str; 15] = [
+const MOUNT_POINTS: [&str; 14] = [
     "/dev",
     "/dev/console",
     "/dev/mqueue",
@@ -37,7 +37,6 @@ const MOUNT_POINTS: [&str; 15] = [
     "/dev/shm",
     "/etc/hostname",
     "/etc/hosts",
-    "/etc/mtab",
     "/etc/resolv.conf",
     "/proc",
     "/sys",
@@ -156,7 +155,7 @@ impl Containers {
         let (opened, stat, request) = {
             let handle = Arc::clone(&handle);
             blocking(move || {
-                let place = inner.place(&handle, &request.path)?;
+                let place = inner.place(&handle, &request.path, Purpose::Look)?;
                 let stat = filesystem::stat(&place, &request.container, &request.path)?;
                 Ok((place, stat, request))
             })
@@ -203,7 +202,7 @@ impl Containers {
         let (copied, into) = (Arc::clone(&handle), open.path.clone());
         blocking(move || {
             let handle = copied;
-            let place = inner.place(&handle, &open.path)?;
+            let place = inner.place(&handle, &open.path, Purpose::Change)?;
             if place.read_only {
                 let what =
                     if place.below.as_os_str().is_empty() || handle.record().effective.read_only {
@@ -234,6 +233,7 @@ impl Containers {
             let owners = if open.keep_owners { Owners::Archive } else { Owners::Are(0, 0) };
             let options = Options {
                 owners,
+                ids: place.ids,
                 whiteouts: Whiteouts::Keep,
                 keep_kinds: open.no_overwrite_dir_non_dir,
                 ..Options::default()
@@ -280,11 +280,11 @@ impl Containers {
         let handle = self.find(&request.container)?;
         let guard = hold(&handle).await;
         let (inner, id) = (Arc::clone(&self.0), handle.id.clone());
-        let root = blocking(move || inner.root(&id)).await?;
+        let (root, _) = blocking(move || inner.root(&id, Purpose::Look)).await?;
         self.0.event(&handle.record(), "export", &[]);
         let (answers, answered) = mpsc::channel(ANSWERS);
         tokio::task::spawn_blocking(move || {
-            let place = Place { root, below: "".into(), read_only: true };
+            let place = Place { root, below: "".into(), read_only: true, ids: None };
             let put = |chunk| answers.blocking_send(Ok(v1::ExportResponse { chunk })).is_ok();
             if let Err(error) = pack(&place, &job(&place, b"", false), put) {
                 // Whoever asked may have gone.

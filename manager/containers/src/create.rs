@@ -3,6 +3,7 @@
 
 use std::{fs, os::unix::fs::DirBuilderExt as _, sync::Arc, time::SystemTime};
 
+use hull_manager_archive::scaffold;
 use hull_manager_core::{Error, Result, error::IoContext as _, name};
 use hull_manager_spec::{self as spec, volumes_from};
 use hull_specs_api::v1::{self, Status};
@@ -82,9 +83,6 @@ impl Inner {
     fn accept(&self, options: &mut v1::ContainerOptions) -> Result<()> {
         self.parts.network.accept(options)?;
         driver::accept(options)?;
-        if options.userns_mode.starts_with("auto") {
-            return Err(Error::unimplemented("--userns=auto is not supported yet"));
-        }
         if !options.storage_options.is_empty() {
             // docker's sentence. Quotas are not done here at all.
             return Err(Error::unimplemented(
@@ -102,7 +100,14 @@ impl Inner {
             &mut options.uts_mode,
         ] {
             if let Some(other) = spec::container_of(mode) {
-                *mode = format!("container:{}", self.find(other)?.id);
+                let other = self.find(other)?;
+                if self.ranges.of(&other.id)?.is_some() {
+                    return Err(Error::unimplemented(format!(
+                        "cannot join a namespace of container {}: it is in a user namespace of its own",
+                        other.id
+                    )));
+                }
+                *mode = format!("container:{}", other.id);
             }
         }
         let mut others = Vec::new();
@@ -138,6 +143,10 @@ impl Inner {
         let directory = self.directory(&id);
         fs::DirBuilder::new().mode(0o711).create(&directory).about(directory.display())?;
         self.parts.snapshots.prepare(&id, chain_id)?;
+        let untouched = self.parts.snapshots.changes(&id)?;
+        scaffold::make(&untouched.source())
+            .map_err(|cause| Error::from(cause.context("prepare the root")))?;
+        self.take_range(&id, &record.effective.userns_mode, &record.effective.user)?;
         volumes::acquire(self, record)?;
         self.records.insert(record)
     }
@@ -154,6 +163,7 @@ impl Inner {
     pub(crate) fn discard_parts(&self, id: &str, anonymous_volumes: bool) -> Result<()> {
         bundle::remove(&self.bundle(id))?;
         self.parts.snapshots.remove(id)?;
+        self.ranges.free(id)?;
         self.parts.volumes.release(id, anonymous_volumes)?;
         bundle::remove_tree(&self.directory(id))
     }

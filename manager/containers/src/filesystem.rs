@@ -11,6 +11,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
+use hull_manager_archive::Ids;
 use hull_manager_core::{Error, Result, error::IoContext as _};
 use hull_runtime_sys::path::{self, Links};
 use hull_specs_api::v1;
@@ -24,6 +25,17 @@ pub(crate) struct Place {
     pub(crate) below: PathBuf,
     /// It is on a volume or a bind that the container may not write to.
     pub(crate) read_only: bool,
+    /// Files there have the host's ids of the container's user namespace.
+    pub(crate) ids: Option<Ids>,
+}
+
+/// What a container's files are wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Files have the container's ids.
+    Look,
+    /// Files have the ids that are said with it.
+    Change,
 }
 
 /// Which mount a path is on, and where there: the one with the longest destination.
@@ -49,31 +61,54 @@ fn clean(text: &str) -> Result<PathBuf> {
 }
 
 impl Inner {
-    /// The root of a container's file system: what the shim has mounted, or a mount of its own.
-    pub(crate) fn root(&self, id: &str) -> Result<OwnedFd> {
+    /// The root of a container's file system: what the shim has mounted, or a mount of its own;
+    /// and the ids of the host that files have there.
+    pub(crate) fn root(&self, id: &str, purpose: Purpose) -> Result<(OwnedFd, Option<Ids>)> {
         let rootfs = self.bundle(id).join(ROOTFS);
         let flags = libc::O_PATH | libc::O_DIRECTORY;
         if let Ok(root) = path::open_without_links(&rootfs, flags)
             && path::is_mount_root(&root).unwrap_or(false)
         {
-            return Ok(root);
+            return match (self.ids(id)?, purpose) {
+                (Some(_), Purpose::Look) => {
+                    Ok((self.parts.snapshots.mount_detached(id, true)?, None))
+                }
+                (ids, _) => Ok((root, ids)),
+            };
         }
-        self.parts.snapshots.mount_detached(id, false)
+        Ok((self.parts.snapshots.mount_detached(id, false)?, None))
+    }
+
+    fn ids(&self, container: &str) -> Result<Option<Ids>> {
+        let range = self.ranges.of(container)?;
+        Ok(range.map(|range| Ids { first: range.host_id, size: range.size }))
     }
 
     /// Where a path is.
-    pub(crate) fn place(&self, handle: &Handle, text: &str) -> Result<Place> {
+    pub(crate) fn place(&self, handle: &Handle, text: &str, purpose: Purpose) -> Result<Place> {
         let record = handle.record();
         let whole = clean(text)?;
         if let Some((mount, below)) = mount_of(&record.container.mounts, &whole) {
             let source = fs::File::open(&mount.source).about(&mount.source)?;
             if source.metadata().about(&mount.source)?.is_dir() {
-                return Ok(Place { root: source.into(), below, read_only: !mount.read_write });
+                let read_only = !mount.read_write;
+                // Without its own ids the container finds the host's there.
+                let is_plain = record.effective.mounts.iter().any(|asked| {
+                    asked.target == mount.destination
+                        && asked.r#type() == v1::mount::Type::Bind
+                        && !asked.id_mapped
+                });
+                let ids = match is_plain && purpose == Purpose::Change {
+                    true => self.ids(&handle.id)?,
+                    false => None,
+                };
+                return Ok(Place { root: source.into(), below, read_only, ids });
             }
         }
         let below = whole.strip_prefix("/").unwrap_or(&whole).to_owned();
         let read_only = record.effective.read_only;
-        Ok(Place { root: self.root(&handle.id)?, below, read_only })
+        let (root, ids) = self.root(&handle.id, purpose)?;
+        Ok(Place { root, below, read_only, ids })
     }
 }
 
@@ -125,7 +160,7 @@ impl Containers {
         let handle = self.find(&request.container)?;
         let inner = std::sync::Arc::clone(&self.0);
         let work = move || {
-            let place = inner.place(&handle, &request.path)?;
+            let place = inner.place(&handle, &request.path, Purpose::Look)?;
             stat(&place, &request.container, &request.path)
         };
         tokio::task::spawn_blocking(work)
@@ -174,7 +209,7 @@ mod tests {
         std::os::unix::fs::symlink("/etc/inside", root.join("link")).unwrap();
         let at = |below: &str| {
             let root = fs::File::open(&root).unwrap().into();
-            let place = Place { root, below: below.into(), read_only: false };
+            let place = Place { root, below: below.into(), read_only: false, ids: None };
             stat(&place, "c", below)
         };
         assert_eq!(at("etc/inside").unwrap().size_bytes, 5);

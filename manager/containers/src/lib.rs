@@ -40,6 +40,7 @@ mod state;
 mod stats;
 mod top;
 mod update;
+mod userns;
 mod volumes;
 mod why;
 
@@ -95,6 +96,7 @@ struct Inner {
     settings: RwLock<Arc<Settings>>,
     parts: Parts,
     records: Records,
+    ranges: userns::Ranges,
     registry: Mutex<Registry<Handle>>,
     execs: exec::Execs,
     /// The manager ends.
@@ -110,6 +112,7 @@ impl Containers {
         settings.check()?;
         let inner = Inner {
             records: Records::open(&parts.store)?,
+            ranges: userns::Ranges::open(&parts.store, &settings.userns_user)?,
             settings: RwLock::new(Arc::new(settings)),
             registry: Mutex::default(),
             execs: exec::Execs::open(&parts.store)?,

@@ -557,6 +557,8 @@ fn read_record(bundle: &std::path::Path) -> Option<ExitRecord> {
 
 /// The exit code of a container that could not be started, as docker gives it.
 fn failed_exit_code(text: &str) -> i32 {
+    // Not every runtime writes them small.
+    let text = text.to_lowercase();
     let has = |phrases: &[&str]| phrases.iter().any(|phrase| text.contains(phrase));
     if has(&["executable file not found", "no such file or directory", "system cannot find"]) {
         127
@@ -576,6 +578,7 @@ mod tests {
     fn a_failed_start_has_dockers_exit_code() {
         for (text, code) in [
             ("exec: \"x\": executable file not found in $PATH", 127),
+            ("executable file `x` not found in $PATH: No such file or directory", 127),
             ("exec /x: permission denied", 126),
             ("exec /x: exec format error", 126),
             ("no space left on device", 128),

@@ -20,7 +20,7 @@ use hull_specs_api::v1;
 use hull_specs_oci as oci;
 
 use crate::{
-    Inner, apparmor, devices,
+    Inner, apparmor, bundle, devices,
     handle::Handle,
     links,
     network::{Attached, Attachment, Namespace},
@@ -86,7 +86,16 @@ pub(crate) async fn prepare(inner: &Arc<Inner>, handle: &Handle) -> Result<Vec<M
         let mut record = Record::clone(&record);
         record.effective.env.extend(links.env);
         configure(&inner, &record, &hostname, files, join, shm.as_deref())?;
-        inner.parts.snapshots.mounts(record.id())
+        let mut mounts = inner.parts.snapshots.mounts(record.id())?;
+        if let Some(map) = inner.ranges.of(record.id())? {
+            bundle::open_to(&inner.bundle(record.id()), map.host_id)?;
+            // On the disk are the image's own ids: the shim shows them as the container's.
+            let map = format!("{}:{}:{}", map.container_id, map.host_id, map.size);
+            for mount in &mut mounts {
+                mount.options.extend([format!("uidmap={map}"), format!("gidmap={map}")]);
+            }
+        }
+        Ok(mounts)
     };
     tokio::task::spawn_blocking(work)
         .await
@@ -114,6 +123,9 @@ fn configure(
         mountinfo = fs::read_to_string("/proc/self/mountinfo").about("mountinfo")?;
         input.mountinfo = &mountinfo;
     }
+    let range = inner.ranges.of(id)?;
+    input.uid_mappings = range.into_iter().collect();
+    input.gid_mappings = range.into_iter().collect();
     input.files = files;
     input.shm = shm;
     input.join = join;
@@ -204,7 +216,7 @@ impl Joined {
     /// Where the shared memory is that it has with others.
     fn shm(&self, inner: &Inner, record: &Record) -> Result<Option<String>> {
         if let Some(other) = &self.ipc {
-            let theirs = inner.bundle(&other.id).join(crate::bundle::SHM);
+            let theirs = inner.bundle(&other.id).join(bundle::SHM);
             if !theirs.is_dir() {
                 return Err(Error::conflict(format!(
                     "cannot join IPC of container {}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)",
@@ -216,8 +228,8 @@ impl Joined {
         if record.effective.ipc_mode != "shareable" {
             return Ok(None);
         }
-        let path = inner.bundle(record.id()).join(crate::bundle::SHM);
-        crate::bundle::mount_shm(&path, record.effective.shm_size_bytes)?;
+        let path = inner.bundle(record.id()).join(bundle::SHM);
+        bundle::mount_shm(&path, record.effective.shm_size_bytes)?;
         Ok(Some(text(path)))
     }
 }
@@ -240,9 +252,15 @@ fn write_files(
     links: &[String],
 ) -> Result<Files> {
     let directory = inner.directory(record.id());
+    let root = inner.ranges.of(record.id())?.map(|map| map.host_id);
     let write = |name: &str, content: &[u8]| {
         let path = directory.join(name);
-        fs::write(&path, content).about(path.display())
+        fs::write(&path, content).about(path.display())?;
+        match root {
+            Some(root) => std::os::unix::fs::chown(&path, Some(root), Some(root)),
+            None => Ok(()),
+        }
+        .about(path.display())
     };
     write("hostname", format!("{hostname}\n").as_bytes())?;
     let mut hosts = match attached.namespace {
@@ -266,7 +284,7 @@ pub(crate) fn resolve_user(root: &OwnedFd, user: &str, groups: &[String]) -> Res
 }
 
 /// A file of the container's, if it is a regular one, up to the limit; empty if it is not there.
-fn read_in(root: &OwnedFd, name: &str) -> Result<Vec<u8>> {
+pub(crate) fn read_in(root: &OwnedFd, name: &str) -> Result<Vec<u8>> {
     // A FIFO or a device in its place must not hold us up.
     let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
     let file = match path::open_in_root(root.as_fd(), name, flags, 0, Links::Follow) {

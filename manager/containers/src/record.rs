@@ -132,9 +132,10 @@ impl Records {
         })
     }
 
+    /// What has happened already, or is about to end.
     pub(crate) fn update_facts(&self, id: &str, facts: &Facts) -> Result<()> {
         let facts = encode(facts)?;
-        self.store.write(|t| {
+        self.store.settle(|t| {
             t.prepare_cached("UPDATE containers SET facts = ?2 WHERE id = ?1")?
                 .execute(params![id, facts])?;
             Ok(())
@@ -142,7 +143,7 @@ impl Records {
     }
 
     pub(crate) fn remove(&self, id: &str) -> Result<()> {
-        self.store.write(|t| {
+        self.store.settle(|t| {
             t.prepare_cached("DELETE FROM containers WHERE id = ?1")?.execute([id])?;
             Ok(())
         })

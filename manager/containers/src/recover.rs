@@ -229,6 +229,7 @@ impl Inner {
         let snapshots = self.parts.snapshots.list()?;
         let active = snapshots.into_iter().filter(|info| info.kind == Kind::Active);
         orphans.extend(active.map(|info| info.name));
+        orphans.extend(self.ranges.owners()?);
         orphans.retain(|id| id.len() == 64 && is_id_prefix(id) && !known.contains(id));
         for id in &orphans {
             let bundle = self.bundle(id);

@@ -22,6 +22,9 @@ pub struct Settings {
     pub defaults: Defaults,
     /// The program that is mounted as the init; none: `--init` is refused.
     pub init_path: Option<PathBuf>,
+    /// Whose ranges in `/etc/subuid` and `/etc/subgid` `--userns=auto` takes; or the range itself,
+    /// `FIRST:SIZE`.
+    pub userns_user: String,
     /// Directories of CDI specifications.
     pub cdi_dirs: Vec<PathBuf>,
     /// How long a container may take to stop when the manager ends; see `live_restore`.

@@ -26,7 +26,7 @@ pub struct Collected {
 
 impl Content {
     /// Removes blobs that are `eligible` by digest and age, not among `keep`, and not leased; and
-    /// unfinished ones of yesterday. `keep` is asked after the collection has begun to note who
+    /// unfinished ones, eligible or of yesterday. `keep` is asked after the collection has begun to note who
     /// leases what: a reference that is made later is of leased blobs.
     ///
     /// # Errors
@@ -63,7 +63,8 @@ impl Content {
             }
         }
         for (digest, size, age) in blobs(&self.shared.ingests, now)? {
-            if age >= UNFINISHED && !self.is_claimed(&digest) {
+            let is_old = age >= UNFINISHED || eligible(&digest, age);
+            if is_old && !self.is_claimed(&digest) {
                 fs::remove_file(self.shared.ingests.join(digest.hex()))
                     .about(format!("remove what there is of blob {digest}"))?;
                 collected.bytes += size;

@@ -153,7 +153,9 @@ impl From<anyhow::Error> for Error {
 
 impl From<rusqlite::Error> for Error {
     fn from(cause: rusqlite::Error) -> Self {
-        let full = cause.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull);
+        // SQLITE_IOERR_SHMSIZE: of the index beside the log nothing else is said.
+        let index = cause.sqlite_error().is_some_and(|error| error.extended_code == 4874);
+        let full = index || cause.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull);
         let kind = if full { ErrorKind::ResourceExhausted } else { ErrorKind::Internal };
         Self::new(kind, "the metadata store").because(cause)
     }

@@ -7,6 +7,7 @@ pub mod files;
 pub mod filter;
 pub mod journal;
 pub mod name;
+mod reserve;
 pub mod store;
 
 pub use error::{Error, ErrorKind, Result};

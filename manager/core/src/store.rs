@@ -20,15 +20,22 @@ use std::{
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    reserve::Reserve,
+};
 
 /// The version of all tables together, in `user_version`. A database of a later one is refused.
 const VERSION: i64 = 1;
+
+/// Beside the database.
+const RESERVE: &str = "reserve";
 
 /// The store; clones share it.
 #[derive(Clone)]
 pub struct Store {
     connection: Arc<Mutex<Connection>>,
+    reserve: Arc<Reserve>,
 }
 
 /// Makes a file that only its owner reads, or has one that is there be so.
@@ -58,6 +65,7 @@ impl Store {
         private(path).map_err(|cause| {
             Error::internal(format!("make {} private", path.display())).because(cause)
         })?;
+        let reserve = Reserve::open(path.with_file_name(RESERVE));
         let open = || -> rusqlite::Result<Connection> {
             let connection = Connection::open(path)?;
             connection.busy_timeout(Duration::from_secs(5))?;
@@ -68,8 +76,9 @@ impl Store {
             )?;
             Ok(connection)
         };
-        let connection = open()
-            .map_err(|cause| Error::internal(format!("open {}", path.display())).because(cause))?;
+        // What SQLite keeps beside the database is made anew at each start.
+        let about = |cause| Error::from(cause).context(format!("open {}", path.display()));
+        let connection = reserve.behind(|| open().map_err(about))?;
         let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         match version {
             0 => connection.pragma_update(None, "user_version", VERSION)?,
@@ -81,7 +90,7 @@ impl Store {
                 )));
             }
         }
-        Ok(Self { connection: Arc::new(Mutex::new(connection)) })
+        Ok(Self { connection: Arc::new(Mutex::new(connection)), reserve: Arc::new(reserve) })
     }
 
     /// Makes tables that are not there: `CREATE TABLE IF NOT EXISTS …`.
@@ -112,14 +121,33 @@ impl Store {
         Ok(value)
     }
 
+    /// As [`Self::write`], of what makes room, and of what has happened already: a full disk does
+    /// not keep it from being written.
+    ///
+    /// # Errors
+    /// As of [`Self::write`].
+    pub fn settle<T>(&self, change: impl Fn(&Transaction<'_>) -> Result<T>) -> Result<T> {
+        self.with_reserve(|| self.write(&change))
+    }
+
+    /// Does something small that makes room, or follows from it; on a full disk, in the room that
+    /// is kept for that.
+    ///
+    /// # Errors
+    /// Whatever `work` gives; that the disk is full if the reserve was not enough, too.
+    pub fn with_reserve<T>(&self, work: impl Fn() -> Result<T>) -> Result<T> {
+        self.reserve.behind(work)
+    }
+
     /// Brings all that was written to the disk.
     ///
     /// # Errors
     /// If the disk refuses.
     pub fn sync(&self) -> Result<()> {
-        let connection = self.lock();
-        connection.query_row("PRAGMA wal_checkpoint(FULL)", [], |_| Ok(()))?;
-        Ok(())
+        self.with_reserve(|| {
+            self.lock().query_row("PRAGMA wal_checkpoint(FULL)", [], |_| Ok(()))?;
+            Ok(())
+        })
     }
 
     /// Whether SQLite finds its own structures whole: its findings, none if so.
@@ -173,7 +201,7 @@ mod tests {
             let files = fs::read_dir(directory.path()).unwrap();
             files.map(|file| file.unwrap().metadata().unwrap().permissions().mode() & 0o777)
         };
-        assert!(modes().all(|mode| mode == 0o600) && modes().count() == 3);
+        assert!(modes().all(|mode| mode == 0o600) && modes().count() >= 3);
         // One that an earlier manager has left open.
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         Store::open(&path).unwrap();

@@ -329,6 +329,7 @@ fn container_settings(config: &Config) -> hull_manager_containers::Settings {
             ..Defaults::new(host::facts(), &config.default_runtime)
         },
         runtimes,
+        userns_user: config.userns_auto_user.clone(),
         init_path: config.init_path.is_absolute().then(|| config.init_path.clone()),
         cdi_dirs: CDI_DIRS.map(Into::into).to_vec(),
         shutdown_timeout: config.shutdown_timeout,

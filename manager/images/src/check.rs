@@ -22,7 +22,8 @@ pub struct Checked {
 impl Images {
     /// Reads all content and compares it with its digests and with the rows. With `repair`,
     /// damaged blobs are removed, layers that are gone are unpacked again, and `index.json` is
-    /// written again; an image that lacks content names what to pull.
+    /// written again; an image that lacks content stays, runs while its layers are there, and
+    /// says what brings the content back.
     ///
     /// # Errors
     /// If the disk can't be read at all.
@@ -61,10 +62,8 @@ impl Images {
         };
         for (what, digest) in [("configuration", record.id), ("manifest", record.manifest.digest)] {
             if !self.content.has(&digest) {
-                found(
-                    format!("its {what} {digest} is gone: remove and pull it again"),
-                    String::new(),
-                );
+                let remedy = self.remedy(&record.id)?;
+                found(format!("its {what} {digest} is gone: {remedy}"), String::new());
             }
         }
         let Ok((config, _)) = self.config(&record.id) else { return Ok(()) };
@@ -73,7 +72,8 @@ impl Images {
         {
             let is_there = layer::is_there(self, &layer.blob, diff_id)?;
             if !is_there {
-                let why = format!("the content of its layer {} is gone: pull it again", layer.blob);
+                let remedy = self.remedy(&record.id)?;
+                let why = format!("the content of its layer {} is gone: {remedy}", layer.blob);
                 found(why, String::new());
             }
             if !self.snapshots.has_layer(&layer.chain)? {
@@ -93,6 +93,21 @@ impl Images {
             parent = Some(layer.chain);
         }
         Ok(())
+    }
+
+    /// How an image's content comes back. What runs needs layers only, so nothing is in a hurry: without
+    /// its content an image can't be saved or pushed, nor a lost layer be unpacked again.
+    fn remedy(&self, id: &Digest) -> Result<String> {
+        let mut sources = Vec::new();
+        for layer in self.records.layers(id)? {
+            sources.extend(self.records.sources(&layer.blob)?);
+        }
+        let references = self.records.references(id)?;
+        let pulled = references.iter().find(|one| sources.contains(&one.name()));
+        Ok(match pulled {
+            Some(reference) => format!("hull pull {} brings it back", reference.familiar()),
+            None => "load or pull it again".into(),
+        })
     }
 
     fn unpack_again(

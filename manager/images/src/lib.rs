@@ -209,7 +209,7 @@ impl Images {
         request: v1::PullRequest,
         answers: Sender<v1::PullResponse>,
     ) -> Result<()> {
-        pull::pull(self, request, answers).await
+        self.after(pull::pull(self, request, answers).await).await
     }
 
     /// Sends an image; ends with `pushed`.
@@ -233,7 +233,7 @@ impl Images {
         requests: impl Stream<Item = Result<v1::LoadRequest>> + Send + Unpin,
         answers: Sender<v1::LoadResponse>,
     ) -> Result<()> {
-        load::load(self, requests, answers).await
+        self.after(load::load(self, requests, answers).await).await
     }
 
     /// Writes an archive.
@@ -257,7 +257,7 @@ impl Images {
         requests: impl Stream<Item = Result<v1::ImportRequest>> + Send + Unpin,
         answers: Sender<v1::ImportResponse>,
     ) -> Result<()> {
-        import::import(self, requests, answers).await
+        self.after(import::import(self, requests, answers).await).await
     }
 
     /// Makes an image of a container; its id.
@@ -265,7 +265,7 @@ impl Images {
     /// # Errors
     /// If a change is not understood.
     pub async fn commit(&self, commit: Commit, progress: Sender<v1::Progress>) -> Result<Digest> {
-        commit::commit(self, commit, progress).await
+        self.after(commit::commit(self, commit, progress).await).await
     }
 
     /// The list.

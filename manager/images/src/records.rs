@@ -92,6 +92,11 @@ impl Records {
         self.store.sync()
     }
 
+    /// See [`Store::with_reserve`].
+    pub(crate) fn with_reserve<T>(&self, work: impl Fn() -> Result<T>) -> Result<T> {
+        self.store.with_reserve(work)
+    }
+
     /// Adds an image, or brings what is known of it up to date, and gives it references; each of
     /// those that named another image before, with that image.
     pub(crate) fn put(
@@ -142,7 +147,7 @@ impl Records {
 
     /// Takes references away, and with `image` the image.
     pub(crate) fn remove(&self, references: &[Reference], image: Option<Digest>) -> Result<()> {
-        self.store.write(|t| {
+        self.store.settle(|t| {
             for reference in references {
                 t.execute(
                     "DELETE FROM image_references WHERE reference = ?1",

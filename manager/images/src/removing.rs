@@ -3,7 +3,7 @@
 use std::{collections::HashSet, time::Duration};
 
 use hull_manager_content::Collected;
-use hull_manager_core::{Error, Result, filter::Filters};
+use hull_manager_core::{Error, ErrorKind, Result, filter::Filters};
 use hull_manager_snapshots::Kind;
 use hull_specs_api::v1;
 use hull_specs_image::{Descriptor, Digest, Reference};
@@ -182,12 +182,28 @@ impl Images {
     /// # Errors
     /// If the disk refuses.
     pub async fn collect(&self) -> Result<Collected> {
-        self.blocking(|images| {
+        self.collect_older(UNREFERENCED).await
+    }
+
+    async fn collect_older(&self, least: Duration) -> Result<Collected> {
+        self.blocking(move |images| {
             let _one = images.changes();
             images.remove_orphans()?;
-            images.content.collect(|| images.records.blobs(), |_, age| age >= UNREFERENCED)
+            images.content.collect(|| images.records.blobs(), |_, age| age >= least)
         })
         .await
+    }
+
+    /// What has failed for a full disk keeps nothing for its next attempt: that would be in its
+    /// own way.
+    pub(crate) async fn after<T>(&self, result: Result<T>) -> Result<T> {
+        if let Err(error) = &result
+            && error.kind() == ErrorKind::ResourceExhausted
+            && let Err(error) = self.collect_older(Duration::ZERO).await
+        {
+            tracing::warn!(%error, "what failed for a full disk has left something");
+        }
+        result
     }
 
     /// Layers without an image. Of those that lie on each other the upper ones go first.
@@ -223,7 +239,8 @@ impl Images {
     }
 
     pub(crate) fn write_index(&self) -> Result<()> {
-        self.content.write_index(|| self.index())
+        // It follows the rows, which are written.
+        self.records.with_reserve(|| self.content.write_index(|| self.index()))
     }
 }
 

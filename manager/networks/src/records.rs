@@ -145,7 +145,7 @@ impl Records {
 
     /// A container's connections are being taken away; its addresses are nobody else's yet.
     pub(crate) fn set_leaving(&self, container: &str) -> Result<()> {
-        self.write(|t| {
+        self.0.settle(|t| {
             let sql = "UPDATE network_sandboxes SET leaving = 1 WHERE container = ?1";
             t.execute(sql, [container])?;
             Ok(())
@@ -206,7 +206,7 @@ impl Records {
 
     /// Forgets a container: its addresses are free from now on.
     pub(crate) fn remove_sandbox(&self, container: &str) -> Result<()> {
-        self.write(|t| {
+        self.0.settle(|t| {
             t.execute("DELETE FROM network_sandboxes WHERE container = ?1", [container])?;
             Ok(())
         })
@@ -233,7 +233,7 @@ impl Records {
     }
 
     pub(crate) fn remove_endpoint(&self, id: &str) -> Result<()> {
-        self.write(|t| {
+        self.0.settle(|t| {
             t.execute("DELETE FROM network_endpoints WHERE id = ?1", [id])?;
             Ok(())
         })

@@ -107,7 +107,8 @@ impl Records {
         parent: Option<&Digest>,
         make: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<Record> {
-        self.store.write(|t| {
+        let mut made = None;
+        let inserted = self.store.write(|t| {
             let parent = parent.map(|parent| self.layer_in(t, parent)).transpose()?;
             let inserted = t
                 .prepare_cached("INSERT OR IGNORE INTO snapshots (driver, name, kind, parent) VALUES (?1, ?2, ?3, ?4)")?
@@ -121,8 +122,14 @@ impl Records {
             if directory.exists() {
                 remove_tree(&directory)?;
             }
-            make(&directory).inspect_err(|_| drop(remove_tree(&directory)))?;
+            make(made.insert(directory))?;
             Ok(Record { number, kind, parent })
+        });
+        // Also if it is the row that the disk has no room for.
+        inserted.inspect_err(|_| {
+            if let Some(directory) = made {
+                drop(remove_tree(&directory));
+            }
         })
     }
 
@@ -221,7 +228,7 @@ impl Records {
         if layer != (record.kind == Kind::Layer) {
             return Err(Error::conflict(format!("snapshot {name} is of another kind")));
         }
-        self.store.write(|t| {
+        self.store.settle(|t| {
             let children: i64 = t
                 .prepare_cached("SELECT count(*) FROM snapshots WHERE parent = ?1")?
                 .query_row([record.number], |row| row.get(0))?;

@@ -103,7 +103,12 @@ pub(crate) fn check_modes(options: &v1::ContainerOptions) -> Result<()> {
         // It would be set in a namespace that is not the container's.
         must!(options.domainname.is_empty(), "conflicting options: domainname and the UTS mode");
     }
-    if options.userns_mode.starts_with("auto") {
+    let own_ids = options.userns_mode.starts_with("auto");
+    must!(
+        own_ids || !options.mounts.iter().any(|mount| mount.id_mapped),
+        "an id-mapped mount needs a user namespace of the container's own: --userns=auto"
+    );
+    if own_ids {
         must!(
             !options.privileged,
             "privileged mode is incompatible with user namespaces.  You must run the container in the host namespace when running privileged mode"
@@ -154,7 +159,7 @@ mod tests {
     #[test]
     fn modes_and_conflicts() {
         type Set = fn(&mut v1::ContainerOptions);
-        let cases: [(Set, Option<&str>); 19] = [
+        let cases: [(Set, Option<&str>); 20] = [
             (|_| {}, None),
             (|o| o.ipc_mode = "shareable".into(), None),
             (|o| o.ipc_mode = "container:a".into(), None),
@@ -220,6 +225,12 @@ mod tests {
                     o.domainname = "b".into()
                 },
                 Some("conflicting options: domainname and the UTS mode"),
+            ),
+            (
+                |o| o.mounts = vec![v1::Mount { id_mapped: true, ..Default::default() }],
+                Some(
+                    "an id-mapped mount needs a user namespace of the container's own: --userns=auto",
+                ),
             ),
             (
                 |o| {

@@ -191,18 +191,26 @@ impl Volumes {
     /// As of [`Self::create`].
     pub fn acquire(&self, mount: &v1::Mount, container: &str) -> Result<v1::Volume> {
         let _changing = self.inner.lock();
-        let volume = match self.inner.records.get(&mount.source)? {
+        let (volume, is_new) = match self.inner.records.get(&mount.source)? {
             // The options of a mount are for a volume that is made now (docker ignores them, too,
             // where it is there).
-            Some(_) => self.inner.get(&mount.source)?,
-            None => self.inner.create(&v1::CreateVolumeRequest {
-                name: mount.source.clone(),
-                driver: mount.volume_driver.clone(),
-                labels: mount.volume_labels.clone(),
-                options: mount.volume_options.clone(),
-            })?,
+            Some(_) => (self.inner.get(&mount.source)?, false),
+            None => {
+                let volume = self.inner.create(&v1::CreateVolumeRequest {
+                    name: mount.source.clone(),
+                    driver: mount.volume_driver.clone(),
+                    labels: mount.volume_labels.clone(),
+                    options: mount.volume_options.clone(),
+                })?;
+                (volume, true)
+            }
         };
-        self.inner.records.add_user(&volume.name, container)?;
+        if let Err(error) = self.inner.records.add_user(&volume.name, container) {
+            if is_new && let Err(error) = self.inner.remove(&volume) {
+                tracing::warn!(%error, volume = volume.name, "a volume that nobody uses stays");
+            }
+            return Err(error);
+        }
         self.inner.get(&volume.name)
     }
 
@@ -360,7 +368,6 @@ impl Inner {
                 ))),
             };
         }
-        self.make_directory(&name)?;
         let volume = v1::Volume {
             name: name.clone(),
             driver: LOCAL.to_owned(),
@@ -370,7 +377,9 @@ impl Inner {
             anonymous,
             ..Default::default()
         };
-        self.records.insert(&volume)?;
+        // What is empty goes again; more than that was there before.
+        let made = self.make_directory(&name).and_then(|()| self.records.insert(&volume));
+        made.inspect_err(|_| self.discard_empty(&name))?;
         self.journal.record("volume", "create", &name, &[("driver", LOCAL)]);
         self.get(&name)
     }
@@ -386,6 +395,12 @@ impl Inner {
         }
         // Whatever the umask is: users of the container are not root.
         fs::set_permissions(&data, fs::Permissions::from_mode(0o755)).about(data.display())
+    }
+
+    /// Removes the directories of a volume if there is nothing in them.
+    fn discard_empty(&self, name: &str) {
+        drop(fs::remove_dir(self.path(name)));
+        drop(fs::remove_dir(self.root.join(name)));
     }
 
     fn remove(&self, volume: &v1::Volume) -> Result<()> {
@@ -470,8 +485,7 @@ impl Inner {
     /// which only the directory was kept.
     fn adopt(&self, name: &str) -> Result<()> {
         // Neither holds anything if they can be removed; otherwise they stay.
-        drop(fs::remove_dir(self.path(name)));
-        drop(fs::remove_dir(self.root.join(name)));
+        self.discard_empty(name);
         let Ok(metadata) = self.path(name).symlink_metadata() else { return Ok(()) };
         if !metadata.is_dir() {
             return Ok(());

@@ -72,7 +72,7 @@ impl Records {
     }
 
     pub(crate) fn delete(&self, name: &str) -> Result<()> {
-        self.store.write(|t| {
+        self.store.settle(|t| {
             t.execute("DELETE FROM volumes WHERE name = ?1", [name])?;
             Ok(())
         })
@@ -87,7 +87,7 @@ impl Records {
     }
 
     pub(crate) fn remove_user(&self, container: &str) -> Result<()> {
-        self.store.write(|t| {
+        self.store.settle(|t| {
             t.execute("DELETE FROM volume_users WHERE container = ?1", [container])?;
             Ok(())
         })
@@ -95,7 +95,7 @@ impl Records {
 
     pub(crate) fn set_mounted(&self, volume: &str, container: &str, mounted: bool) -> Result<()> {
         let sql = "UPDATE volume_users SET mounted = ?3 WHERE volume = ?1 AND container = ?2";
-        self.store.write(|t| {
+        self.store.settle(|t| {
             t.execute(sql, params![volume, container, mounted])?;
             Ok(())
         })

@@ -301,6 +301,9 @@ fn make(
     }
     if namespaces.has(NamespaceKind::User) {
         prepared.process.raise_limits(pid)?;
+        if privileged {
+            prepared.process.set_oom_score(&proc, pid)?;
+        }
     }
     record.init = Some(ProcessIdentity::of(pid)?);
     if staged {

@@ -219,6 +219,9 @@ fn become_process(
     plan.affinity.apply_final()?;
     if record.namespaces.contains(&NamespaceKind::User) {
         plan.raise_limits(0)?;
+        if privileged {
+            plan.set_oom_score(&proc, 0)?;
+        }
     }
     if flags != 0 {
         sys::namespace::setns(entering.init, flags)
@@ -236,7 +239,9 @@ fn become_process(
         init::take_console(&peer)?;
     }
     plan.set_umask(None);
-    plan.set_oom_score(&proc)?;
+    if !(privileged && record.namespaces.contains(&NamespaceKind::User)) {
+        plan.set_oom_score(&proc, 0)?;
+    }
     plan.set_scheduling()?;
     init::finish(
         Last {

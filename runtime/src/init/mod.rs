@@ -173,7 +173,9 @@ fn prepare(mut init: Init<'_>, channel: &Channel) -> Result<()> {
     rootfs::seal(init.rootfs, &root)?;
 
     init.process.set_umask(Some(0o022));
-    init.process.set_oom_score(&init.proc)?;
+    if !(init.privileged && init.namespaces.has(NamespaceKind::User)) {
+        init.process.set_oom_score(&init.proc, 0)?;
+    }
     init.process.set_scheduling()?;
     let start_hooks =
         container_hooks.map(|hooks| hooks.start_container.as_slice()).unwrap_or_default();

@@ -94,12 +94,14 @@ pub(super) fn raise(pid: i32, limits: &[Limit]) -> Result<()> {
     Ok(())
 }
 
-/// Writes this process's score through a private procfs, which no container can have put
+/// Writes a process's score through a private procfs, which no container can have put
 /// something over (CVE-2019-16884 and its kin).
-pub(super) fn apply_oom_score(score: Option<i32>, procfs: impl AsFd) -> Result<()> {
+pub(super) fn apply_oom_score(score: Option<i32>, procfs: impl AsFd, pid: i32) -> Result<()> {
     let Some(score) = score else { return Ok(()) };
+    let process = if pid == 0 { "self".to_owned() } else { pid.to_string() };
     let write = || {
-        let file = sys::fd::openat(procfs, c"self/oom_score_adj", libc::O_WRONLY, 0)?;
+        let path = sys::path::c_path(format!("{process}/oom_score_adj"))?;
+        let file = sys::fd::openat(procfs, &path, libc::O_WRONLY, 0)?;
         sys::fd::write_all(file, score.to_string().as_bytes())
     };
     write().with_context(|| format!("failed to set oomScoreAdj to {score}"))

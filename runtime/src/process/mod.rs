@@ -221,9 +221,12 @@ impl Plan {
         limits::raise(pid, &self.limits)
     }
 
-    /// Sets the out-of-memory score through a private procfs.
-    pub(crate) fn set_oom_score(&self, procfs: impl AsFd) -> Result<()> {
-        limits::apply_oom_score(self.oom_score_adj, procfs)
+    /// Sets the out-of-memory score of a process through a private procfs; 0 is this one.
+    ///
+    /// A process that has entered a user namespace and is not dumpable can't: the file belongs to
+    /// the root of where its program was executed. So somebody outside does it.
+    pub(crate) fn set_oom_score(&self, procfs: impl AsFd, pid: i32) -> Result<()> {
+        limits::apply_oom_score(self.oom_score_adj, procfs, pid)
     }
 
     /// Names the AppArmor profile of the next exec, through a private procfs.

@@ -171,7 +171,7 @@ fn act_as_child(json: &str) -> Result<()> {
     let mut environment = plan.environment.clone();
     environment.add_home(plan.user.uid, &root);
     plan.set_limits(0)?;
-    plan.set_oom_score(&procfs)?;
+    plan.set_oom_score(&procfs, 0)?;
     plan.set_scheduling()?;
     plan.become_user(&root, 0, env::var_os(KEEP_GROUPS).is_none())?;
     for warning in plan.set_capabilities()? {

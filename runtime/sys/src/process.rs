@@ -261,6 +261,23 @@ pub fn set_uid(uid: u32) -> Result<()> {
     check("setresuid", result).map(drop).map_err(|e| e.on(uid))
 }
 
+/// setfsuid(2) and setfsgid(2) of this thread: whose files it makes. From 0 to another, it takes the
+/// capabilities for files away, which then can be made effective again.
+pub fn set_file_ids(uid: u32, gid: u32) -> Result<()> {
+    for (name, call, id) in
+        [("setfsgid", libc::SYS_setfsgid, gid), ("setfsuid", libc::SYS_setfsuid, uid)]
+    {
+        // SAFETY: both take an integer.
+        unsafe { libc::syscall(call, id) };
+        // They tell of no failure, but of the id before: none is changed to what is no id.
+        // SAFETY: the same.
+        if unsafe { libc::syscall(call, u32::MAX) } != libc::c_long::from(id) {
+            return Err(Error::new(name, libc::EPERM).on(id));
+        }
+    }
+    Ok(())
+}
+
 fn prctl(name: &'static str, option: i32, argument: libc::c_ulong) -> Result<i64> {
     // SAFETY: the options used in this module take integers only.
     check(name, unsafe { libc::prctl(option, argument, 0, 0, 0) }.into())

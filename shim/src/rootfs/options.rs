@@ -6,6 +6,8 @@ use hull_runtime_sys::{
     mount::{Attributes, Classic},
 };
 
+use super::id_map::{self, IdMap};
+
 /// One mount's options, read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Options {
@@ -17,6 +19,8 @@ pub(super) struct Options {
     pub(super) loop_device: Option<loop_device::Mode>,
     /// Words for the file system.
     pub(super) data: Vec<String>,
+    /// The ids that the files shall have.
+    pub(super) id_map: IdMap,
 }
 
 /// Reads options in order: of contradicting words the later one holds. A word that is not
@@ -59,15 +63,19 @@ pub(super) fn parse(words: &[String]) -> Result<Options> {
             word if word.starts_with("X-containerd.") => {
                 bail!("internal mount option {word:?} was not consumed by the mount manager")
             }
-            word if word.starts_with("uidmap=") || word.starts_with("gidmap=") => {
-                bail!("id-mapped root file systems are not supported (option {word:?})")
-            }
-            word => options.data.push(word.to_owned()),
+            word => match word.split_once('=') {
+                Some(("uidmap", map)) => options.id_map.uids = id_map::lines(map)?,
+                Some(("gidmap", map)) => options.id_map.gids = id_map::lines(map)?,
+                _ => options.data.push(word.to_owned()),
+            },
         }
     }
     // One field of the kernel's holds both; the strict mode wins in mount(2).
     if options.how.attributes.contains(Attributes::STRICT_ACCESS_TIME) {
         options.how.attributes = options.how.attributes.without(Attributes::NO_ACCESS_TIME);
+    }
+    if options.id_map.uids.is_empty() != options.id_map.gids.is_empty() {
+        bail!("an id-mapped root file system needs both uidmap and gidmap");
     }
     if let Some(mode) = &mut options.loop_device {
         mode.read_only = options.how.attributes.contains(Attributes::READ_ONLY);
@@ -146,14 +154,8 @@ mod tests {
                 "internal mount option \"X-containerd.mkdir.path=/x\" was not consumed by the \
                  mount manager",
             ),
-            (
-                "uidmap=0:1:2",
-                "id-mapped root file systems are not supported (option \"uidmap=0:1:2\")",
-            ),
-            (
-                "gidmap=0:1:2",
-                "id-mapped root file systems are not supported (option \"gidmap=0:1:2\")",
-            ),
+            ("uidmap=0:1:2", "an id-mapped root file system needs both uidmap and gidmap"),
+            ("gidmap=0:1:x", "\"0:1:x\" is no map of ids: CONTAINER:HOST:SIZE"),
             ("remount", "a root file system cannot be mounted with the option remount"),
         ] {
             assert_eq!(parse(&[word.to_owned()]).unwrap_err().to_string(), text);

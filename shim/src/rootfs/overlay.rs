@@ -4,7 +4,7 @@
 //! layers' common directory becomes the current one for the call.
 
 use std::{
-    os::fd::BorrowedFd,
+    os::fd::{AsRawFd as _, BorrowedFd},
     path::{Path, PathBuf},
 };
 
@@ -17,7 +17,7 @@ use hull_runtime_sys::{
     process::change_directory,
 };
 
-use super::DATA_LIMIT_BYTES;
+use super::{DATA_LIMIT_BYTES, id_map::IdMap};
 
 const LOWER: &str = "lowerdir=";
 
@@ -35,6 +35,71 @@ pub(super) fn mount(source: &str, target: BorrowedFd<'_>, how: Classic, data: &s
         anyhow!("the options of the overlay are too long for this kernel: {} bytes", data.len())
     })?;
     mount_from(&dir, source, target, how, &data)
+}
+
+/// Mounts an overlay whose files have other ids than on the disk. The directories are not mapped
+/// one by one: what they all are in is, as a mount that is attached nowhere.
+pub(super) fn mount_mapped(
+    source: &str,
+    target: BorrowedFd<'_>,
+    how: Classic,
+    data: &str,
+    id_map: &IdMap,
+) -> Result<()> {
+    const CANNOT: &str = "an overlay of these options can't be id-mapped";
+    let (directory, data) = beneath_one(data).context(CANNOT)?;
+    let mapped = mount::copy_at(&directory, false)?;
+    id_map.apply(&mapped)?;
+    let data = data.replace(PLACE, &format!("/proc/self/fd/{}", mapped.as_raw_fd()));
+    let parameters = one_by_one(how, &data).context(CANNOT)?;
+    let mounted = id_map.as_root(|| mount_parameters(source, target, how, &parameters))?;
+    mounted.map_err(|error| match error.errno() {
+        libc::EINVAL => anyhow::Error::new(error).context(
+            "lay an overlay on id-mapped directories (Linux 6.15, and a file system that can)",
+        ),
+        _ => error.into(),
+    })
+}
+
+/// Stands for a directory until it has a name. No path contains it.
+const PLACE: &str = "\0";
+
+/// The lowest directory that all of an overlay's are in, and the options with [`PLACE`] for it.
+fn beneath_one(data: &str) -> Option<(PathBuf, String)> {
+    let is_path = |key: &str| matches!(key, "lowerdir" | "upperdir" | "workdir");
+    let words: Vec<(&str, Option<&str>)> = data
+        .split(',')
+        .map(|word| word.split_once('=').map_or((word, None), |(key, value)| (key, Some(value))))
+        .collect();
+    let paths: Vec<&Path> = words
+        .iter()
+        .filter(|(key, _)| is_path(key))
+        .flat_map(|(_, value)| value.unwrap_or_default().split(':'))
+        .map(Path::new)
+        .collect();
+    let mut common = paths.first()?.parent()?;
+    while !paths.iter().all(|path| path.starts_with(common) && *path != common) {
+        common = common.parent()?;
+    }
+    if !common.is_absolute() {
+        return None;
+    }
+    let placed = |path: &str| {
+        let name = Path::new(path).strip_prefix(common).ok()?.to_str()?;
+        Some(format!("{PLACE}/{name}"))
+    };
+    let words: Option<Vec<String>> = words
+        .iter()
+        .map(|(key, value)| match value {
+            Some(value) if is_path(key) => {
+                let paths: Option<Vec<_>> = value.split(':').map(placed).collect();
+                Some(format!("{key}={}", paths?.join(":")))
+            }
+            Some(value) => Some(format!("{key}={value}")),
+            None => Some((*key).to_owned()),
+        })
+        .collect();
+    Some((common.to_owned(), words?.join(",")))
 }
 
 /// The parameters of fsconfig(2), layers one by one. `None` where it cannot say the same: a

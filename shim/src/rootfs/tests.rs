@@ -32,11 +32,15 @@ fn each_mount_comes_down_to_one_plan() {
     for (mount, expected) in [
         (
             described("bind", "/a", "", &["rbind", "ro"]),
-            Plan::Bind { recursive: true, attributes: Attributes::READ_ONLY },
+            Plan::Bind {
+                recursive: true,
+                attributes: Attributes::READ_ONLY,
+                id_map: IdMap::default(),
+            },
         ),
         (
             described("any", "/a", "", &["bind", "rw"]),
-            Plan::Bind { recursive: false, attributes: Attributes::NONE },
+            Plan::Bind { recursive: false, attributes: Attributes::NONE, id_map: IdMap::default() },
         ),
         (
             described("overlay", "overlay", "", &["ro", "lowerdir=/a:/b", "index=off"]),
@@ -153,6 +157,41 @@ fn an_overlay_is_mounted_and_unmounted() {
         unmount_all(&place.rootfs()).unwrap();
         assert!(place.mounted().is_empty());
         unmount_all(&place.rootfs()).unwrap();
+    });
+}
+
+#[test]
+fn files_have_the_ids_of_the_map() {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+    in_own_mounts(|| {
+        for kind in ["overlay", "bind"] {
+            let place = Place::new();
+            fs::set_permissions(place.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+            fs::write(place.path("lower/file"), "below").unwrap();
+            chown(place.path("lower/file"), Some(7), Some(8)).unwrap();
+            let mut mount = match kind {
+                "overlay" => place.overlay(),
+                _ => described("bind", &place.text("lower"), "", &["rbind", "rw"]),
+            };
+            let map = ["uidmap=0:100000:1000", "gidmap=0:200000:1000"];
+            mount.options.extend(map.map(str::to_owned));
+            mount_all(&[mount], &place.rootfs()).unwrap();
+            let ids = |name: &str| {
+                let found = fs::metadata(place.path(name)).unwrap();
+                (found.uid(), found.gid())
+            };
+            assert_eq!(ids("rootfs/file"), (100_007, 200_008), "{kind}");
+            let made = Command::new("setpriv")
+                .args(["--reuid=100000", "--regid=200000", "--clear-groups", "touch"])
+                .arg(place.path("rootfs/made"))
+                .status()
+                .unwrap();
+            assert!(made.success(), "{kind}");
+            let above = if kind == "overlay" { "upper/made" } else { "lower/made" };
+            assert_eq!((ids(above), ids("lower/file")), ((0, 0), (7, 8)), "{kind}");
+            unmount_all(&place.rootfs()).unwrap();
+            assert!(place.mounted().is_empty());
+        }
     });
 }
 

@@ -52,6 +52,15 @@ pub enum Owners {
     Are(u32, u32),
 }
 
+/// The ids of the host that a user namespace has, from 0 on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ids {
+    /// What is 0 in the namespace: user and group.
+    pub first: u32,
+    /// How many there are.
+    pub size: u32,
+}
+
 /// How an archive is applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Options {
@@ -59,6 +68,8 @@ pub struct Options {
     pub whiteouts: Whiteouts,
     /// Who owns what is made.
     pub owners: Owners,
+    /// Owners are those of a user namespace, of which the target shows the host's ids.
+    pub ids: Option<Ids>,
     /// Refuse to put a directory where another thing is, and the reverse; else it is replaced.
     pub keep_kinds: bool,
     /// Limits.
@@ -114,7 +125,11 @@ pub(crate) fn apply_with(
         times: BTreeMap::new(),
         options: *options,
         exact,
-        us: (sys::process::effective_uid(), sys::process::effective_gid()),
+        // With ids to be mapped, nothing has its owner from its birth.
+        us: match options.ids {
+            Some(_) => (u32::MAX, u32::MAX),
+            None => (sys::process::effective_uid(), sys::process::effective_gid()),
+        },
         applied: Applied::default(),
     };
     let at = clean_target(at, &options.budgets)?;
@@ -263,7 +278,7 @@ impl Applier<'_> {
     }
 
     fn describe_directory(&mut self, fd: &OwnedFd, entry: &Entry, existed: bool) -> Result<()> {
-        let owner = self.owner(entry);
+        let owner = self.owner(entry)?;
         if existed || owner != self.us {
             entry::chown_of(fd, owner.0, owner.1).context("set the owner")?;
         }
@@ -291,7 +306,7 @@ impl Applier<'_> {
             Some(extents) => write_extents(&file, size, extents, reader)?,
         }
         self.applied.file_bytes += size;
-        let owner = self.owner(entry);
+        let owner = self.owner(entry)?;
         let chown = owner != self.us || parent.sets_group;
         if chown {
             entry::chown_of(&file, owner.0, owner.1).context("set the owner")?;
@@ -390,7 +405,7 @@ impl Applier<'_> {
         entry: &Entry,
         has_mode: bool,
     ) -> Result<()> {
-        let owner = self.owner(entry);
+        let owner = self.owner(entry)?;
         if owner != self.us || parent.sets_group {
             entry::chown(&parent.fd, name, owner.0, owner.1).context("set the owner")?;
         }
@@ -404,11 +419,16 @@ impl Applier<'_> {
         Ok(())
     }
 
-    fn owner(&self, entry: &Entry) -> (u32, u32) {
-        match self.options.owners {
+    fn owner(&self, entry: &Entry) -> Result<(u32, u32)> {
+        let (uid, gid) = match self.options.owners {
             Owners::Archive => (entry.uid, entry.gid),
             Owners::Are(uid, gid) => (uid, gid),
+        };
+        let Some(Ids { first, size }) = self.options.ids else { return Ok((uid, gid)) };
+        if uid >= size || gid >= size {
+            refuse!("the container's user namespace has no id for the owner {uid}:{gid}");
         }
+        Ok((first + uid, first + gid))
     }
 
     fn set_attributes(&mut self, fd: &OwnedFd, entry: &Entry) -> Result<()> {
@@ -420,6 +440,10 @@ impl Applier<'_> {
                 self.applied.dropped_attributes += 1;
                 continue;
             }
+            let value = match self.options.ids {
+                Some(ids) if name == CAPABILITY => &of_root(value, ids.first),
+                _ => value,
+            };
             let name = CString::new(name.clone())?;
             match path::set_attribute(fd, &name, value) {
                 // A file system without such attributes.
@@ -446,7 +470,21 @@ impl Applier<'_> {
 /// The attributes that archives may set: what programs and users put there. The others are the
 /// kernel's and the host's (labels, integrity, overlayfs's own).
 pub(crate) fn is_taken(name: &[u8]) -> bool {
-    name == b"security.capability" || name.starts_with(b"user.")
+    name == CAPABILITY || name.starts_with(b"user.")
+}
+
+const CAPABILITY: &[u8] = b"security.capability";
+
+/// A program's capabilities as they hold in the user namespace of this root (`struct
+/// vfs_ns_cap_data`): version 3 is version 2 with the root's id behind it.
+fn of_root(value: &[u8], root: u32) -> Vec<u8> {
+    const VERSION_2: [u8; 3] = [0, 0, 2];
+    match value.get(1..4) {
+        Some(version) if version == VERSION_2 && value.len() == 20 => {
+            [&[value[0], 0, 0, 3], &value[4..], &root.to_le_bytes()].concat()
+        }
+        _ => value.to_vec(),
+    }
 }
 
 pub(crate) fn c_name(name: &[u8]) -> Result<CString> {

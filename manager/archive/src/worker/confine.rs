@@ -12,6 +12,8 @@ use landlock::{
     ABI, Access as _, AccessFs, BitFlags, Ruleset, RulesetAttr as _, RulesetCreatedAttr as _,
 };
 
+use super::job::Job;
+
 /// Of one cached parent each, one level of a tree that is packed, and a few more.
 const MAX_DESCRIPTORS: u64 = 2 * crate::budget::MAX_DEPTH as u64 + 256;
 /// A zstd window of 128 MiB, the buffers, and the stacks of three threads.
@@ -32,11 +34,7 @@ pub(super) enum Access {
 
 /// Confines the calling process, which has one thread yet. Gives back the root, of which now
 /// nothing is above.
-pub(super) fn confine(
-    root: OwnedFd,
-    base: Option<BorrowedFd<'_>>,
-    access: Access,
-) -> Result<OwnedFd> {
+pub(super) fn confine(root: OwnedFd, base: Option<BorrowedFd<'_>>, job: &Job) -> Result<OwnedFd> {
     process::set_umask(0);
     process::set_dumpable(false)?;
     limit(libc::RLIMIT_CORE, 0)?;
@@ -50,9 +48,13 @@ pub(super) fn confine(
     let kept = KEPT.iter().fold(0, |all, capability| all | 1 << capability);
     let held = caps::get()?.permitted & kept;
     caps::clear_ambient()?;
+    if let Some(id) = job.files_of() {
+        // It takes capabilities for files away, which come back with the next call.
+        process::set_file_ids(id, id)?;
+    }
     caps::set(caps::Sets { effective: held, permitted: held, inheritable: 0 })?;
     process::set_no_new_privileges()?;
-    landlock(&root, base, access).context("restrict to the directory")?;
+    landlock(&root, base, job.access()).context("restrict to the directory")?;
     seccomp::load(&filter(), 0).context("load the filter of system calls")?;
     Ok(root)
 }

@@ -62,6 +62,15 @@ impl Job {
         matches!(self, Self::Pack { .. } | Self::Diff { .. } | Self::Decompress { .. })
     }
 
+    /// In whose name it makes files: a file system that is mounted with other ids has none for
+    /// the host's root.
+    pub(super) fn files_of(&self) -> Option<u32> {
+        match self {
+            Self::CopyIn { options, .. } => options.ids.map(|ids| ids.first),
+            _ => None,
+        }
+    }
+
     /// What it does with files beneath the root.
     pub(super) fn access(&self) -> Access {
         match self {

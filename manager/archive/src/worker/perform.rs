@@ -52,7 +52,7 @@ fn work(report: &OwnedFd, has_base: bool) -> Result<Outcome> {
     let job: Job = serde_json::from_slice(&order).context("understand the job")?;
     let root = fd::take(ROOT)?;
     let base = has_base.then(|| fd::take(BASE)).transpose()?;
-    let root = confine::confine(root, base.as_ref().map(|fd| fd.as_fd()), job.access())?;
+    let root = confine::confine(root, base.as_ref().map(|fd| fd.as_fd()), &job)?;
     let watched = fd::duplicate(report, 3)?;
     // Ends the process when the manager does, whatever the other threads do.
     thread::spawn(move || {

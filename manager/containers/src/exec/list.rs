@@ -126,7 +126,7 @@ impl Execs {
         if before == 0 {
             return Ok(());
         }
-        self.store.write(|t| {
+        self.store.settle(|t| {
             let mut remove = t.prepare_cached("DELETE FROM execs WHERE container = ?1")?;
             remove.execute([container])?;
             Ok(())
@@ -179,7 +179,7 @@ impl Execs {
         let mut state = exec.now();
         change(&mut state);
         let stored =
-            self.store.write(|t| {
+            self.store.settle(|t| {
                 t.prepare_cached(
                 "UPDATE execs SET begun = ?2, pid = ?3, ended = ?4, exit_code = ?5 WHERE id = ?1",
             )?

@@ -17,6 +17,7 @@ pub(crate) use self::{list::Execs, session::output_fifo};
 use crate::{
     Answers, Containers, Inner, Messages,
     attach::{self, ANSWERS},
+    filesystem::Purpose,
     prepare,
     record::Record,
     shim::Shim,
@@ -40,7 +41,7 @@ impl Inner {
         let user = match request.user.as_str() {
             "" => None,
             user => {
-                let root = self.root(id)?;
+                let (root, _) = self.root(id, Purpose::Look)?;
                 Some(prepare::resolve_user(&root, user, &[])?)
             }
         };

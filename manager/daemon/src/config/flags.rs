@@ -102,6 +102,10 @@ pub(crate) struct Flags {
     /// The init program [default: hull-init beside this program]
     #[arg(long, value_name = "FILE")]
     init_path: Option<String>,
+    /// Whose ids of /etc/subuid and /etc/subgid `--userns=auto` takes, or which
+    /// [default: containers]
+    #[arg(long, value_name = "USER|FIRST:SIZE")]
+    userns_auto_user: Option<String>,
     /// The shim [default: containerd-shim-hull-v2 beside this program]
     #[arg(long, value_name = "FILE")]
     shim_path: Option<String>,
@@ -218,6 +222,7 @@ impl Flags {
             cgroup_parent: self.cgroup_parent.clone(),
             init: self.init.then_some(true),
             init_path: self.init_path.clone(),
+            userns_auto_user: self.userns_auto_user.clone(),
             shim_path: self.shim_path.clone(),
             shutdown_timeout: self.shutdown_timeout,
             metrics_addr: self.metrics_addr.clone(),

@@ -64,6 +64,7 @@ pub(crate) struct Config {
     pub(crate) metrics: Option<Listen>,
     pub(crate) shim: PathBuf,
     pub(crate) init_path: PathBuf,
+    pub(crate) userns_auto_user: String,
     pub(crate) network: network::Network,
 }
 
@@ -249,6 +250,7 @@ impl Config {
             shutdown_timeout: Duration::from_secs(given.shutdown_timeout.unwrap_or(15)),
             metrics,
             shim: given.shim_path.map_or_else(|| beside("containerd-shim-hull-v2"), PathBuf::from),
+            userns_auto_user: given.userns_auto_user.unwrap_or_else(|| "containers".into()),
             init_path: given.init_path.map_or_else(|| beside("hull-init"), PathBuf::from),
             network,
         })

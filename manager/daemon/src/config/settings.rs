@@ -98,6 +98,7 @@ settings! {
     cgroup_parent("cgroup-parent"): String,
     init("init"): bool,
     init_path("init-path"): String,
+    userns_auto_user("userns-auto-user"): String,
     shim_path("shim-path"): String,
     shutdown_timeout("shutdown-timeout"): u64,
     metrics_addr("metrics-addr"): String,

@@ -295,6 +295,15 @@ pub(crate) fn damage_is_found_and_repaired() {
     assert_eq!(repaired, ["unpacked again", "written again"]);
     assert_eq!(told(false), []);
     assert_eq!(manager.read("a", "changed").unwrap(), b"new");
+    // A layer's directory is lost, below another that stays.
+    let low = manager.snapshots.list().unwrap()[0].name.clone();
+    let directories = std::fs::read_dir(manager.directory.path().join("snapshots/overlayfs"));
+    let lost = directories.unwrap().map(|entry| entry.unwrap().path()).min().unwrap();
+    std::fs::remove_dir_all(lost).unwrap();
+    assert!(told(false)[0].0.contains(&low), "{:?}", told(false));
+    assert_eq!(told(true)[0].1, "unpacked again");
+    assert_eq!(told(false), []);
+    assert_eq!(manager.read("a", "kept").unwrap(), b"below");
     // A blob is damaged: it goes, and what it was for is named.
     let blob = manager.content.path(&Digest::of(&sample.layers[0]));
     std::fs::write(blob, b"x").unwrap();

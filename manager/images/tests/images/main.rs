@@ -52,6 +52,7 @@ tests! {
         a_wrong_part_of_a_layer_is_no_hindrance,
         a_root_file_system_is_fetched_from_a_url;
     transfers: what_is_pushed_is_pulled_as_it_was,
+        content_that_was_lost_is_pulled_again,
         skopeo_reads_what_is_pushed_and_the_reverse,
         a_second_pull_moves_nothing_and_a_shared_layer_is_not_moved,
         a_pull_that_is_given_up_goes_on_where_it_was,

@@ -116,6 +116,34 @@ pub(crate) fn what_is_pushed_is_pulled_as_it_was() {
     other.assert_empty();
 }
 
+pub(crate) fn content_that_was_lost_is_pulled_again() {
+    let registry = Registry::start();
+    let sample = Sample::usual("a", Compression::None);
+    let name = format!("{}/a:1", registry.address);
+    publish(&name, &sample);
+    let manager = Manager::new();
+    pull(&manager, &name).unwrap();
+    let problems = |repair| -> Vec<String> {
+        let checked = manager.run(manager.images.check(repair)).unwrap();
+        checked.findings.into_iter().map(|finding| finding.problem).collect()
+    };
+    assert_eq!(problems(false), [""; 0]);
+    let blobs = std::fs::read_dir(manager.directory.path().join("content/blobs/sha256")).unwrap();
+    for blob in blobs {
+        std::fs::write(blob.unwrap().path(), "damaged").unwrap();
+    }
+    // A configuration, a manifest and two layers; then what they were to the image, and the
+    // list of images, which is made of what can be read.
+    problems(true);
+    let found = problems(false);
+    let says = format!("hull pull {name} brings it back");
+    assert!(!found.is_empty() && found.iter().all(|found| found.ends_with(&says)), "{found:?}");
+    assert_eq!(manager.snapshots.list().unwrap().len(), 2, "what runs needs its layers only");
+    pull(&manager, &name).unwrap();
+    assert_eq!(problems(true), [""; 0]);
+    assert_eq!(manager.read(&name, "changed").unwrap(), b"new");
+}
+
 pub(crate) fn skopeo_reads_what_is_pushed_and_the_reverse() {
     let registry = Registry::start();
     let sample = Sample::usual("a", Compression::None);

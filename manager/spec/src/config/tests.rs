@@ -338,7 +338,11 @@ fn a_user_namespace_maps_volumes_and_not_the_hosts_files() {
     let map = oci::IdMapping { container_id: 0, host_id: 100_000, size: 65536 };
     let options = v1::ContainerOptions {
         userns_mode: "auto".into(),
-        mounts: vec![mount(Bind, "/src", "/bind"), mount(Volume, "data", "/volume")],
+        mounts: vec![
+            mount(Bind, "/src", "/bind"),
+            mount(Volume, "data", "/volume"),
+            v1::Mount { id_mapped: true, ..mount(Bind, "/src", "/mapped") },
+        ],
         ..asked()
     };
     let spec = build(&options, &machine(), |input| {
@@ -347,7 +351,10 @@ fn a_user_namespace_maps_volumes_and_not_the_hosts_files() {
     })
     .unwrap();
     let mapped: Vec<_> = spec.mounts.iter().filter(|m| !m.uid_mappings.is_empty()).collect();
-    assert_eq!(mapped.iter().map(|m| m.destination.as_str()).collect::<Vec<_>>(), ["/volume"]);
+    assert_eq!(
+        mapped.iter().map(|m| m.destination.as_str()).collect::<Vec<_>>(),
+        ["/volume", "/mapped"]
+    );
     let linux = spec.linux.unwrap();
     assert_eq!(linux.uid_mappings, [map]);
     assert!(linux.namespaces.iter().any(|ns| ns.kind == NamespaceKind::User));

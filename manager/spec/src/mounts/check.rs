@@ -131,7 +131,8 @@ fn exclusive(mount: &v1::Mount, kind: Type) -> Result<()> {
         || mount.non_recursive
         || mount.create_source
         || mount.read_only_non_recursive
-        || mount.read_only_force_recursive;
+        || mount.read_only_force_recursive
+        || mount.id_mapped;
     let volume = mount.no_copy
         || !mount.volume_labels.is_empty()
         || !mount.volume_driver.is_empty()

@@ -149,8 +149,8 @@ fn user_mount(input: &Input<'_>, resolved: &Resolved) -> Result<oci::Mount> {
     });
     let mut lowered = mount(&asked.target, "bind", source, &options);
     // The manager's own directories have the ids of no container in particular: they are shown
-    // with those of this one. A path of the host is shown as it is.
-    if kind != Type::Bind && is_private_user_namespace(input) {
+    // with those of this one. A path of the host is shown as it is, unless asked otherwise.
+    if (kind != Type::Bind || asked.id_mapped) && is_private_user_namespace(input) {
         lowered.uid_mappings.clone_from(&input.uid_mappings);
         lowered.gid_mappings.clone_from(&input.gid_mappings);
     }
