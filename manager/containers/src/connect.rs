@@ -54,6 +54,30 @@ fn with(options: &mut v1::ContainerOptions, endpoint: &v1::EndpointOptions) -> R
     Ok(())
 }
 
+/// The names of networks that a container has and should not, and those that it should have and
+/// has not. One without any has none of its own, or has lost its last, and gets it at its start.
+fn difference(
+    has: &[v1::Endpoint],
+    options: &v1::ContainerOptions,
+) -> (Vec<String>, Vec<v1::EndpointOptions>) {
+    if has.is_empty() {
+        return Default::default();
+    }
+    let is = |at: &v1::Endpoint, text: &str| {
+        let text = known(text);
+        at.network == text || at.network_id.starts_with(text)
+    };
+    let mut wanted = options.networks.clone();
+    if !wanted.iter().any(|endpoint| known(&endpoint.network) == first(options)) {
+        let network = first(options).to_owned();
+        wanted.insert(0, v1::EndpointOptions { network, ..Default::default() });
+    }
+    let more = has.iter().filter(|at| !wanted.iter().any(|endpoint| is(at, &endpoint.network)));
+    let more = more.map(|at| at.network.clone()).collect();
+    wanted.retain(|endpoint| !has.iter().any(|at| is(at, &endpoint.network)));
+    (more, wanted)
+}
+
 /// The options without a network. The first one's place is taken by the next; if there is none,
 /// the container is in no network, also after its next start.
 fn without(options: &mut v1::ContainerOptions, name: &str) -> bool {
@@ -136,6 +160,30 @@ impl Owner {
         self.inner.records.update(&changed)?;
         self.handle.set_record(changed);
         Ok(())
+    }
+
+    /// Of a container that outlived the manager: what an interrupted connect has made goes, and
+    /// what an interrupted disconnect has taken comes back. Whoever asked has had no answer.
+    pub(crate) async fn complete(&mut self, mut attached: Attached) -> Attached {
+        let record = self.record();
+        let (more, missing) = difference(&attached.endpoints, &record.effective);
+        for network in more {
+            match self.inner.parts.network.disconnect(&self.handle.id, &network).await {
+                Ok(left) => attached = left,
+                Err(error) => {
+                    tracing::warn!(container = %self.handle.id, %error, "not disconnected");
+                }
+            }
+        }
+        for endpoint in missing {
+            match self.inner.parts.network.connect(&self.handle.id, &endpoint).await {
+                Ok(whole) => attached = whole,
+                Err(error) => {
+                    tracing::warn!(container = %self.handle.id, %error, "not connected again");
+                }
+            }
+        }
+        attached
     }
 
     /// Notes what a running container has now, and brings its files up to date.
@@ -264,6 +312,31 @@ mod tests {
         with(&mut options, &endpoint("a")).unwrap();
         with(&mut options, &endpoint("a")).unwrap_err();
         assert!(without(&mut options, "a") && options.networks.is_empty());
+    }
+
+    #[test]
+    fn what_was_interrupted_is_what_differs() {
+        let at = |name: &str| v1::Endpoint {
+            network: name.into(),
+            network_id: format!("{name}0123"),
+            ..Default::default()
+        };
+        for (has, mode, networks, more, missing) in [
+            (&["bridge"][..], "", &[][..], &[][..], &[][..]),
+            (&["bridge", "db"], "", &["default"], &["db"], &[]),
+            (&["web"], "web012", &["db"], &[], &["db"]),
+            (&["db"], "web", &["db"], &[], &["web"]),
+            (&[], "web", &["db"], &[], &[]),
+        ] {
+            let has: Vec<_> = has.iter().map(|name| at(name)).collect();
+            let (found, lost) = difference(&has, &options(mode, networks));
+            let lost: Vec<_> = lost.into_iter().map(|endpoint| endpoint.network).collect();
+            assert_eq!((&found[..], &lost[..]), (&words(more)[..], &words(missing)[..]), "{mode}");
+        }
+    }
+
+    fn words(list: &[&str]) -> Vec<String> {
+        list.iter().map(|&word| word.to_owned()).collect()
     }
 
     #[test]

@@ -139,7 +139,10 @@ impl Owner {
             tracing::error!(container = %self.handle.id, %error, "not stored");
         }
         match self.inner.parts.network.check(prepare::attachment(&self.record())).await {
-            Ok(attached) => self.handle.set_attached(Some(attached)),
+            Ok(attached) => {
+                let attached = self.complete(attached).await;
+                self.handle.set_attached(Some(attached));
+            }
             Err(error) => {
                 tracing::warn!(container = %self.handle.id, %error, "its networks are not whole");
             }
