@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use hull_integration::engine::{Engine, Lab, SLEEPER, Side, lab, reference};
-use hull_integration::{Output, tests, wait_until};
+use hull_integration::engine::{Engine, Hull, Lab, SLEEPER, Side, lab, reference};
+use hull_integration::{Output, require, tests, wait_until};
 
 tests![
     a_container_is_in_the_default_network,
@@ -17,6 +17,8 @@ tests![
     the_world_is_reached_by_the_hosts_address,
     an_internal_network_leads_nowhere,
     a_macvlan_is_at_the_neighbours,
+    an_ipvlan_is_at_the_neighbours,
+    an_ipvlan_of_layer_3_is_behind_the_host,
     a_link_is_a_name_and_variables,
     a_link_follows_a_restart,
     files_say_what_was_asked_for,
@@ -51,7 +53,7 @@ pub(crate) fn serve(engine: &Engine, name: &str, options: &[&str]) {
 }
 
 /// What a container gets from an address.
-fn fetch(engine: &Engine, name: &str, address: &str) -> Output {
+pub(crate) fn fetch(engine: &Engine, name: &str, address: &str) -> Output {
     let url = format!("http://{address}/");
     // Its own time limit (-T) makes Debian's static busybox crash.
     engine.run(&["exec", name, "timeout", "5", "wget", "-qO-", &url])
@@ -59,12 +61,12 @@ fn fetch(engine: &Engine, name: &str, address: &str) -> Output {
 
 /// An address or a name that a container has no answer from.
 #[track_caller]
-fn reaches_not(engine: &Engine, name: &str, address: &str) {
+pub(crate) fn reaches_not(engine: &Engine, name: &str, address: &str) {
     let answer = fetch(engine, name, address);
     assert_ne!(answer.code(), Some(0), "{}", answer.summary());
 }
 
-fn address(engine: &Engine, name: &str, network: &str) -> String {
+pub(crate) fn address(engine: &Engine, name: &str, network: &str) -> String {
     let format = format!("{{{{(index .NetworkSettings.Networks \"{network}\").IPAddress}}}}");
     engine.inspect(name, &format)
 }
@@ -324,6 +326,58 @@ fn a_macvlan_is_at_the_neighbours() {
     assert_eq!(lab.page(Side::Neighbour, &one, 80).as_deref(), Some("one"));
     engine.run(&["rm", "-f", "one"]).ok();
     engine.run(&["network", "rm", "street"]).ok().says("street");
+}
+
+/// An interface that shares its parent's hardware address.
+fn street(engine: &Engine, options: &[&str]) {
+    let create = ["network", "create", "-d", "ipvlan", "-o", "parent=eth0"];
+    engine.run(&[&create[..], options, &["street"]].concat()).ok();
+    serve(engine, "one", &["--network", "street"]);
+    start(engine, "two", &["--network", "street"], SLEEPER);
+    let one = address(engine, "one", "street");
+    fetch(engine, "two", &one).ok().says("one");
+    let mac = |words: &[&str]| engine.run(&[&["exec"], words].concat()).ok().text().to_owned();
+    let own = ["cat", "/sys/class/net/eth0/address"];
+    assert_eq!(mac(&[&["one"], &own[..]].concat()), mac(&[&["two"], &own[..]].concat()));
+}
+
+fn has_ipvlan(lab: &Lab) {
+    let made = lab.ip(Side::Host, "link add probe link eth0 type ipvlan").code() == Some(0);
+    require!(made, "this kernel has no ipvlan");
+    lab.ip(Side::Host, "link delete probe").ok();
+}
+
+#[track_caller]
+fn leave(engine: &Engine) {
+    engine.run(&["rm", "-f", "one", "two"]).ok();
+    engine.run(&["network", "rm", "street"]).ok().says("street");
+}
+
+fn an_ipvlan_is_at_the_neighbours() {
+    let lab = Lab::start();
+    has_ipvlan(&lab);
+    let engine = Engine::start_in(&lab);
+    let pool = ["--subnet", "192.0.2.0/24", "--ip-range", "192.0.2.128/25"];
+    street(&engine, &[&pool[..], &["--gateway", "192.0.2.2"]].concat());
+    let one = address(&engine, "one", "street");
+    assert_eq!(lab.page(Side::Neighbour, &one, 80).as_deref(), Some("one"));
+    let route = engine.run(&["exec", "one", "ip", "route"]).ok();
+    assert!(route.text().contains("default via 192.0.2.2"), "{}", route.text());
+    leave(&engine);
+}
+
+fn an_ipvlan_of_layer_3_is_behind_the_host() {
+    let lab = Lab::start();
+    has_ipvlan(&lab);
+    let engine = Engine::start_in(&lab);
+    street(&engine, &["--subnet", "10.88.0.0/24", "-o", "ipvlan_mode=l3"]);
+    let one = address(&engine, "one", "street");
+    assert_eq!(lab.page(Side::Neighbour, &one, 80), None, "nobody asks for its address there");
+    lab.ip(Side::Neighbour, &format!("route add 10.88.0.0/24 via {}", lab::HOST[0])).ok();
+    assert_eq!(lab.page(Side::Neighbour, &one, 80).as_deref(), Some("one"));
+    let route = engine.run(&["exec", "one", "ip", "route"]).ok();
+    assert!(route.text().contains("default dev eth0"), "{}", route.text());
+    leave(&engine);
 }
 
 fn a_link_is_a_name_and_variables() {
