@@ -47,7 +47,8 @@ impl<T> Stream for Answers<T> {
         }
         match self.queue.poll_recv(context) {
             Poll::Ready(Some(answer)) => Poll::Ready(Some(Ok(answer))),
-            // The queue ends when the work, which holds its other end, has ended.
+            // The work may have more to do than to answer, and fail then.
+            Poll::Ready(None) if self.work.is_some() => Poll::Pending,
             Poll::Ready(None) => Poll::Ready(self.failure.take().map(Err)),
             Poll::Pending => Poll::Pending,
         }
@@ -106,6 +107,18 @@ mod tests {
         for number in 0..40 {
             assert_eq!(answers.next().await.unwrap().unwrap(), number);
         }
+        assert_eq!(answers.next().await.unwrap().unwrap_err().message(), "in use");
+        assert!(answers.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_failure_after_the_end_of_the_answers_is_told() {
+        let mut answers = Answers::of(|queue: mpsc::Sender<u32>| async move {
+            drop(queue);
+            tokio::task::yield_now().await;
+            Err(Error::conflict("in use"))
+        })
+        .into_inner();
         assert_eq!(answers.next().await.unwrap().unwrap_err().message(), "in use");
         assert!(answers.next().await.is_none());
     }
