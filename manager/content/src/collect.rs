@@ -26,7 +26,7 @@ pub struct Collected {
 
 impl Content {
     /// Removes blobs that are `eligible` by digest and age, not among `keep`, and not leased; and
-    /// unfinished ones, eligible or of yesterday. `keep` is asked after the collection has begun to note who
+    /// unfinished ones of yesterday. `keep` is asked after the collection has begun to note who
     /// leases what: a reference that is made later is of leased blobs.
     ///
     /// # Errors
@@ -62,15 +62,24 @@ impl Content {
                 collected.bytes += size;
             }
         }
-        for (digest, size, age) in blobs(&self.shared.ingests, now)? {
-            let is_old = age >= UNFINISHED || eligible(&digest, age);
-            if is_old && !self.is_claimed(&digest) {
+        collected.bytes += self.forget_unfinished(UNFINISHED)?;
+        Ok(collected)
+    }
+
+    /// Removes unfinished blobs of at least this age that nobody is at work on; their bytes.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn forget_unfinished(&self, least: Duration) -> Result<u64> {
+        let mut bytes = 0;
+        for (digest, size, age) in blobs(&self.shared.ingests, SystemTime::now())? {
+            if age >= least && !self.is_claimed(&digest) {
                 fs::remove_file(self.shared.ingests.join(digest.hex()))
                     .about(format!("remove what there is of blob {digest}"))?;
-                collected.bytes += size;
+                bytes += size;
             }
         }
-        Ok(collected)
+        Ok(bytes)
     }
 
     /// All blobs with their sizes.

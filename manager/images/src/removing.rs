@@ -199,11 +199,16 @@ impl Images {
     pub(crate) async fn after<T>(&self, result: Result<T>) -> Result<T> {
         if let Err(error) = &result
             && error.kind() == ErrorKind::ResourceExhausted
-            && let Err(error) = self.collect_older(Duration::ZERO).await
+            && let Err(error) = self.forget_all().await
         {
             tracing::warn!(%error, "what failed for a full disk has left something");
         }
         result
+    }
+
+    async fn forget_all(&self) -> Result<()> {
+        self.collect_older(Duration::ZERO).await?;
+        self.blocking(|images| images.content.forget_unfinished(Duration::ZERO)).await.map(drop)
     }
 
     /// Layers without an image. Of those that lie on each other the upper ones go first.
