@@ -19,6 +19,7 @@ pub mod engine;
 pub mod figures;
 mod gate;
 mod invocation;
+mod leftovers;
 pub mod mutation;
 mod program;
 mod runtime;

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::{NotRun, scratch_dir, transcript};
+use crate::{NotRun, leftovers, scratch_dir, transcript};
 
 /// A test: its module path and name, and what to run.
 #[derive(Clone, Copy, Debug)]
@@ -142,6 +142,7 @@ pub fn main(suite: &str, banner: fn() -> String, groups: &[&[Test]]) -> ExitCode
         eprintln!("the {suite} suite drives containers and has to run as root");
         return ExitCode::FAILURE;
     }
+    leftovers::remove();
     run(suite, &banner(), tests, arguments.threads)
 }
 

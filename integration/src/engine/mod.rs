@@ -19,7 +19,7 @@ pub mod lab;
 mod places;
 mod podman;
 mod registry;
-mod residue;
+pub(crate) mod residue;
 mod site;
 mod stock;
 mod terminal;

@@ -39,6 +39,21 @@ pub(super) fn processes(directory: &Path, tag: &str) -> Vec<Process> {
     found
 }
 
+/// The processes in cgroups whose names have the tag, and those that name the directory and
+/// whose parent is gone.
+pub(crate) fn orphans(directory: &Path, tag: &str) -> Vec<i32> {
+    let mut found = processes(directory, tag);
+    found.retain(|process| {
+        let read = |file: &str| {
+            fs::read_to_string(format!("/proc/{}/{file}", process.pid)).unwrap_or_default()
+        };
+        let stat = read("stat");
+        let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1));
+        read("cgroup").contains(tag) || parent == Some("1")
+    });
+    found.into_iter().map(|process| process.pid).collect()
+}
+
 fn is_zombie(stat: &str) -> bool {
     // The name is in parentheses and may hold anything, parentheses too.
     stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
@@ -71,7 +86,7 @@ pub(super) fn cgroups(tag: &str) -> Vec<PathBuf> {
     found
 }
 
-fn collect(directory: &Path, found: &mut Vec<PathBuf>) {
+pub(crate) fn collect(directory: &Path, found: &mut Vec<PathBuf>) {
     let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries.flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {

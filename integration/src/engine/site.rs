@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 
 use super::{places, residue};
 use crate::wait::poll;
-use crate::{SOON, note, write_program};
+use crate::{SOON, leftovers, note, write_program};
 
 /// A directory and a cgroup of one engine.
 #[derive(Debug)]
@@ -33,8 +33,14 @@ impl Site {
         // In memory: engines write their databases to disk at every step, and a disk that
         // others use takes longer for it than everything else together.
         let options = "mode=755,size=4g";
-        mount(Some("hull"), &directory, Some("tmpfs"), MsFlags::empty(), Some(options))
-            .expect("the suite is root");
+        mount(
+            Some(&*leftovers::file_system()),
+            &directory,
+            Some("tmpfs"),
+            MsFlags::empty(),
+            Some(options),
+        )
+        .expect("the suite is root");
         let tag = directory.file_name().expect("it has a name").to_string_lossy().into_owned();
         Self { directory, tag }
     }
