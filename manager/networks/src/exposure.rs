@@ -210,12 +210,15 @@ impl Inner {
 
     /// Starts the proxies of a container's ports, unless plugins do it all.
     fn serve(&self, container: &str, places: &Places, ports: &[firewall::Port]) -> Result<()> {
-        let ours = publisher(places).is_some_and(|(_, network)| !network.maps_ports());
-        match self.reservations().get(container) {
-            Some(reservation) if ours => Ok(reservation.serve(ports)?),
+        let ours = publisher(places).filter(|(_, network)| !network.maps_ports());
+        match (self.reservations().get(container), ours) {
+            (Some(reservation), Some((endpoint, _))) => {
+                let addresses: Vec<_> = endpoint.addresses().map(|net| net.addr()).collect();
+                Ok(reservation.serve(ports, &addresses)?)
+            }
             // Of a container that has left its last network that publishes.
-            Some(reservation) => Ok(reservation.serve(&[])?),
-            None => Ok(()),
+            (Some(reservation), None) => Ok(reservation.serve(&[], &[])?),
+            (None, _) => Ok(()),
         }
     }
 

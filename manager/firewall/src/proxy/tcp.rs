@@ -1,6 +1,6 @@
 //! Connections: bytes both ways, and the end of each way by itself.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     io,
@@ -9,6 +9,8 @@ use tokio::{
     task::JoinSet,
     time,
 };
+
+use super::Target;
 
 /// Connections of one port at a time. More wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 1024;
@@ -22,7 +24,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// After an `accept` that failed: descriptors are out, or a client was gone before.
 const PAUSE: Duration = Duration::from_millis(50);
 
-pub(super) async fn serve(listener: &TcpListener, target: SocketAddr) {
+pub(super) async fn serve(listener: &TcpListener, target: Target) {
     let budget = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     // Ends them with the port.
     let mut connections = JoinSet::new();
@@ -43,10 +45,17 @@ pub(super) async fn serve(listener: &TcpListener, target: SocketAddr) {
     }
 }
 
-async fn carry(mut client: TcpStream, target: SocketAddr) -> io::Result<()> {
-    let mut server = time::timeout(CONNECT, TcpStream::connect(target)).await??;
+async fn carry(mut client: TcpStream, target: Target) -> io::Result<()> {
+    let mut server = time::timeout(CONNECT, connect(target)).await??;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     io::copy_bidirectional_with_sizes(&mut client, &mut server, BUFFER_BYTES, BUFFER_BYTES).await?;
     Ok(())
+}
+
+async fn connect(target: Target) -> io::Result<TcpStream> {
+    match (TcpStream::connect(target.first).await, target.other) {
+        (Err(_), Some(other)) => TcpStream::connect(other).await,
+        (result, _) => result,
+    }
 }

@@ -144,8 +144,10 @@ fn serve(
 ) -> Reservation {
     let reserved = reserve(&lab.host, ports, all).unwrap();
     let (v4, v6) = (to.0.map(|a| a.parse().unwrap()), to.1.map(|a| a.parse().unwrap()));
+    let addresses = [v4.map(IpAddr::V4), v6.map(IpAddr::V6)].into_iter().flatten();
+    let addresses: Vec<_> = addresses.collect();
     lab.host.run(move || {
-        reserved.serve(&reserved.ports(v4, v6)).unwrap();
+        reserved.serve(&reserved.ports(v4, v6), &addresses).unwrap();
         reserved
     })
 }
@@ -184,7 +186,7 @@ fn the_proxy_carries_from_loopback_and_between_families() {
     let held = lab.host.run(move || {
         let v4 = "172.30.0.2".parse().unwrap();
         let v6 = "fd30::2".parse().unwrap();
-        held.serve(&held.ports(Some(v4), Some(v6))).unwrap();
+        held.serve(&held.ports(Some(v4), Some(v6)), &[v4.into(), v6.into()]).unwrap();
         held
     });
     assert_eq!(answer(&lab.host, "tcp", "[::1]:8080"), "six fd30::1");
@@ -193,6 +195,51 @@ fn the_proxy_carries_from_loopback_and_between_families() {
     let again =
         vec![wanted(Protocol::Tcp, both, 8080..=8080), wanted(Protocol::Udp, both, 8080..=8080)];
     drop(reserve(&lab.host, &ports, again).expect("all ports are free at once"));
+}
+
+#[test]
+fn a_program_that_listens_on_ipv4_only_is_reached_by_ipv6_too() {
+    let lab = Lab::new();
+    let one = lab.container_namespace(ONE);
+    service::tcp(one, "0.0.0.0:80", "one");
+    service::udp(one, "0.0.0.0:80", "one");
+    let ports = Ports::new(&Settings::default());
+    let all = vec![
+        wanted(Protocol::Tcp, &["::"], 8080..=8080),
+        wanted(Protocol::Udp, &["::"], 8080..=8080),
+        wanted(Protocol::Tcp, &["::1"], 8081..=8081),
+    ];
+    let held = serve(&lab, &ports, all, (Some("172.30.0.2"), Some("fd30::2")));
+    let firewall = lab.firewall(Settings::default());
+    let mut endpoint = lab.containers[ONE].endpoint.clone();
+    endpoint.ports = held.ports(Some("172.30.0.2".parse().unwrap()), "fd30::2".parse().ok());
+    firewall.replace(lab.rules()).unwrap();
+    firewall.put_endpoint(endpoint.clone()).unwrap();
+    for (from, protocol, at) in [
+        (&lab.host, "tcp", "[::1]:8080"),
+        (&lab.host, "udp", "[::1]:8080"),
+        (&lab.host, "tcp", "[::1]:8081"),
+        (&lab.host, "tcp", "[2001:db8::1]:8080"),
+        (&lab.neighbour, "tcp", "[2001:db8::1]:8080"),
+        (&lab.neighbour, "udp", "[2001:db8::1]:8080"),
+    ] {
+        assert_eq!(answer(from, protocol, at), "one 172.30.0.1", "{at}/{protocol}");
+    }
+    // The first datagram is answered, not only one that is sent again.
+    let first = lab.neighbour.run(|| {
+        let socket = UdpSocket::bind("[::]:0").unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        socket.send_to(b"?", "[2001:db8::1]:8080").unwrap();
+        socket.recv(&mut [0; 64]).is_ok()
+    });
+    assert!(first);
+    // Who listens on IPv6 is preferred there.
+    service::tcp(one, "[fd30::2]:80", "six");
+    assert_eq!(answer(&lab.neighbour, "tcp", "[2001:db8::1]:8080"), "six fd30::1");
+    // A public address is the network's by somebody's wish, and the kernel's to translate.
+    let leads = held.ports(None, "2001:db8:7::2".parse().ok());
+    assert!(leads.iter().all(|port| port.publish == Publish::Nat), "{leads:?}");
+    assert!(endpoint.ports.iter().all(|port| port.publish == Publish::Proxy), "{endpoint:?}");
 }
 
 #[test]
