@@ -431,17 +431,21 @@ fn open(protocol: Protocol, address: SocketAddr, is_served: bool) -> Result<Owne
     if address.is_ipv6() {
         socket::setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
     }
-    let listens = protocol == Protocol::Tcp && is_served;
-    // Past connections of a proxy would keep the port for a minute. A second listener is refused
-    // all the same. With it, the kernel chooses from half of its range, so a choice comes first.
-    let is_chosen = address.port() == 0;
-    if listens && !is_chosen {
+    let at = SockaddrStorage::from(address);
+    let mut bound = socket::bind(fd.as_raw_fd(), &at);
+    // Past connections of a listener would keep the port for a minute. Who listens, or has not said
+    // the same, is in the way all the same. With it, the kernel chooses from half of its range.
+    if bound == Err(Errno::EADDRINUSE) && protocol == Protocol::Tcp && address.port() != 0 {
         socket::setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+        bound = socket::bind(fd.as_raw_fd(), &at);
     }
-    socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
-    if listens {
-        socket::setsockopt(&fd, sockopt::ReuseAddr, &true)?;
-        socket::listen(&fd, Backlog::MAXCONN)?;
+    bound?;
+    if protocol == Protocol::Tcp {
+        // What listens leaves the port to a later listener; what does not is to refuse all others.
+        socket::setsockopt(&fd, sockopt::ReuseAddr, &is_served)?;
+        if is_served {
+            socket::listen(&fd, Backlog::MAXCONN)?;
+        }
     }
     Ok(fd)
 }

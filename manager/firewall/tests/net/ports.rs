@@ -104,6 +104,33 @@ fn another_programs_port_is_refused_and_nothing_is_kept() {
 }
 
 #[test]
+fn a_port_is_free_while_past_connections_of_it_are_remembered() {
+    let host = Namespace::new();
+    for (loopback, port) in [(Loopback::Proxy, 8080), (Loopback::Translate, 8081)] {
+        host.run(move || {
+            let listener = TcpListener::bind(("0.0.0.0", port)).unwrap();
+            let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            // Who closes first remembers (TIME_WAIT).
+            drop(listener.accept().unwrap());
+            (&client).read_exact(&mut [0; 1]).unwrap_err();
+            drop(client);
+        });
+        let sockets = || host.command("ss -Htan state time-wait");
+        let until = Instant::now() + DEADLINE;
+        while !sockets().contains(&format!(":{port} ")) {
+            assert!(Instant::now() < until, "{}", sockets());
+            std::thread::yield_now();
+        }
+        let ports = Ports::new(&Settings { loopback, ..Settings::default() });
+        let held =
+            reserve(&host, &ports, vec![wanted(Protocol::Tcp, &["0.0.0.0"], port..=port)]).unwrap();
+        assert!(sockets().contains(&format!(":{port} ")), "the control");
+        assert!(host.run(move || TcpListener::bind(("0.0.0.0", port))).is_err());
+        drop(held);
+    }
+}
+
+#[test]
 fn ranges_and_the_kernels_choice_give_different_ports_to_everybody() {
     let host = Namespace::new();
     host.sysctl("ipv4.ip_local_port_range", "40000 40999");
