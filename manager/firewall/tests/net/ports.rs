@@ -289,6 +289,34 @@ fn without_proxies_a_port_refuses_what_is_not_translated() {
 }
 
 #[test]
+fn connections_that_are_only_held_do_not_keep_others_out() {
+    use hull_runtime_sys::process;
+
+    const RLIMIT_NOFILE: u32 = 7;
+    let (_, hard) = process::limit(0, RLIMIT_NOFILE).unwrap();
+    process::set_limit(0, RLIMIT_NOFILE, hard, hard).unwrap();
+    let held = 1200;
+    // Both ends of both connections are this process's.
+    if hard < 6 * held {
+        eprintln!("not run: there are only {hard} descriptors");
+        return;
+    }
+    let lab = Lab::new();
+    let server = lab.container_namespace(ONE).run(|| TcpListener::bind("0.0.0.0:80")).unwrap();
+    let ports = Ports::new(&Settings::default());
+    let all = vec![wanted(Protocol::Tcp, &["0.0.0.0"], 8080..=8080)];
+    let _served = serve(&lab, &ports, all, (Some("172.30.0.2"), None));
+    let connect = || lab.host.run(|| TcpStream::connect("127.0.0.1:8080")).unwrap();
+    let pairs: Vec<_> = (0..held).map(|_| (connect(), server.accept().unwrap())).collect();
+    let mut client = connect();
+    let (mut accepted, _) = server.accept().unwrap();
+    accepted.set_read_timeout(Some(DEADLINE)).unwrap();
+    client.write_all(b"?").unwrap();
+    accepted.read_exact(&mut [0; 1]).unwrap();
+    drop(pairs);
+}
+
+#[test]
 fn each_way_of_a_proxied_connection_ends_by_itself() {
     let lab = Lab::new();
     let server = lab.container_namespace(ONE).run(|| TcpListener::bind("0.0.0.0:80")).unwrap();
