@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, UdpSocket};
 
 use crate::{
     firewall::{Loopback, Settings},
-    proxy::{Proxies, Service, udp},
+    proxy::{Proxies, Service, Target, udp},
     rules::{Port, Protocol, Publish},
 };
 
@@ -101,7 +101,7 @@ pub struct Reservation {
     registry: Arc<Registry>,
     sockets: Vec<Arc<HostSocket>>,
     /// By index into the sockets: where each leads, and its proxy.
-    services: Mutex<HashMap<usize, (SocketAddr, Service)>>,
+    services: Mutex<HashMap<usize, (Target, Service)>>,
 }
 
 /// One port of one address, ours as long as this lives.
@@ -294,34 +294,43 @@ impl Registry {
 impl Reservation {
     /// The ports, leading to a container with these addresses. What cannot lead there is left
     /// out: a port of an IPv6 address to a container without one, if there are no proxies.
+    ///
+    /// If there are, they publish what leads to a private address of IPv6 (RFC 4193): a network
+    /// has such addresses without being asked, so its programs may listen on IPv4 only.
     #[must_use]
     pub fn ports(&self, ipv4: Option<Ipv4Addr>, ipv6: Option<Ipv6Addr>) -> Vec<Port> {
         let (ipv4, ipv6) = (ipv4.map(IpAddr::V4), ipv6.map(IpAddr::V6));
         let lead = |socket: &Arc<HostSocket>| {
             let (same, other) = if socket.address.is_ipv4() { (ipv4, ipv6) } else { (ipv6, ipv4) };
             let container_address = same.or(other.filter(|_| socket.is_served()))?;
+            let is_private = matches!(container_address, IpAddr::V6(v6) if v6.is_unique_local());
+            let publish = match is_private && socket.is_served() {
+                true => Publish::Proxy,
+                false => socket.publish,
+            };
             Some(Port {
                 protocol: socket.protocol,
                 host_address: socket.address.ip(),
                 host_port: socket.address.port(),
                 container_address,
                 container_port: socket.container_port,
-                publish: socket.publish,
+                publish,
                 open: socket.open,
             })
         };
         self.sockets.iter().filter_map(lead).collect()
     }
 
-    /// Starts the proxies of these ports. Called again, it moves those whose container's address
-    /// is another now, and ends those that are no longer in the list.
+    /// Starts the proxies of these ports of a container with these addresses: where nobody listens
+    /// at a port's own, the other family's is asked. Called again, it moves those whose
+    /// container's addresses are others now, and ends those that are no longer in the list.
     ///
     /// The first call of all starts the proxies' threads, which stay in the network namespace of
     /// the calling thread: it must be the host's.
     ///
     /// # Errors
     /// When threads or descriptors are out.
-    pub fn serve(&self, ports: &[Port]) -> Result<()> {
+    pub fn serve(&self, ports: &[Port], addresses: &[IpAddr]) -> Result<()> {
         let mut services = self.services();
         for (index, socket) in self.sockets.iter().enumerate() {
             let leads = ports.iter().find(|port| socket.is(port)).filter(|_| socket.is_served());
@@ -329,7 +338,10 @@ impl Reservation {
                 services.remove(&index);
                 continue;
             };
-            let target = SocketAddr::new(port.container_address, port.container_port);
+            let at = |ip| SocketAddr::new(ip, port.container_port);
+            let is_other = |ip: &&IpAddr| ip.is_ipv4() != port.container_address.is_ipv4();
+            let other = addresses.iter().find(is_other).map(|ip| at(*ip));
+            let target = Target { first: at(port.container_address), other };
             if services.get(&index).is_some_and(|(now, _)| *now == target) {
                 continue;
             }
@@ -344,7 +356,7 @@ impl Reservation {
         Ok(())
     }
 
-    fn services(&self) -> MutexGuard<'_, HashMap<usize, (SocketAddr, Service)>> {
+    fn services(&self) -> MutexGuard<'_, HashMap<usize, (Target, Service)>> {
         self.services.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -446,17 +458,21 @@ fn open(protocol: Protocol, address: SocketAddr, is_served: bool) -> Result<Owne
     if address.is_ipv6() {
         socket::setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
     }
-    let listens = protocol == Protocol::Tcp && is_served;
-    // Past connections of a proxy would keep the port for a minute. A second listener is refused
-    // all the same. With it, the kernel chooses from half of its range, so a choice comes first.
-    let is_chosen = address.port() == 0;
-    if listens && !is_chosen {
+    let at = SockaddrStorage::from(address);
+    let mut bound = socket::bind(fd.as_raw_fd(), &at);
+    // Past connections of a listener would keep the port for a minute. Who listens, or has not said
+    // the same, is in the way all the same. With it, the kernel chooses from half of its range.
+    if bound == Err(Errno::EADDRINUSE) && protocol == Protocol::Tcp && address.port() != 0 {
         socket::setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+        bound = socket::bind(fd.as_raw_fd(), &at);
     }
-    socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
-    if listens {
-        socket::setsockopt(&fd, sockopt::ReuseAddr, &true)?;
-        socket::listen(&fd, Backlog::MAXCONN)?;
+    bound?;
+    if protocol == Protocol::Tcp {
+        // What listens leaves the port to a later listener; what does not is to refuse all others.
+        socket::setsockopt(&fd, sockopt::ReuseAddr, &is_served)?;
+        if is_served {
+            socket::listen(&fd, Backlog::MAXCONN)?;
+        }
     }
     Ok(fd)
 }

@@ -215,14 +215,17 @@ impl Inner {
     /// Starts the proxies of a container's ports, unless plugins do it all.
     fn serve(&self, container: &str, places: &Places, ports: &[firewall::Port]) -> Result<()> {
         let mut reservations = self.reservations();
-        let Some((_, network)) = publisher(places) else {
+        let Some((endpoint, network)) = publisher(places) else {
             // It has left its last network that publishes: the ports are anybody's.
             reservations.remove(container);
             return Ok(());
         };
         match reservations.get(container) {
-            Some(reservation) if network.maps_ports() => Ok(reservation.serve(&[])?),
-            Some(reservation) => Ok(reservation.serve(ports)?),
+            Some(reservation) if network.maps_ports() => Ok(reservation.serve(&[], &[])?),
+            Some(reservation) => {
+                let addresses: Vec<_> = endpoint.addresses().map(|net| net.addr()).collect();
+                Ok(reservation.serve(ports, &addresses)?)
+            }
             None => Ok(()),
         }
     }

@@ -12,6 +12,7 @@ use crate::{
     namespace::{self, Namespaces},
     netlink::Socket,
     plan::{Interface, On, Routes, Step},
+    settings::Settings,
     sysctl::{self, Writer},
 };
 
@@ -24,12 +25,15 @@ pub(crate) struct Host {
     pub(crate) namespaces: Namespaces,
     /// Packets to the host's loopback may be led to containers.
     loopback_routed: bool,
+    /// The packet filter keeps containers apart. It lets links through; a bridge cannot.
+    filtered: bool,
 }
 
 impl Host {
-    pub(crate) fn new(namespaces: Namespaces, loopback_routed: bool) -> Result<Self> {
+    pub(crate) fn new(namespaces: Namespaces, settings: &Settings) -> Result<Self> {
         let socket = Socket::open().context("open rtnetlink")?;
-        Ok(Self { socket, namespaces, loopback_routed })
+        let loopback_routed = !settings.userland_proxy;
+        Ok(Self { socket, namespaces, loopback_routed, filtered: settings.iptables })
     }
 
     /// Whether the kernel has IPv6.
@@ -95,7 +99,7 @@ impl Host {
         let link = self.socket.link(name)?.with_context(|| format!("{name} is not there"))?;
         // It only passes on what the bridge is given; an address would be one more way in.
         self.namespaces.sysctls.writer()?.set(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
-        let isolated = matches!(interface.on, On::Bridge { isolated: true, .. });
+        let isolated = matches!(interface.on, On::Bridge { isolated: true, .. }) && !self.filtered;
         let hairpin = bridges_translate();
         if isolated || hairpin {
             self.socket

@@ -145,10 +145,7 @@ impl Networks {
         let inner = Inner {
             records: Records::open(store)?,
             journal: journal.clone(),
-            host: Host::new(
-                Namespaces::new(settings.namespaces.clone()),
-                !settings.userland_proxy,
-            )?,
+            host: Host::new(Namespaces::new(settings.namespaces.clone()), &settings)?,
             firewall: Firewall::open(settings.firewall())?,
             ports: Ports::new(&settings.firewall()),
             reservations: Mutex::default(),

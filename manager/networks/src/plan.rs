@@ -50,7 +50,7 @@ pub(crate) struct Interface {
 /// What an interface is connected to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum On {
-    /// A port of a bridge; an isolated one reaches no other isolated one.
+    /// A port of a bridge; an isolated one shall reach no other isolated one, but by a link.
     Bridge { bridge: String, isolated: bool },
     /// On an interface of the host's.
     Parent { parent: String, slave: Slave },

@@ -30,11 +30,20 @@ pub(crate) struct Proxies {
     runtime: Mutex<Option<Runtime>>,
 }
 
+/// Where a port leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) first: SocketAddr,
+    /// The container's address of the other family, asked where the first refuses: many programs
+    /// listen on IPv4 only.
+    pub(crate) other: Option<SocketAddr>,
+}
+
 /// A proxy, until it is dropped.
 pub(crate) struct Service(AbortHandle);
 
 impl Proxies {
-    pub(crate) fn serve(&self, socket: &Arc<HostSocket>, target: SocketAddr) -> Result<Service> {
+    pub(crate) fn serve(&self, socket: &Arc<HostSocket>, target: Target) -> Result<Service> {
         let handle = self.handle()?;
         // The sockets belong to the runtime that is entered.
         let _entered = handle.enter();

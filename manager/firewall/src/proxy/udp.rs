@@ -19,6 +19,7 @@ use nix::{
 };
 use tokio::{io::Interest, net::UdpSocket, task::JoinSet, time};
 
+use super::Target;
 use crate::ports::{HostSocket, Served};
 
 /// Clients of one port at a time. Datagrams of more are dropped, as a full queue's are.
@@ -26,6 +27,10 @@ const MAX_CLIENTS: usize = 1024;
 
 /// How long a client is remembered that neither sends nor gets anything: docker's time.
 const IDLE: Duration = Duration::from_secs(90);
+
+/// What is kept of a datagram until it is answered, to be sent to the other family's address.
+/// Nobody answers a larger one by listening elsewhere: its client must ask again.
+const MAX_KEPT_BYTES: usize = 4096;
 
 /// The largest datagram.
 const MAX_BYTES: usize = 65_535;
@@ -39,6 +44,9 @@ struct Client {
 
 struct Flow {
     socket: UdpSocket,
+    target: Target,
+    /// The last datagram that was not answered, if it can be sent to the other family's address.
+    unanswered: Mutex<Vec<u8>>,
     /// Milliseconds since `start` at which something was last carried.
     last_ms: AtomicU64,
     start: Instant,
@@ -46,7 +54,7 @@ struct Flow {
 
 type Flows = Arc<Mutex<HashMap<Client, Arc<Flow>>>>;
 
-pub(super) async fn serve(socket: &Arc<HostSocket>, listener: &UdpSocket, target: SocketAddr) {
+pub(super) async fn serve(socket: &Arc<HostSocket>, listener: &UdpSocket, target: Target) {
     let flows = Flows::default();
     // Ends them with the port.
     let mut answers = JoinSet::new();
@@ -63,20 +71,33 @@ pub(super) async fn serve(socket: &Arc<HostSocket>, listener: &UdpSocket, target
             None => {
                 let Ok(flow) = Flow::open(target).await else { continue };
                 lock(&flows).insert(client, flow.clone());
-                let (socket, flows) = (socket.clone(), flows.clone());
-                let flow_of_task = flow.clone();
+                let (socket, flows, first) = (socket.clone(), flows.clone(), flow.clone());
                 answers.spawn(async move {
                     if let Ok(Served::Udp(listener)) = socket.served() {
-                        flow_of_task.answer(listener, client).await;
+                        answer_all(first, &flows, listener, client).await;
                     }
                     lock(&flows).remove(&client);
                 });
                 flow
             }
         };
-        flow.touch();
-        // A refusal of the container is of an earlier datagram; UDP has no way to tell.
-        _ = flow.socket.send(buffer.get(..count).unwrap_or_default()).await;
+        flow.carry(buffer.get(..count).unwrap_or_default()).await;
+    }
+}
+
+/// Carries answers to a client, from the family's address that does not refuse.
+async fn answer_all(first: Arc<Flow>, flows: &Flows, listener: &UdpSocket, client: Client) {
+    let mut flow = first;
+    while let Some(turned) = flow.answer(listener, client).await {
+        let Ok(next) = Flow::open(turned).await else { return };
+        lock(flows).insert(client, next.clone());
+        next.touch();
+        let datagram = std::mem::take(&mut *flow.unanswered());
+        if !datagram.is_empty() {
+            // Not kept once more: where both refuse, it is lost.
+            _ = next.socket.send(&datagram).await;
+        }
+        flow = next;
     }
 }
 
@@ -95,32 +116,69 @@ fn lock(flows: &Flows) -> std::sync::MutexGuard<'_, HashMap<Client, Arc<Flow>>> 
 }
 
 impl Flow {
-    async fn open(target: SocketAddr) -> io::Result<Arc<Self>> {
-        let any: IpAddr = match target {
+    async fn open(target: Target) -> io::Result<Arc<Self>> {
+        let any: IpAddr = match target.first {
             SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
         };
         let socket = UdpSocket::bind((any, 0)).await?;
-        socket.connect(target).await?;
-        Ok(Arc::new(Self { socket, last_ms: AtomicU64::new(0), start: Instant::now() }))
+        socket.connect(target.first).await?;
+        Ok(Arc::new(Self {
+            socket,
+            target,
+            unanswered: Mutex::default(),
+            last_ms: AtomicU64::new(0),
+            start: Instant::now(),
+        }))
     }
 
-    /// Carries answers until nothing was carried either way for a while.
-    async fn answer(&self, listener: &UdpSocket, client: Client) {
+    /// Carries a datagram to the container.
+    async fn carry(&self, bytes: &[u8]) {
+        self.touch();
+        if self.target.other.is_some() {
+            let mut kept = self.unanswered();
+            kept.clear();
+            if bytes.len() <= MAX_KEPT_BYTES {
+                kept.extend_from_slice(bytes);
+            }
+        }
+        // An error is the refusal of an earlier datagram, and this one was not sent.
+        if self.socket.send(bytes).await.is_err() {
+            _ = self.socket.send(bytes).await;
+        }
+    }
+
+    /// Carries answers until nothing was carried either way for a while; or until nobody listens
+    /// in the container and there is another family: then it says where to turn to.
+    async fn answer(&self, listener: &UdpSocket, client: Client) -> Option<Target> {
         let mut buffer = vec![0; MAX_BYTES];
         loop {
             let left = IDLE.saturating_sub(self.idle());
             if left.is_zero() {
-                return;
+                return None;
             }
-            // An error is a refusal: nobody listens in the container, and the client may try again.
-            if let Ok(Ok(count)) = time::timeout(left, self.socket.recv(&mut buffer)).await {
-                self.touch();
-                let bytes = buffer.get(..count).unwrap_or_default();
-                // A client that is gone loses its answers.
-                _ = listener.async_io(Interest::WRITABLE, || send(listener, bytes, client)).await;
+            match time::timeout(left, self.socket.recv(&mut buffer)).await {
+                Ok(Ok(count)) => {
+                    self.touch();
+                    self.unanswered().clear();
+                    let bytes = buffer.get(..count).unwrap_or_default();
+                    // A client that is gone loses its answers.
+                    let write = || send(listener, bytes, client);
+                    _ = listener.async_io(Interest::WRITABLE, write).await;
+                }
+                // A refusal. Without another address the client may try again.
+                Ok(Err(_)) => {
+                    if let Some(other) = self.target.other {
+                        return Some(Target { first: other, other: Some(self.target.first) });
+                    }
+                }
+                Err(_) => {}
             }
         }
+    }
+
+    fn unanswered(&self) -> std::sync::MutexGuard<'_, Vec<u8>> {
+        self.unanswered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn touch(&self) {

@@ -255,7 +255,7 @@ fn a_host_that_drops_what_comes_in_decides_over_published_ports_too() {
     firewall.replace(rules.clone()).unwrap();
     // The proxy's connections to containers are made in the host's namespace.
     let reserved = lab.host.run(move || {
-        reserved.serve(&leads).unwrap();
+        reserved.serve(&leads, &[]).unwrap();
         reserved
     });
     assert!(firewall.is_input_closed());

@@ -104,6 +104,33 @@ fn another_programs_port_is_refused_and_nothing_is_kept() {
 }
 
 #[test]
+fn a_port_is_free_while_past_connections_of_it_are_remembered() {
+    let host = Namespace::new();
+    for (loopback, port) in [(Loopback::Proxy, 8080), (Loopback::Translate, 8081)] {
+        host.run(move || {
+            let listener = TcpListener::bind(("0.0.0.0", port)).unwrap();
+            let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            // Who closes first remembers (TIME_WAIT).
+            drop(listener.accept().unwrap());
+            (&client).read_exact(&mut [0; 1]).unwrap_err();
+            drop(client);
+        });
+        let sockets = || host.command("ss -Htan state time-wait");
+        let until = Instant::now() + DEADLINE;
+        while !sockets().contains(&format!(":{port} ")) {
+            assert!(Instant::now() < until, "{}", sockets());
+            std::thread::yield_now();
+        }
+        let ports = Ports::new(&Settings { loopback, ..Settings::default() });
+        let held =
+            reserve(&host, &ports, vec![wanted(Protocol::Tcp, &["0.0.0.0"], port..=port)]).unwrap();
+        assert!(sockets().contains(&format!(":{port} ")), "the control");
+        assert!(host.run(move || TcpListener::bind(("0.0.0.0", port))).is_err());
+        drop(held);
+    }
+}
+
+#[test]
 fn ranges_and_the_kernels_choice_give_different_ports_to_everybody() {
     let host = Namespace::new();
     host.sysctl("ipv4.ip_local_port_range", "40000 40999");
@@ -144,8 +171,10 @@ fn serve(
 ) -> Reservation {
     let reserved = reserve(&lab.host, ports, all).unwrap();
     let (v4, v6) = (to.0.map(|a| a.parse().unwrap()), to.1.map(|a| a.parse().unwrap()));
+    let addresses = [v4.map(IpAddr::V4), v6.map(IpAddr::V6)].into_iter().flatten();
+    let addresses: Vec<_> = addresses.collect();
     lab.host.run(move || {
-        reserved.serve(&reserved.ports(v4, v6)).unwrap();
+        reserved.serve(&reserved.ports(v4, v6), &addresses).unwrap();
         reserved
     })
 }
@@ -184,7 +213,7 @@ fn the_proxy_carries_from_loopback_and_between_families() {
     let held = lab.host.run(move || {
         let v4 = "172.30.0.2".parse().unwrap();
         let v6 = "fd30::2".parse().unwrap();
-        held.serve(&held.ports(Some(v4), Some(v6))).unwrap();
+        held.serve(&held.ports(Some(v4), Some(v6)), &[v4.into(), v6.into()]).unwrap();
         held
     });
     assert_eq!(answer(&lab.host, "tcp", "[::1]:8080"), "six fd30::1");
@@ -193,6 +222,51 @@ fn the_proxy_carries_from_loopback_and_between_families() {
     let again =
         vec![wanted(Protocol::Tcp, both, 8080..=8080), wanted(Protocol::Udp, both, 8080..=8080)];
     drop(reserve(&lab.host, &ports, again).expect("all ports are free at once"));
+}
+
+#[test]
+fn a_program_that_listens_on_ipv4_only_is_reached_by_ipv6_too() {
+    let lab = Lab::new();
+    let one = lab.container_namespace(ONE);
+    service::tcp(one, "0.0.0.0:80", "one");
+    service::udp(one, "0.0.0.0:80", "one");
+    let ports = Ports::new(&Settings::default());
+    let all = vec![
+        wanted(Protocol::Tcp, &["::"], 8080..=8080),
+        wanted(Protocol::Udp, &["::"], 8080..=8080),
+        wanted(Protocol::Tcp, &["::1"], 8081..=8081),
+    ];
+    let held = serve(&lab, &ports, all, (Some("172.30.0.2"), Some("fd30::2")));
+    let firewall = lab.firewall(Settings::default());
+    let mut endpoint = lab.containers[ONE].endpoint.clone();
+    endpoint.ports = held.ports(Some("172.30.0.2".parse().unwrap()), "fd30::2".parse().ok());
+    firewall.replace(lab.rules()).unwrap();
+    firewall.put_endpoint(endpoint.clone()).unwrap();
+    for (from, protocol, at) in [
+        (&lab.host, "tcp", "[::1]:8080"),
+        (&lab.host, "udp", "[::1]:8080"),
+        (&lab.host, "tcp", "[::1]:8081"),
+        (&lab.host, "tcp", "[2001:db8::1]:8080"),
+        (&lab.neighbour, "tcp", "[2001:db8::1]:8080"),
+        (&lab.neighbour, "udp", "[2001:db8::1]:8080"),
+    ] {
+        assert_eq!(answer(from, protocol, at), "one 172.30.0.1", "{at}/{protocol}");
+    }
+    // The first datagram is answered, not only one that is sent again.
+    let first = lab.neighbour.run(|| {
+        let socket = UdpSocket::bind("[::]:0").unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        socket.send_to(b"?", "[2001:db8::1]:8080").unwrap();
+        socket.recv(&mut [0; 64]).is_ok()
+    });
+    assert!(first);
+    // Who listens on IPv6 is preferred there.
+    service::tcp(one, "[fd30::2]:80", "six");
+    assert_eq!(answer(&lab.neighbour, "tcp", "[2001:db8::1]:8080"), "six fd30::1");
+    // A public address is the network's by somebody's wish, and the kernel's to translate.
+    let leads = held.ports(None, "2001:db8:7::2".parse().ok());
+    assert!(leads.iter().all(|port| port.publish == Publish::Nat), "{leads:?}");
+    assert!(endpoint.ports.iter().all(|port| port.publish == Publish::Proxy), "{endpoint:?}");
 }
 
 #[test]
@@ -236,6 +310,34 @@ fn a_port_of_sctp_is_refused_where_only_a_proxy_could_serve_it() {
             Some(why) => assert!(said.is_some_and(|said| said.contains(why)), "{address}"),
         }
     }
+}
+
+#[test]
+fn connections_that_are_only_held_do_not_keep_others_out() {
+    use hull_runtime_sys::process;
+
+    const RLIMIT_NOFILE: u32 = 7;
+    let (_, hard) = process::limit(0, RLIMIT_NOFILE).unwrap();
+    process::set_limit(0, RLIMIT_NOFILE, hard, hard).unwrap();
+    let held = 1200;
+    // Both ends of both connections are this process's.
+    if hard < 6 * held {
+        eprintln!("not run: there are only {hard} descriptors");
+        return;
+    }
+    let lab = Lab::new();
+    let server = lab.container_namespace(ONE).run(|| TcpListener::bind("0.0.0.0:80")).unwrap();
+    let ports = Ports::new(&Settings::default());
+    let all = vec![wanted(Protocol::Tcp, &["0.0.0.0"], 8080..=8080)];
+    let _served = serve(&lab, &ports, all, (Some("172.30.0.2"), None));
+    let connect = || lab.host.run(|| TcpStream::connect("127.0.0.1:8080")).unwrap();
+    let pairs: Vec<_> = (0..held).map(|_| (connect(), server.accept().unwrap())).collect();
+    let mut client = connect();
+    let (mut accepted, _) = server.accept().unwrap();
+    accepted.set_read_timeout(Some(DEADLINE)).unwrap();
+    client.write_all(b"?").unwrap();
+    accepted.read_exact(&mut [0; 1]).unwrap();
+    drop(pairs);
 }
 
 #[test]
