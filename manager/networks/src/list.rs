@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hull_manager_core::{Result, filter::Filters};
+use hull_manager_core::{Error, Result, filter::Filters};
 use hull_specs_api::v1;
 
 use crate::{
@@ -76,6 +76,14 @@ impl Inner {
     ) -> Result<v1::ListNetworksResponse> {
         let keys = ["dangling", "driver", "id", "label", "label!", "name", "scope", "type"];
         let filters = Filters::parse(&request.filters, &keys)?;
+        for kind in filters.values("type") {
+            if !matches!(kind.as_str(), "builtin" | "custom") {
+                return Err(Error::invalid(format!(
+                    "invalid filter 'type={}'",
+                    kind.escape_debug()
+                )));
+            }
+        }
         let dangling = match filters.has("dangling") {
             true => Some(filters.flag("dangling", false)?),
             false => None,
