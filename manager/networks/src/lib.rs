@@ -142,6 +142,7 @@ impl Networks {
             host: Host::new(
                 Namespaces::new(settings.namespaces.clone()),
                 !settings.userland_proxy,
+                &settings.table,
             )?,
             firewall: Firewall::open(settings.firewall())?,
             ports: Ports::new(&settings.firewall()),

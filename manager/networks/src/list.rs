@@ -171,7 +171,7 @@ pub(crate) fn endpoints(
                     net.addr().to_string(),
                     u32::from(net.prefix_len()),
                     // As docker: that of its network, whether or not it is in use.
-                    network.pool_of(net.addr()).and_then(|pool| pool.gateway).or_else(|| {
+                    network.route(net.addr()).or_else(|| {
                         let mut told = endpoint.gateways.iter().copied();
                         told.find(|gateway| gateway.is_ipv4() == net.addr().is_ipv4())
                     }),
