@@ -3,6 +3,7 @@
 use std::{
     borrow::Cow,
     io::Read as _,
+    net::IpAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -69,17 +70,17 @@ impl Inner {
             });
         }
         let id = random_id()?;
-        let routes = self.host.routed()?;
+        let routes = self.host.routed(None)?;
         let host = options::Host {
             networks: &taken,
             routes: &routes,
             ipv6: Host::has_ipv6(),
             random: random()?,
         };
-        let pools = options::pools(request, &self.settings, &host)?;
+        let mut pools = options::pools(request, &self.settings, &host)?;
         let ipv6 = pools.iter().any(|pool| !pool.is_ipv4());
         let mut driver = options::driver(request, &id, &self.settings, ipv6)?;
-        self.claim(&mut driver)?;
+        self.claim(&mut driver, &mut pools)?;
         let definition = Definition {
             id,
             name: request.name.clone(),
@@ -107,8 +108,9 @@ impl Inner {
         Ok(v1::CreateNetworkResponse { id: definition.id.clone(), warnings: Vec::new() })
     }
 
-    /// Whether the interface that a new network is to be on can be its.
-    fn claim(&self, driver: &mut Driver) -> Result<()> {
+    /// Whether the interface that a new network is to be on can be its. Addresses that a bridge has
+    /// are nobody else's.
+    fn claim(&self, driver: &mut Driver, pools: &mut [Pool]) -> Result<()> {
         match driver {
             Driver::Bridge(bridge) => {
                 if let Some(other) = self
@@ -123,12 +125,20 @@ impl Inner {
                     )));
                 }
                 // A bridge that somebody else has made stays his.
-                bridge.owned =
-                    self.host.socket.link(&bridge.interface).map_err(anyhow::Error::new)?.is_none();
+                let link = self.host.bridge(&bridge.interface)?;
+                bridge.owned = link.is_none();
+                if let Some(link) = link {
+                    let present = self.host.socket.addresses(link.index);
+                    let present = present.map_err(anyhow::Error::new)?;
+                    pools.iter_mut().for_each(|pool| pool.reserve(&present));
+                }
                 Ok(())
             }
             Driver::Macvlan(parent) | Driver::Ipvlan(parent) => {
                 match self.host.socket.link(&parent.interface).map_err(anyhow::Error::new)? {
+                    Some(link) if link.loopback => {
+                        Err(Error::invalid("loopback interface is not a valid parent link"))
+                    }
                     Some(_) => Ok(()),
                     None => Err(Error::not_found(format!(
                         "the interface {} is not there",
@@ -305,7 +315,7 @@ impl Inner {
             Some(Driver::Bridge(bridge)) if bridge.interface == interface => Some(bridge.owned),
             _ => None,
         };
-        let link = self.host.socket.link(&interface).map_err(anyhow::Error::new)?;
+        let link = self.host.bridge(&interface)?;
         let owned = before.unwrap_or(link.is_none());
         let theirs = match &link {
             Some(link) if !owned => {
@@ -320,9 +330,7 @@ impl Inner {
         // The bridge of an earlier run is in nobody's way.
         let own_index = link.as_ref().map(|link| link.index);
         let mut blocked = taken.clone();
-        let routes = self.host.socket.routes().map_err(anyhow::Error::new)?;
-        let foreign = routes.into_iter().filter(|route| route.interface != own_index);
-        blocked.extend(foreign.filter_map(|route| route.to));
+        blocked.extend(self.host.routed(own_index)?);
         let host = options::Host {
             networks: &taken,
             routes: &blocked,
@@ -335,18 +343,21 @@ impl Inner {
             if !is_wanted {
                 continue;
             }
-            let before = old.and_then(|old| old.pools(ipv4).next());
-            let theirs =
+            // The subnet of somebody else's bridge stays with that.
+            let before = old
+                .filter(|old| matches!(&old.driver, Driver::Bridge(bridge) if bridge.owned))
+                .and_then(|old| old.pools(ipv4).next());
+            let first =
                 theirs.iter().find(|net| net.addr().is_ipv4() == ipv4 && !is_link_local(net));
-            let pool = match (theirs, owned) {
+            let mut pool = match (first, owned) {
                 (None, false) if !ipv4 => continue,
                 (None, false) => {
                     return Err(Error::conflict(format!(
                         "the bridge {interface} is there, but has no address"
                     )));
                 }
-                (theirs, _) => {
-                    let asked = asked(wanted, ipv4, theirs);
+                (first, _) => {
+                    let asked = asked(wanted, ipv4, first);
                     match (asked.subnet.is_empty(), before) {
                         (false, _) => Pool::parse(&asked, true)?,
                         // The subnet that it had, as long as nobody says otherwise.
@@ -359,6 +370,14 @@ impl Inner {
                 }
             };
             ipam::check_overlap(&pool.subnet, &taken)?;
+            let route = match ipv4 {
+                true => wanted.gateway.map(IpAddr::V4),
+                false => wanted.gateway_v6.map(IpAddr::V6),
+            };
+            pool.reserve(&theirs);
+            if let Some(route) = route {
+                pool.set_route(route)?;
+            }
             pools.push(pool);
         }
         Ok(Definition {
@@ -405,27 +424,18 @@ fn is_link_local(net: &IpNet) -> bool {
 /// What the operator asks of the default network's subnet in a family; `theirs` is the address
 /// of a bridge that is not ours.
 fn asked(wanted: &DefaultNetwork, ipv4: bool, theirs: Option<&IpNet>) -> v1::IpamPool {
-    let (bip, fixed, gateway) = match ipv4 {
-        true => (
-            wanted.bip.map(IpNet::V4),
-            wanted.fixed_cidr.map(IpNet::V4),
-            wanted.gateway.map(Into::into),
-        ),
-        false => (
-            wanted.bip6.map(IpNet::V6),
-            wanted.fixed_cidr_v6.map(IpNet::V6),
-            wanted.gateway_v6.map(Into::into),
-        ),
+    let (bip, fixed) = match ipv4 {
+        true => (wanted.bip.map(IpNet::V4), wanted.fixed_cidr.map(IpNet::V4)),
+        false => (wanted.bip6.map(IpNet::V6), wanted.fixed_cidr_v6.map(IpNet::V6)),
     };
     let own = theirs.copied().or(bip);
-    let gateway: Option<std::net::IpAddr> = gateway.or(own.map(|own| own.addr()));
     let subnet = own.or(fixed).map(|net| net.trunc());
     let range = fixed.filter(|fixed| Some(fixed.trunc()) != subnet);
     let text = |net: Option<IpNet>| net.map(|net| net.to_string()).unwrap_or_default();
     v1::IpamPool {
         subnet: text(subnet),
         ip_range: text(range),
-        gateway: gateway.map(|gateway| gateway.to_string()).unwrap_or_default(),
+        gateway: own.map(|own| own.addr().to_string()).unwrap_or_default(),
         ..Default::default()
     }
 }

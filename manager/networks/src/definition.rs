@@ -372,6 +372,15 @@ impl Definition {
     pub(crate) fn pool_of(&self, address: IpAddr) -> Option<&Pool> {
         self.pools.iter().find(|pool| pool.subnet.contains(&address))
     }
+
+    /// The gateway of who has an address of it.
+    pub(crate) fn route(&self, address: IpAddr) -> Option<IpAddr> {
+        let pool = self.pool_of(address)?;
+        match self.driver {
+            Driver::Bridge(_) => pool.route(),
+            _ => pool.gateway,
+        }
+    }
 }
 
 impl Driver {

@@ -95,7 +95,13 @@ pub(crate) fn hosts(
 ) -> Vec<String> {
     let mut names = hostname.to_owned();
     if !domain.is_empty() {
-        names = format!("{hostname}.{domain} {hostname}");
+        names = format!("{hostname}.{domain}");
+    }
+    // Whether the name was given whole or in two parts, it is known by its first one, too.
+    if let Some((short, _)) = names.split_once('.')
+        && !short.is_empty()
+    {
+        names = format!("{names} {short}");
     }
     let extra = extra.iter().map(|(name, address)| format!("{address}\t{name}"));
     extra.chain(own.iter().map(|address| format!("{address}\t{names}"))).collect()
@@ -185,6 +191,19 @@ mod tests {
             lines,
             ["10.0.0.1\tdb", "172.17.0.2\tweb.example.org web", "fd00::2\tweb.example.org web"]
         );
+    }
+
+    #[test]
+    fn a_container_is_known_by_its_short_name_too() {
+        let own = ["172.17.0.2".parse().unwrap()];
+        for (hostname, domain, names) in [
+            ("foo", "", "foo"),
+            ("foo.bar.com", "", "foo.bar.com foo"),
+            ("foo", "bar.com", "foo.bar.com foo"),
+            ("foo.bar", "com", "foo.bar.com foo"),
+        ] {
+            assert_eq!(hosts(&[], &own, hostname, domain), [format!("172.17.0.2\t{names}")]);
+        }
     }
 
     #[test]

@@ -3,11 +3,12 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use anyhow::{Context as _, Result, bail};
+use hull_manager_core::Error;
 use ipnet::IpNet;
 
 use crate::{
     definition::{Bridge, Definition, Driver},
-    link::Peer,
+    link::{Link, Peer},
     mac::Mac,
     namespace::{self, Namespaces},
     netlink::Socket,
@@ -27,13 +28,51 @@ pub(crate) struct Host {
     loopback_routed: bool,
     /// The packet filter keeps containers apart. It lets links through; a bridge cannot.
     filtered: bool,
+    /// What is written on bridges that we make, for other managers on the host.
+    mark: String,
 }
+
+/// A route with fewer bits is no subnet's.
+const MIN_SUBNET_PREFIX: u8 = 8;
+
+/// What all managers' marks begin with.
+const MARK: &str = "hull manager ";
 
 impl Host {
     pub(crate) fn new(namespaces: Namespaces, settings: &Settings) -> Result<Self> {
         let socket = Socket::open().context("open rtnetlink")?;
-        let loopback_routed = !settings.userland_proxy;
-        Ok(Self { socket, namespaces, loopback_routed, filtered: settings.iptables })
+        Ok(Self {
+            socket,
+            namespaces,
+            loopback_routed: !settings.userland_proxy,
+            filtered: settings.iptables,
+            // No other manager on the host has a table of this name.
+            mark: format!("{MARK}{}", settings.table),
+        })
+    }
+
+    /// The manager that has made an interface, if that is another one.
+    fn other_manager<'a>(&self, link: &'a Link) -> Option<&'a str> {
+        link.alias.strip_prefix(MARK).filter(|_| link.alias != self.mark)
+    }
+
+    /// A bridge by its name.
+    ///
+    /// # Errors
+    /// If the interface of this name is none, or another manager's.
+    pub(crate) fn bridge(&self, name: &str) -> Result<Option<Link>, Error> {
+        let Some(link) = self.socket.link(name).map_err(anyhow::Error::new)? else {
+            return Ok(None);
+        };
+        if link.kind != "bridge" {
+            return Err(Error::conflict(format!("existing interface {name} is not a bridge")));
+        }
+        match self.other_manager(&link) {
+            None => Ok(Some(link)),
+            Some(other) => Err(Error::conflict(format!(
+                "the bridge {name} is that of another manager, {other}: choose another one (hulld --bridge NAME), or delete it if that manager is gone"
+            ))),
+        }
     }
 
     /// Whether the kernel has IPv6.
@@ -126,7 +165,7 @@ impl Host {
         let name = &bridge.interface;
         let gateways: Vec<IpNet> =
             network.pools.iter().filter_map(|pool| Some(pool.with_prefix(pool.gateway?))).collect();
-        let link = match self.socket.link(name)? {
+        let link = match self.bridge(name)? {
             Some(link) => link,
             None if !bridge.owned => bail!("it is not there, and it is not hull's to make"),
             None => {
@@ -140,7 +179,10 @@ impl Host {
             sysctl::set(&format!("ipv4/conf/{name}/route_localnet"), "1")?;
         }
         if !bridge.owned {
-            return Ok(());
+            return self.lend_gateways(network, &link, &gateways);
+        }
+        if link.alias != self.mark {
+            self.socket.set_alias(link.index, &self.mark)?;
         }
         let ipv6 = gateways.iter().any(|gateway| gateway.addr().is_ipv6());
         // No router of a container's is the host's.
@@ -153,11 +195,32 @@ impl Host {
         Ok(self.socket.set_up(link.index)?)
     }
 
+    /// Puts gateways that were asked for on a bridge of somebody else, as docker does; what it has
+    /// stays. A list that somebody has written says that the gateway is another one.
+    fn lend_gateways(&self, network: &Definition, link: &Link, gateways: &[IpNet]) -> Result<()> {
+        if !network.options.contains_key("com.docker.network.bridge.name") {
+            return Ok(());
+        }
+        let present = self.socket.addresses(link.index)?;
+        let missing = |wanted: &&IpNet| !present.iter().any(|net| net.addr() == wanted.addr());
+        for gateway in gateways.iter().filter(missing) {
+            let key = format!("ipv6/conf/{}/disable_ipv6", link.name);
+            if gateway.addr().is_ipv6() && sysctl::get(&key).as_deref() == Some("1") {
+                sysctl::set(&key, "0")?;
+            }
+            self.socket.add_address(link.index, *gateway)?;
+        }
+        Ok(self.socket.set_up(link.index)?)
+    }
+
     /// Takes away what a network had on the host. Idempotent.
     pub(crate) fn remove(&self, network: &Definition) -> Result<()> {
         match &network.driver {
             Driver::Bridge(bridge) if bridge.owned => {
-                self.socket.remove_link(&bridge.interface)?;
+                let link = self.socket.link(&bridge.interface)?;
+                if link.is_some_and(|link| self.other_manager(&link).is_none()) {
+                    self.socket.remove_link(&bridge.interface)?;
+                }
             }
             _ => {}
         }
@@ -173,9 +236,13 @@ impl Host {
         Ok(link.map_or(ETHERNET_MTU, |link| link.mtu))
     }
 
-    /// The subnets that the host has routes to, without default routes.
-    pub(crate) fn routed(&self) -> Result<Vec<IpNet>> {
-        Ok(self.socket.routes()?.into_iter().filter_map(|route| route.to).collect())
+    /// The subnets that the host has routes to, but by the interface `except`. A route to a large
+    /// part of all addresses is a way out and not a subnet: VPNs have two halves of everything.
+    pub(crate) fn routed(&self, except: Option<u32>) -> Result<Vec<IpNet>> {
+        let routes = self.socket.routes()?.into_iter();
+        let others = routes.filter(|route| except.is_none() || route.interface != except);
+        let subnets = others.filter_map(|route| route.to);
+        Ok(subnets.filter(|to| to.prefix_len() >= MIN_SUBNET_PREFIX).collect())
     }
 
     /// Turns forwarding on.

@@ -24,6 +24,12 @@ pub(crate) struct Pool {
     pub(crate) auxiliary: BTreeMap<String, IpAddr>,
 }
 
+/// The name that docker has for an auxiliary address that is the way out of a bridge's containers,
+/// by whether it is IPv4.
+fn route_key(ipv4: bool) -> &'static str {
+    if ipv4 { "DefaultGatewayIPv4" } else { "DefaultGatewayIPv6" }
+}
+
 /// Where subnets of new networks are taken from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubnetSource {
@@ -92,6 +98,14 @@ impl Pool {
     /// `gateway`.
     pub(crate) fn parse(asked: &v1::IpamPool, gateway: bool) -> Result<Self> {
         let subnet = parse_subnet(&asked.subnet)?;
+        if subnet.max_prefix_len() - subnet.prefix_len() < 2 {
+            return Err(Error::invalid(format!(
+                "invalid subnet {subnet}: it has no addresses for a gateway and a container"
+            )));
+        }
+        if subnet.addr().is_multicast() {
+            return Err(Error::invalid(format!("invalid subnet {subnet}: it is of multicast")));
+        }
         let mut pool = Self::new(subnet, gateway);
         if !asked.ip_range.is_empty() {
             let range: IpNet = parse("IP range", &asked.ip_range)?;
@@ -119,7 +133,9 @@ impl Pool {
             }
         };
         if !asked.gateway.is_empty() {
-            pool.gateway = Some(in_subnet("gateway", &asked.gateway)?);
+            let gateway = in_subnet("gateway", &asked.gateway)?;
+            pool.check_host(gateway)?;
+            pool.gateway = Some(gateway);
         }
         for (name, text) in &asked.aux_addresses {
             let address = in_subnet("aux-address", text)?;
@@ -200,19 +216,49 @@ impl Pool {
         Ok(None)
     }
 
+    fn check_host(&self, address: IpAddr) -> Result<()> {
+        let (first, last) = hosts(self.subnet);
+        let inside = self.subnet.contains(&address)
+            && (number(first)..=number(last)).contains(&number(address));
+        match inside {
+            true => Ok(()),
+            false => Err(Error::invalid(format!(
+                "{address} is not an address for a host in {}",
+                self.subnet
+            ))),
+        }
+    }
+
+    /// Keeps addresses for the bridge that has them.
+    pub(crate) fn reserve(&mut self, present: &[IpNet]) {
+        for address in present.iter().map(IpNet::addr) {
+            if self.subnet.contains(&address) && Some(address) != self.gateway {
+                self.auxiliary.insert(format!("bridge-{address}"), address);
+            }
+        }
+    }
+
+    /// The way out of a bridge's containers: the bridge, or another one that was named.
+    pub(crate) fn route(&self) -> Option<IpAddr> {
+        self.auxiliary.get(route_key(self.is_ipv4())).copied().or(self.gateway)
+    }
+
+    /// Makes an address the way out, in place of the bridge's, which keeps its own.
+    pub(crate) fn set_route(&mut self, address: IpAddr) -> Result<()> {
+        self.check_host(address).map_err(|error| error.context("default-gateway"))?;
+        if Some(address) != self.gateway {
+            self.auxiliary.insert(route_key(self.is_ipv4()).into(), address);
+        }
+        Ok(())
+    }
+
     /// Whether a container may ask for this one.
     pub(crate) fn check_static(
         &self,
         wanted: IpAddr,
         mut used: impl FnMut(IpAddr) -> Result<bool>,
     ) -> Result<()> {
-        let (first, last) = hosts(self.subnet);
-        if !(number(first)..=number(last)).contains(&number(wanted)) {
-            return Err(Error::invalid(format!(
-                "{wanted} is not an address for a host in {}",
-                self.subnet
-            )));
-        }
+        self.check_host(wanted)?;
         if self.is_reserved(wanted) || used(wanted)? {
             return Err(Error::conflict(format!("Address already in use: {wanted}")));
         }

@@ -250,7 +250,15 @@ impl Networks {
     /// # Errors
     /// One sentence, in docker's words where docker has some.
     pub fn accept(&self, options: &v1::ContainerOptions) -> Result<()> {
-        sandbox::check(options)
+        sandbox::check(options)?;
+        let state = self.0.state();
+        for endpoint in &options.networks {
+            // One that is made later is looked at then.
+            if let Ok(known) = state.catalog.find(&endpoint.network) {
+                sandbox::check_addresses(&known.definition, endpoint)?;
+            }
+        }
+        Ok(())
     }
 
     /// The networks' names that a container is connected to at its start, in their order; none:

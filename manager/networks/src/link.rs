@@ -29,6 +29,7 @@ const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_PROTINFO: u16 = 12;
 const IFLA_LINKINFO: u16 = 18;
+const IFLA_IFALIAS: u16 = 20;
 const IFLA_STATS64: u16 = 23;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_EXT_MASK: u16 = 29;
@@ -60,6 +61,7 @@ const AF_INET6: u8 = libc::AF_INET6 as u8;
 const AF_BRIDGE: u8 = libc::AF_BRIDGE as u8;
 
 const UP: u32 = libc::IFF_UP as u32;
+const LOOPBACK: u32 = libc::IFF_LOOPBACK as u32;
 
 /// The size of ifinfomsg, ifaddrmsg and rtmsg, in bytes.
 const IFINFO: usize = 16;
@@ -72,6 +74,11 @@ pub(crate) struct Link {
     pub(crate) index: u32,
     pub(crate) name: String,
     pub(crate) up: bool,
+    pub(crate) loopback: bool,
+    /// What made it, as `ip -details link` says; empty: a driver of hardware.
+    pub(crate) kind: String,
+    /// What somebody has written on it.
+    pub(crate) alias: String,
     pub(crate) mtu: u32,
     pub(crate) mac: Option<Mac>,
     /// The bridge that it is a port of.
@@ -112,6 +119,9 @@ fn read_link(body: &[u8]) -> Option<Link> {
         index,
         name: String::new(),
         up: flags & UP != 0,
+        loopback: flags & LOOPBACK != 0,
+        kind: String::new(),
+        alias: String::new(),
         mtu: 0,
         mac: None,
         master: None,
@@ -123,6 +133,12 @@ fn read_link(body: &[u8]) -> Option<Link> {
             IFLA_MTU => link.mtu = u32_of(value)?,
             IFLA_ADDRESS => link.mac = value.first_chunk().copied().map(Mac),
             IFLA_MASTER => link.master = u32_of(value),
+            IFLA_IFALIAS => link.alias = text_of(value),
+            IFLA_LINKINFO => {
+                let mut info = attributes(value);
+                let kind = info.find(|(kind, _)| *kind == IFLA_INFO_KIND);
+                link.kind = kind.map(|(_, value)| text_of(value)).unwrap_or_default();
+            }
             IFLA_STATS64 => link.counters = read_counters(value),
             _ => {}
         }
@@ -315,6 +331,12 @@ impl Socket {
     /// One that is down gets another name.
     pub(crate) fn rename(&self, index: u32, name: &str) -> sys::Result<()> {
         self.change(RTM_SETLINK, 0, &Body::link(index, 0, 0).with_text(IFLA_IFNAME, name))
+    }
+
+    /// Writes something on an interface, up to 255 bytes.
+    pub(crate) fn set_alias(&self, index: u32, alias: &str) -> sys::Result<()> {
+        let body = Body::link(index, 0, 0).with(IFLA_IFALIAS, alias.as_bytes());
+        self.change(RTM_SETLINK, 0, &body)
     }
 
     pub(crate) fn set_master(&self, index: u32, bridge: u32) -> sys::Result<()> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hull_manager_core::{Result, filter::Filters};
+use hull_manager_core::{Error, Result, filter::Filters};
 use hull_specs_api::v1;
 
 use crate::{
@@ -85,6 +85,14 @@ impl Inner {
     ) -> Result<v1::ListNetworksResponse> {
         let keys = ["dangling", "driver", "id", "label", "label!", "name", "scope", "type"];
         let filters = Filters::parse(&request.filters, &keys)?;
+        for kind in filters.values("type") {
+            if !matches!(kind.as_str(), "builtin" | "custom") {
+                return Err(Error::invalid(format!(
+                    "invalid filter 'type={}'",
+                    kind.escape_debug()
+                )));
+            }
+        }
         let dangling = match filters.has("dangling") {
             true => Some(filters.flag("dangling", false)?),
             false => None,
@@ -173,7 +181,7 @@ pub(crate) fn endpoints(
                     net.addr().to_string(),
                     u32::from(net.prefix_len()),
                     // As docker: that of its network, whether or not it is in use.
-                    network.pool_of(net.addr()).and_then(|pool| pool.gateway).or_else(|| {
+                    network.route(net.addr()).or_else(|| {
                         let mut told = endpoint.gateways.iter().copied();
                         told.find(|gateway| gateway.is_ipv4() == net.addr().is_ipv4())
                     }),

@@ -197,8 +197,10 @@ pub(crate) fn pools(
     }
     let has = |ipv4: bool| pools.iter().any(|pool: &Pool| pool.is_ipv4() == ipv4);
     let wanted4 = request.ipv4.unwrap_or(true);
-    // A subnet of IPv6 that was given is a wish for it.
-    let wanted6 = request.ipv6.unwrap_or(settings.ipv6 && host.ipv6 || has(false));
+    // A subnet of IPv6 that was given is a wish for it. The wire that a macvlan or ipvlan is on has
+    // its own routers: no subnet that nobody there knows.
+    let is_bridge = matches!(request.driver.as_str(), "" | "bridge" | "default");
+    let wanted6 = request.ipv6.unwrap_or(is_bridge && settings.ipv6 && host.ipv6 || has(false));
     if wanted6 && !host.ipv6 {
         return Err(Error::conflict("the kernel has no IPv6".to_owned()));
     }
@@ -237,7 +239,19 @@ pub(crate) fn free_subnet(
         return Ok(ipam::unique_local(host.random));
     }
     ipam::choose_subnet(&sources, ipv4, taken).ok_or_else(|| {
-        Error::exhausted("all predefined address pools have been fully subnetted".to_owned())
+        let mut text = "all predefined address pools have been fully subnetted".to_owned();
+        let of_source = |net: &&IpNet| {
+            sources.iter().any(|source| source.base.contains(*net) || net.contains(&source.base))
+        };
+        let routes = host.routes.iter().filter(|net| !host.networks.contains(net));
+        let routes: Vec<_> = routes.filter(of_source).map(IpNet::to_string).take(8).collect();
+        if !routes.is_empty() {
+            text.push_str(&format!(
+                ": the host has routes to {}; name a subnet (--subnet; settings of hulld: bip, default-address-pools)",
+                routes.join(", ")
+            ));
+        }
+        Error::exhausted(text)
     })
 }
 
@@ -330,6 +344,24 @@ mod tests {
         let mut only6 = request("", &[]);
         only6.ipv4 = Some(false);
         assert_eq!(subnets(&only6, &HOST).unwrap(), ["fd01:101:101:101::/64"]);
+    }
+
+    #[test]
+    fn who_is_on_a_wire_has_no_ipv6_unless_it_was_asked_for() {
+        for driver in ["macvlan", "ipvlan"] {
+            let mut request = request(driver, &[("parent", "eth0")]);
+            assert_eq!(subnets(&request, &HOST).unwrap(), ["172.17.0.0/16"], "{driver}");
+            request.ipv6 = Some(true);
+            assert_eq!(subnets(&request, &HOST).unwrap().len(), 2, "{driver}");
+        }
+    }
+
+    #[test]
+    fn where_no_subnet_is_free_the_routes_in_its_way_are_named() {
+        let routes = ["172.16.0.0/12", "192.168.0.0/16", "10.0.0.0/8"].map(|t| t.parse().unwrap());
+        let host = Host { routes: &routes, ..HOST };
+        let error = subnets(&request("", &[]), &host).unwrap_err().to_string();
+        assert!(error.contains("routes to 172.16.0.0/12, 192.168.0.0/16;"), "{error}");
     }
 
     #[test]

@@ -116,7 +116,7 @@ pub(crate) fn way_out<'a>(places: &[Place<'a>], ipv4: bool) -> Option<(Place<'a>
         let (endpoint, network) = place;
         let address = if ipv4 { endpoint.ipv4? } else { endpoint.ipv6? };
         let l3 = matches!(&network.driver, Driver::Ipvlan(parent) if parent.mode != "l2");
-        let gateway = network.pool_of(address.addr())?.gateway;
+        let gateway = network.route(address.addr());
         let leads_out = !network.internal && (l3 || gateway.is_some());
         let gateway = if l3 { None } else { gateway };
         leads_out.then(|| (*place, Default { interface: endpoint.interface.clone(), gateway }))

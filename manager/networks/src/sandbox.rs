@@ -115,6 +115,7 @@ pub(crate) fn check(options: &v1::ContainerOptions) -> Result<()> {
 pub(crate) fn check_endpoint(endpoint: &v1::EndpointOptions) -> Result<()> {
     let name = endpoint.network.as_str();
     let is_default = matches!(name, DEFAULT_NETWORK | "default");
+    let has_addresses = !matches!(name, DEFAULT_NETWORK | "default" | "host" | "none");
     let wrong = |what: &str| {
         Error::invalid(format!(
             "invalid config for network {}: invalid endpoint settings: {what}",
@@ -125,7 +126,7 @@ pub(crate) fn check_endpoint(endpoint: &v1::EndpointOptions) -> Result<()> {
         if text.is_empty() {
             continue;
         }
-        if is_default {
+        if !has_addresses {
             return Err(wrong(
                 "user specified IP address is supported on user defined networks only",
             ));
@@ -174,6 +175,37 @@ fn kept(options: &v1::ContainerOptions) -> v1::ContainerOptions {
     }
 }
 
+/// An address that a container has asked for.
+fn fixed(
+    network: &Definition,
+    text: &str,
+    ipv4: bool,
+    used: impl Fn(IpNet) -> Result<bool>,
+) -> Result<IpNet> {
+    let wanted = address("address", text)?;
+    let pool = network.pool_of(wanted).filter(|pool| pool.is_ipv4() == ipv4).ok_or_else(|| {
+        Error::invalid(format!(
+            "invalid config for network {}: invalid endpoint settings: no configured subnet or ip-range contain the IP address {wanted}",
+            network.name
+        ))
+    })?;
+    pool.check_static(wanted, |address| used(pool.with_prefix(address)))?;
+    Ok(pool.with_prefix(wanted))
+}
+
+/// Refuses addresses that the network can never give, whoever has them now.
+pub(crate) fn check_addresses(network: &Definition, endpoint: &v1::EndpointOptions) -> Result<()> {
+    // Of others their plugins know.
+    if matches!(network.driver, Driver::Bridge(_) | Driver::Macvlan(_) | Driver::Ipvlan(_)) {
+        for (text, ipv4) in [(&endpoint.ipv4_address, true), (&endpoint.ipv6_address, false)] {
+            if !text.is_empty() {
+                fixed(network, text, ipv4, |_| Ok(false))?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Chooses the addresses of one new endpoint.
 fn choose(
     network: &Definition,
@@ -184,15 +216,7 @@ fn choose(
 ) -> Result<Option<IpNet>> {
     let text = if ipv4 { &options.ipv4_address } else { &options.ipv6_address };
     if !text.is_empty() {
-        let wanted = address("address", text)?;
-        let pool = network.pool_of(wanted).filter(|pool| pool.is_ipv4() == ipv4).ok_or_else(|| {
-            Error::invalid(format!(
-                "invalid config for network {}: invalid endpoint settings: no configured subnet or ip-range contain the IP address {wanted}",
-                network.name
-            ))
-        })?;
-        pool.check_static(wanted, |address| used(pool.with_prefix(address)))?;
-        return Ok(Some(pool.with_prefix(wanted)));
+        return fixed(network, text, ipv4, used).map(Some);
     }
     let mut pools = network.pools(ipv4).peekable();
     if pools.peek().is_none() {
@@ -440,6 +464,8 @@ mod tests {
             cases.push((options, says));
         };
         endpoint("bridge", |e| e.ipv4_address = "172.17.0.9".into(), "user defined networks only");
+        endpoint("host", |e| e.ipv4_address = "1.2.3.4".into(), "user defined networks only");
+        endpoint("none", |e| e.ipv6_address = "fd00::1".into(), "user defined networks only");
         endpoint("bridge", |e| e.aliases = vec!["x".into()], "user-defined networks");
         endpoint("a", |e| e.ipv4_address = "fd00::1".into(), "invalid IPv4 address");
         endpoint("a", |e| e.ipv6_address = "x".into(), "invalid address");

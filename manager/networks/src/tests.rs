@@ -13,6 +13,8 @@ use hull_runtime_sys as sys;
 use super::*;
 use crate::{plan, sysctl};
 
+mod interfaces;
+
 /// A data root, an exec root that is a mount of its own, and the networks in them.
 struct Lab {
     directory: tempfile::TempDir,

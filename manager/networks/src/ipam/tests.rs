@@ -68,11 +68,33 @@ fn a_wrong_pool_is_refused_in_one_sentence() {
         (asked("10.0.0.0/24", "", "10.0.1.1", &[]), "no matching subnet for gateway"),
         (asked("10.0.0.0/24", "", "fd00::1", &[]), "no matching subnet for gateway"),
         (asked("10.0.0.0/24", "", "x", &[]), "invalid gateway"),
+        (asked("10.0.0.0/24", "", "10.0.0.255", &[]), "not an address for a host"),
+        (asked("10.0.0.0/24", "", "10.0.0.0", &[]), "not an address for a host"),
+        (asked("fd00::/64", "", "fd00::", &[]), "not an address for a host"),
+        (asked("10.0.0.0/31", "", "10.0.0.1", &[]), "no addresses for a gateway and a container"),
+        (asked("10.0.0.0/32", "", "", &[]), "no addresses for a gateway and a container"),
+        (asked("fd00::/127", "", "", &[]), "no addresses for a gateway and a container"),
+        (asked("224.0.0.0/24", "", "", &[]), "multicast"),
         (asked("10.0.0.0/24", "", "", &[("a", "10.1.0.1")]), "no matching subnet for aux-address"),
         (asked("10.0.0.0/24", "", "", &[("a", "10.0.0.1")]), "the gateway's"),
     ] {
         let error = Pool::parse(&asked, true).unwrap_err().to_string();
         assert!(error.contains(says), "{asked:?}: {error}");
+    }
+}
+
+#[test]
+fn the_way_out_is_the_bridge_unless_another_address_was_named() {
+    let mut pool = Pool::new(net("10.0.0.0/24"), true);
+    assert_eq!(pool.route(), Some(ip("10.0.0.1")));
+    pool.set_route(ip("10.0.0.1")).unwrap();
+    assert!(pool.auxiliary.is_empty());
+    pool.set_route(ip("10.0.0.254")).unwrap();
+    assert_eq!((pool.gateway, pool.route()), (Some(ip("10.0.0.1")), Some(ip("10.0.0.254"))));
+    assert!(pool.check_static(ip("10.0.0.254"), |_| Ok(false)).is_err(), "it is reserved");
+    for wrong in ["10.0.0.255", "1.2.3.4", "fd00::1"] {
+        let error = pool.set_route(ip(wrong)).unwrap_err().to_string();
+        assert!(error.contains("default-gateway"), "{wrong}: {error}");
     }
 }
 
