@@ -56,7 +56,7 @@ fn worker_failed(cause: anyhow::Error) -> Error {
 /// Packs beneath a place and hands the archive on, until it ends or nobody takes it.
 fn pack(place: &Place, job: &Job, mut put: impl FnMut(Vec<u8>) -> bool) -> Result<()> {
     let files = Files { root: place.root.as_fd(), base: None, input: None, output: None };
-    let mut worker = worker::spawn(job, files).map_err(worker_failed)?;
+    let mut worker = worker::spawn_with_mounts(job, files, &place.mounts).map_err(worker_failed)?;
     if let Some(output) = &mut worker.output {
         loop {
             let mut chunk = Vec::with_capacity(CHUNK);
@@ -240,7 +240,8 @@ impl Containers {
             };
             let job = Job::CopyIn { at: below.as_os_str().as_bytes().to_vec(), options };
             let files = Files { root: place.root.as_fd(), base: None, input: None, output: None };
-            let mut worker = worker::spawn(&job, files).map_err(worker_failed)?;
+            let mut worker =
+                worker::spawn_with_mounts(&job, files, &place.mounts).map_err(worker_failed)?;
             while let Some(message) = messages.blocking_recv() {
                 let (Some(Part::Chunk(chunk)), Some(input)) = (message.part, &mut worker.input)
                 else {
@@ -284,7 +285,9 @@ impl Containers {
         self.0.event(&handle.record(), "export", &[]);
         let (answers, answered) = mpsc::channel(ANSWERS);
         tokio::task::spawn_blocking(move || {
-            let place = Place { root, below: "".into(), read_only: true, ids: None };
+            // As docker: without what is mounted.
+            let mounts = Vec::new();
+            let place = Place { root, below: "".into(), read_only: true, ids: None, mounts };
             let put = |chunk| answers.blocking_send(Ok(v1::ExportResponse { chunk })).is_ok();
             if let Err(error) = pack(&place, &job(&place, b"", false), put) {
                 // Whoever asked may have gone.
