@@ -321,7 +321,7 @@ impl Containers {
         tokio::spawn(async move {
             let paused = request.pause
                 && handle.now().status == v1::Status::Running
-                && handle.order(Request::Pause, &handle.id).await.is_ok();
+                && handle.order(Request::Pause { for_commit: true }, &handle.id).await.is_ok();
             let (progress, mut steps) = mpsc::channel(ANSWERS);
             let relayed = answers.clone();
             let relay = async move {
@@ -332,6 +332,8 @@ impl Containers {
                 }
             };
             let (made, ()) = tokio::join!(inner.parts.images.commit(commit, progress), relay);
+            // Somebody else may have set it going meanwhile, and stopped it again for himself.
+            let paused = paused && handle.record().facts.paused_for_commit;
             if paused && let Err(error) = handle.order(Request::Unpause, &handle.id).await {
                 tracing::warn!(container = %handle.id, %error, "not unpaused after a commit");
             }

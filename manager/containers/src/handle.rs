@@ -51,14 +51,29 @@ impl State {
 #[derive(Debug)]
 pub(crate) enum Request {
     Start,
-    Signal { signal: i32, why: Why },
-    Pause,
+    Signal {
+        signal: i32,
+        why: Why,
+    },
+    Pause {
+        /// By the manager itself, and not for longer.
+        for_commit: bool,
+    },
     Unpause,
     Rename(String),
     Connect(Box<v1::EndpointOptions>),
-    Disconnect { network: String, force: bool },
-    Update { resources: Option<Box<v1::Resources>>, restart: Option<v1::RestartPolicy> },
-    Remove { force: bool, volumes: bool },
+    Disconnect {
+        network: String,
+        force: bool,
+    },
+    Update {
+        resources: Option<Box<v1::Resources>>,
+        restart: Option<v1::RestartPolicy>,
+    },
+    Remove {
+        force: bool,
+        volumes: bool,
+    },
 }
 
 /// What a signal is sent for.

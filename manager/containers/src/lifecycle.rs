@@ -156,7 +156,9 @@ impl Containers {
         &self,
         request: v1::PauseContainerRequest,
     ) -> Result<v1::PauseContainerResponse> {
-        self.find(&request.container)?.order(Request::Pause, &request.container).await?;
+        self.find(&request.container)?
+            .order(Request::Pause { for_commit: false }, &request.container)
+            .await?;
         Ok(v1::PauseContainerResponse {})
     }
 
