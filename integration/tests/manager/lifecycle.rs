@@ -305,6 +305,9 @@ fn wait_answers_the_exit_code() {
     engine.detach("one", &[], "sleep 0.5; exit 4");
     engine.run(&["wait", "one"]).ok().says("4");
     engine.run(&["wait", "one"]).ok().says("4");
+    // Each end counts, whatever follows it.
+    engine.detach("two", &["--restart", "always"], "sleep 1; exit 3");
+    engine.run(&["wait", "two"]).ok().says("3");
 }
 
 fn logs_are_kept_and_followed() {

@@ -187,8 +187,10 @@ impl Containers {
         let before = handle.now().exits;
         let state = handle
             .until(|state| match condition {
+                // One that its policy starts again has ended, too.
                 Condition::NotRunning => {
-                    !state.is_live() && state.status != v1::Status::Restarting && state.is_done()
+                    let rests = !state.is_live() && state.status != v1::Status::Restarting;
+                    (rests || state.exits > before) && state.is_done()
                 }
                 Condition::NextExit => state.exits > before && state.is_done(),
                 Condition::Removed => state.gone,
