@@ -21,6 +21,7 @@ tests![
     policies_restart_what_ended,
     a_health_check_runs_in_the_container,
     exec_runs_in_the_container,
+    exec_has_the_containers_further_groups,
     top_shows_the_processes,
     statistics_are_the_containers,
     limits_are_changed_while_it_runs,
@@ -257,6 +258,14 @@ fn exec_runs_in_the_container() {
     engine.call(&["exec", "-i", "one", "cat"]).stdin("typed").run().ok().says("typed");
     engine.run(&["stop", "-t", "20", "one"]).ok();
     engine.run(&["exec", "one", "true"]).exits(1).stderr_says("is not running");
+}
+
+fn exec_has_the_containers_further_groups() {
+    let engine = Engine::start();
+    engine.sleeper("one", &["--group-add", "77", "--group-add", "extra"]);
+    engine.run(&["exec", "one", "id", "-G"]).ok().says("0 77 2000");
+    engine.run(&["exec", "--user", "0", "one", "id", "-G"]).ok().says("0 77 2000");
+    engine.run(&["exec", "--user", "7:8", "one", "id", "-G"]).ok().says("8 77 2000");
 }
 
 fn top_shows_the_processes() {
