@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use hull_integration::engine::{Engine, Hull, SLEEPER, stock};
+use hull_integration::engine::{Engine, Hull, SLEEPER, reference, stock};
 use hull_integration::{NotRun, not_run, note, tests, wait_until};
 
 tests![
@@ -14,6 +14,7 @@ tests![
     images_and_volumes_are_there_again,
     a_restart_policy_holds_across_the_manager,
     names_stay_taken,
+    a_commit_that_is_cut_off_leaves_the_container_running,
     execs_go_on_and_are_known_to_the_next_manager,
     runtimes_are_read_again,
     kills_at_any_time_lose_nothing,
@@ -93,6 +94,30 @@ fn names_stay_taken() {
     engine.run(&["rename", "one", "two"]).ok();
     engine.crash_and_restart();
     assert_eq!(engine.inspect("two", "{{.Name}}"), "/two");
+}
+
+fn a_commit_that_is_cut_off_leaves_the_container_running() {
+    let mut engine = Engine::start();
+    if reference() {
+        not_run(NotRun::PeerLacks("docker: it leaves the container paused".into()));
+    }
+    engine.sleeper("one", &[]);
+    engine.sleeper("two", &[]);
+    engine.run(&["exec", "one", "sh", "-c", "head -c 200000000 /dev/zero > /big"]).ok();
+    let status = |engine: &Engine, name: &str| engine.inspect(name, "{{.State.Status}}");
+    let mut commit = engine.call(&["commit", "one", "made"]).start();
+    wait_until("it is paused", SOON, || status(&engine, "one") == "paused" || commit.ended());
+    engine.run(&["pause", "two"]).ok();
+    engine.crash_and_restart();
+    commit.wait();
+    assert_eq!(status(&engine, "one"), "running");
+    assert_eq!(status(&engine, "two"), "paused", "nobody but its user sets it going");
+    engine.run(&["exec", "one", "rm", "/big"]).ok();
+    engine.run(&["commit", "one", "made"]).ok();
+    assert_eq!(status(&engine, "one"), "running");
+    engine.run(&["pause", "one"]).ok();
+    engine.crash_and_restart();
+    assert_eq!(status(&engine, "one"), "paused");
 }
 
 fn runtimes_are_read_again() {

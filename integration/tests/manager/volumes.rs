@@ -13,6 +13,7 @@ tests![
     volumes_from_another_container,
     volumes_are_listed_filtered_and_pruned,
     a_volume_can_be_read_only,
+    copies_see_what_is_mounted_and_do_not_replace_it,
     names_are_checked,
 ];
 
@@ -149,6 +150,53 @@ fn a_volume_can_be_read_only() {
     let engine = Engine::start();
     engine.shell(&["-v", "data:/d:ro"], "touch /d/x").exits(1).stderr_says("Read-only");
     engine.run(&["volume", "rm", "data"]).ok();
+}
+
+fn copies_see_what_is_mounted_and_do_not_replace_it() {
+    let engine = Engine::start();
+    let site = engine.site();
+    let bound = format!("{}:/etc/bound", site.write("bound", "bound\n"));
+    let inner = format!("{}:/d/inner", site.write("inner", "inner\n"));
+    let over = format!("{}:/over", site.make("over"));
+    engine.sleeper("one", &["-v", &bound, "-v", "data:/d", "-v", &inner, "-v", &over]);
+    let files = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/etc/bound", "/d/inner"];
+    let show = [&["exec", "one", "cat"][..], &files].concat();
+    let before = engine.run(&show).ok().text().to_owned();
+    assert!(before.ends_with("bound\ninner"), "{before}");
+    let script = "grep -cE ' (/etc/(hosts|hostname|resolv.conf|bound)|/d|/d/inner|/over) ' \
+        /proc/self/mountinfo";
+    let mounted = || engine.run(&["exec", "one", "sh", "-c", script]).ok().says("7");
+    mounted();
+    let own = site.make("own");
+    let file = site.write("own/hosts", "own\n");
+    for path in files {
+        let target = format!("one:{path}");
+        engine.run(&["cp", &file, &target]).exits(1).stderr_says("device or resource busy");
+    }
+    engine
+        .run(&["cp", &format!("{own}/."), "one:/etc"])
+        .exits(1)
+        .stderr_says("device or resource busy");
+    mounted();
+    assert_eq!(engine.run(&show).ok().text(), before);
+    let back = site.make("back");
+    for path in files {
+        engine.run(&["cp", &format!("one:{path}"), &back]).ok();
+    }
+    engine.run(&["cp", "one:/etc", &back]).ok();
+    engine.run(&["cp", "one:/d", &back]).ok();
+    let read = |name: &str| std::fs::read_to_string(format!("{back}/{name}")).expect("it is there");
+    let names = ["hosts", "hostname", "resolv.conf", "bound"];
+    let alone: String = names.map(read).concat();
+    assert_eq!(format!("{alone}{}", read("inner")).trim_end(), before);
+    let within: String = names.map(|name| read(&format!("etc/{name}"))).concat();
+    assert_eq!(format!("{within}{}", read("d/inner")).trim_end(), before);
+    // What is put beneath a mount from above it goes there.
+    let tree = site.make("tree/over");
+    site.write("tree/over/made", "made\n");
+    engine.run(&["cp", &format!("{tree}/../."), "one:/"]).ok();
+    engine.run(&["exec", "one", "cat", "/over/made"]).ok().says("made");
+    mounted();
 }
 
 fn names_are_checked() {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use hull_manager_archive::{
-    ChangeKind, Options, Owners, Refused, Whiteouts, changes,
+    ChangeKind, Options, Refused, Whiteouts, changes,
     worker::{self, Files, Job, Packing},
 };
 use hull_manager_core::{Error, Result, error::IoContext as _};
@@ -56,7 +56,7 @@ fn worker_failed(cause: anyhow::Error) -> Error {
 /// Packs beneath a place and hands the archive on, until it ends or nobody takes it.
 fn pack(place: &Place, job: &Job, mut put: impl FnMut(Vec<u8>) -> bool) -> Result<()> {
     let files = Files { root: place.root.as_fd(), base: None, input: None, output: None };
-    let mut worker = worker::spawn(job, files).map_err(worker_failed)?;
+    let mut worker = worker::spawn_with_mounts(job, files, &place.mounts).map_err(worker_failed)?;
     if let Some(output) = &mut worker.output {
         loop {
             let mut chunk = Vec::with_capacity(CHUNK);
@@ -174,7 +174,8 @@ impl Containers {
             if send(Part::Stat(stat)).is_err() {
                 return;
             }
-            let job = job(&opened, &name, request.follow_link);
+            let follow = request.follow_link || filesystem::is_of_directory(&request.path);
+            let job = job(&opened, &name, follow);
             if let Err(error) = pack(&opened, &job, |chunk| send(Part::Chunk(chunk)).is_ok()) {
                 // Whoever asked may have gone.
                 let _ = answers.blocking_send(Err(error));
@@ -230,9 +231,8 @@ impl Containers {
                 }
                 _ => return Err(Error::invalid("extraction point is not a directory")),
             }
-            let owners = if open.keep_owners { Owners::Archive } else { Owners::Are(0, 0) };
+            // Owners are the archive's, as with docker.
             let options = Options {
-                owners,
                 ids: place.ids,
                 whiteouts: Whiteouts::Keep,
                 keep_kinds: open.no_overwrite_dir_non_dir,
@@ -240,7 +240,8 @@ impl Containers {
             };
             let job = Job::CopyIn { at: below.as_os_str().as_bytes().to_vec(), options };
             let files = Files { root: place.root.as_fd(), base: None, input: None, output: None };
-            let mut worker = worker::spawn(&job, files).map_err(worker_failed)?;
+            let mut worker =
+                worker::spawn_with_mounts(&job, files, &place.mounts).map_err(worker_failed)?;
             while let Some(message) = messages.blocking_recv() {
                 let (Some(Part::Chunk(chunk)), Some(input)) = (message.part, &mut worker.input)
                 else {
@@ -284,7 +285,9 @@ impl Containers {
         self.0.event(&handle.record(), "export", &[]);
         let (answers, answered) = mpsc::channel(ANSWERS);
         tokio::task::spawn_blocking(move || {
-            let place = Place { root, below: "".into(), read_only: true, ids: None };
+            // As docker: without what is mounted.
+            let mounts = Vec::new();
+            let place = Place { root, below: "".into(), read_only: true, ids: None, mounts };
             let put = |chunk| answers.blocking_send(Ok(v1::ExportResponse { chunk })).is_ok();
             if let Err(error) = pack(&place, &job(&place, b"", false), put) {
                 // Whoever asked may have gone.
@@ -318,7 +321,7 @@ impl Containers {
         tokio::spawn(async move {
             let paused = request.pause
                 && handle.now().status == v1::Status::Running
-                && handle.order(Request::Pause, &handle.id).await.is_ok();
+                && handle.order(Request::Pause { for_commit: true }, &handle.id).await.is_ok();
             let (progress, mut steps) = mpsc::channel(ANSWERS);
             let relayed = answers.clone();
             let relay = async move {
@@ -329,6 +332,8 @@ impl Containers {
                 }
             };
             let (made, ()) = tokio::join!(inner.parts.images.commit(commit, progress), relay);
+            // Somebody else may have set it going meanwhile, and stopped it again for himself.
+            let paused = paused && handle.record().facts.paused_for_commit;
             if paused && let Err(error) = handle.order(Request::Unpause, &handle.id).await {
                 tracing::warn!(container = %handle.id, %error, "not unpaused after a commit");
             }

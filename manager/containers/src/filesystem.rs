@@ -11,12 +11,15 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use hull_manager_archive::Ids;
+use hull_manager_archive::{Ids, worker::Mounted};
 use hull_manager_core::{Error, Result, error::IoContext as _};
-use hull_runtime_sys::path::{self, Links};
+use hull_runtime_sys::{
+    mount::{self, Attributes, Change},
+    path::{self, Links},
+};
 use hull_specs_api::v1;
 
-use crate::{Containers, Inner, bundle::ROOTFS, handle::Handle};
+use crate::{Containers, Inner, bundle::ROOTFS, handle::Handle, prepare, record::Record};
 
 /// Where a path of a container is: beneath which directory, and where there.
 pub(crate) struct Place {
@@ -27,6 +30,8 @@ pub(crate) struct Place {
     pub(crate) read_only: bool,
     /// Files there have the host's ids of the container's user namespace.
     pub(crate) ids: Option<Ids>,
+    /// What the container has mounted beneath `root`, parents first.
+    pub(crate) mounts: Vec<Mounted>,
 }
 
 /// What a container's files are wanted for.
@@ -93,46 +98,119 @@ impl Inner {
             if source.metadata().about(&mount.source)?.is_dir() {
                 let read_only = !mount.read_write;
                 // Without its own ids the container finds the host's there.
-                let is_plain = record.effective.mounts.iter().any(|asked| {
-                    asked.target == mount.destination
-                        && asked.r#type() == v1::mount::Type::Bind
-                        && !asked.id_mapped
-                });
-                let ids = match is_plain && purpose == Purpose::Change {
+                let ids = match is_plain(&record, &mount.destination) && purpose == Purpose::Change
+                {
                     true => self.ids(&handle.id)?,
                     false => None,
                 };
-                return Ok(Place { root: source.into(), below, read_only, ids });
+                let mounts = self.mounts_beneath(&record, Path::new(&mount.destination), ids)?;
+                return Ok(Place { root: source.into(), below, read_only, ids, mounts });
             }
         }
         let below = whole.strip_prefix("/").unwrap_or(&whole).to_owned();
         let read_only = record.effective.read_only;
         let (root, ids) = self.root(&handle.id, purpose)?;
-        Ok(Place { root, below, read_only, ids })
+        let mounts = self.mounts_beneath(&record, Path::new("/"), ids)?;
+        Ok(Place { root, below, read_only, ids, mounts })
     }
+
+    /// What a container has mounted beneath a directory, in which files have these ids.
+    fn mounts_beneath(
+        &self,
+        record: &Record,
+        top: &Path,
+        ids: Option<Ids>,
+    ) -> Result<Vec<Mounted>> {
+        let mut points = record.container.mounts.clone();
+        for (destination, source) in prepare::mounted_files(self, record) {
+            if points.iter().all(|point| point.destination != destination) {
+                let (destination, read_write) = (destination.into(), !record.effective.read_only);
+                let source = source.to_string_lossy().into_owned();
+                let point =
+                    v1::MountPoint { source, destination, read_write, ..Default::default() };
+                points.push(point);
+            }
+        }
+        // As they are mounted for the container.
+        points.sort_by_key(|point| point.destination.matches('/').count());
+        let mut mounts = Vec::new();
+        for mut point in points {
+            // With these ids nothing is made where the container shows others.
+            point.read_write &= ids.is_none() || is_plain(record, &point.destination);
+            let below = Path::new(&point.destination).strip_prefix(top).ok();
+            let Some(at) = below.and_then(Path::to_str).filter(|at| !at.is_empty()) else {
+                continue;
+            };
+            if let Some(mount) = copy_of(&point, record)? {
+                mounts.push(Mounted { mount, at: at.to_owned() });
+            }
+        }
+        Ok(mounts)
+    }
+}
+
+/// Whether this is a path of the host as it is, whatever ids the container has.
+fn is_plain(record: &Record, destination: &str) -> bool {
+    record.effective.mounts.iter().any(|asked| {
+        asked.target == destination && asked.r#type() == v1::mount::Type::Bind && !asked.id_mapped
+    })
+}
+
+/// What is mounted at a point, as a mount of its own; nothing if that is only in the container, or
+/// not there any more.
+fn copy_of(point: &v1::MountPoint, record: &Record) -> Result<Option<OwnedFd>> {
+    if point.source.is_empty() {
+        return Ok(None);
+    }
+    let asked = record.effective.mounts.iter().find(|asked| asked.target == point.destination);
+    let copied = mount::copy_at(&point.source, asked.is_none_or(|asked| !asked.non_recursive));
+    let copied = match copied {
+        Err(error) if error.errno() == libc::ENOENT => return Ok(None),
+        copied => copied.map_err(anyhow::Error::new)?,
+    };
+    if !point.read_write {
+        let change = Change { set: Attributes::READ_ONLY, ..Change::default() };
+        mount::set_attributes(&copied, change, false).map_err(anyhow::Error::new)?;
+    }
+    Ok(Some(copied))
+}
+
+/// Whether a path can only be one of a directory, or of a link to one.
+pub(crate) fn is_of_directory(text: &str) -> bool {
+    text.ends_with('/') || text.ends_with("/.")
 }
 
 fn missing(container: &str, path: &str) -> Error {
     Error::not_found(format!("Could not find the file {path} in container {container}"))
 }
 
-/// What is at a path, its last link not followed.
+/// What is at a path, its last link not followed unless a directory is asked for.
 pub(crate) fn stat(place: &Place, container: &str, text: &str) -> Result<v1::PathStat> {
     let internal = |error: hull_runtime_sys::Error| Error::from(anyhow::Error::new(error));
     let below = match place.below.as_os_str().is_empty() {
         true => Path::new("."),
         false => &place.below,
     };
-    let flags = libc::O_PATH | libc::O_NOFOLLOW;
-    let file = path::open_in_root(place.root.as_fd(), below, flags, 0, Links::Follow).map_err(
-        |error| match error.errno() {
-            libc::ENOENT | libc::ENOTDIR => missing(container, text),
-            _ => internal(error),
-        },
-    )?;
-    let stat = path::stat(&file).map_err(internal)?;
+    let wants_directory = is_of_directory(text);
+    let flags = libc::O_PATH | if wants_directory { 0 } else { libc::O_NOFOLLOW };
+    let opened;
+    let file = match place.mounts.iter().rfind(|mounted| Path::new(&mounted.at) == below) {
+        Some(mounted) => &mounted.mount,
+        None => {
+            let found = path::open_in_root(place.root.as_fd(), below, flags, 0, Links::Follow);
+            opened = found.map_err(|error| match error.errno() {
+                libc::ENOENT | libc::ENOTDIR => missing(container, text),
+                _ => internal(error),
+            })?;
+            &opened
+        }
+    };
+    let stat = path::stat(file).map_err(internal)?;
+    if wants_directory && !path::is_directory(&stat) {
+        return Err(Error::not_found(format!("lstat {text}: not a directory")));
+    }
     let link_target = if path::is_link(&stat) {
-        path::readlink(&file, c"").map_err(internal)?.to_string_lossy().into_owned()
+        path::readlink(file, c"").map_err(internal)?.to_string_lossy().into_owned()
     } else {
         String::new()
     };
@@ -209,7 +287,8 @@ mod tests {
         std::os::unix::fs::symlink("/etc/inside", root.join("link")).unwrap();
         let at = |below: &str| {
             let root = fs::File::open(&root).unwrap().into();
-            let place = Place { root, below: below.into(), read_only: false, ids: None };
+            let place =
+                Place { root, below: below.into(), read_only: false, ids: None, mounts: vec![] };
             stat(&place, "c", below)
         };
         assert_eq!(at("etc/inside").unwrap().size_bytes, 5);

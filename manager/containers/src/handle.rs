@@ -51,15 +51,30 @@ impl State {
 #[derive(Debug)]
 pub(crate) enum Request {
     Start,
-    Signal { signal: i32, why: Why },
-    Pause,
+    Signal {
+        signal: i32,
+        why: Why,
+    },
+    Pause {
+        /// By the manager itself, and not for longer.
+        for_commit: bool,
+    },
     Unpause,
     Rename(String),
     Connect(Box<v1::EndpointOptions>),
-    Disconnect { network: String, force: bool },
+    Disconnect {
+        network: String,
+        force: bool,
+    },
     Relink,
-    Update { resources: Option<Box<v1::Resources>>, restart: Option<v1::RestartPolicy> },
-    Remove { force: bool, volumes: bool },
+    Update {
+        resources: Option<Box<v1::Resources>>,
+        restart: Option<v1::RestartPolicy>,
+    },
+    Remove {
+        force: bool,
+        volumes: bool,
+    },
 }
 
 /// What a signal is sent for.

@@ -156,7 +156,9 @@ impl Containers {
         &self,
         request: v1::PauseContainerRequest,
     ) -> Result<v1::PauseContainerResponse> {
-        self.find(&request.container)?.order(Request::Pause, &request.container).await?;
+        self.find(&request.container)?
+            .order(Request::Pause { for_commit: false }, &request.container)
+            .await?;
         Ok(v1::PauseContainerResponse {})
     }
 
@@ -185,8 +187,10 @@ impl Containers {
         let before = handle.now().exits;
         let state = handle
             .until(|state| match condition {
+                // One that its policy starts again has ended, too.
                 Condition::NotRunning => {
-                    !state.is_live() && state.status != v1::Status::Restarting && state.is_done()
+                    let rests = !state.is_live() && state.status != v1::Status::Restarting;
+                    (rests || state.exits > before) && state.is_done()
                 }
                 Condition::NextExit => state.exits > before && state.is_done(),
                 Condition::Removed => state.gone,

@@ -158,7 +158,7 @@ impl Owner {
             Request::Start => Ask::Start,
             Request::Signal { why: Why::Kill, .. } => Ask::Kill,
             Request::Signal { .. } => Ask::Stop,
-            Request::Pause => Ask::Pause,
+            Request::Pause { .. } => Ask::Pause,
             Request::Unpause => Ask::Unpause,
             Request::Rename(_) => Ask::Rename,
             Request::Update { .. } => Ask::Update,
@@ -174,7 +174,9 @@ impl Owner {
                 self.start(true).await?;
             }
             Request::Signal { signal, why } => self.signal(signal, why, called).await?,
-            Request::Pause => {
+            Request::Pause { for_commit } => {
+                // Before: a manager that is killed meanwhile leaves it standing still.
+                self.change(|facts| facts.paused_for_commit = for_commit)?;
                 self.shim()?.pause().await?;
                 self.set_status(Status::Paused);
                 self.event("pause", &[]);
@@ -183,6 +185,7 @@ impl Owner {
                 self.shim()?.resume().await?;
                 self.set_status(Status::Running);
                 self.event("unpause", &[]);
+                self.change(|facts| facts.paused_for_commit = false)?;
             }
             Request::Rename(name) => self.rename(&name)?,
             Request::Update { resources, restart } => {
@@ -322,7 +325,10 @@ impl Owner {
 
     /// Stores how it ended, and says so.
     pub(crate) fn note_end(&self, record: &ExitRecord) {
-        let facts = self.change(|facts| facts.ended = Some(recover::ended(record)));
+        let facts = self.change(|facts| {
+            facts.ended = Some(recover::ended(record));
+            facts.paused_for_commit = false;
+        });
         if let Err(error) = facts.and_then(|()| self.inner.keep_exit_record(&self.handle.id)) {
             tracing::error!(container = %self.handle.id, %error, "the exit is not stored");
         }

@@ -30,6 +30,7 @@ use crate::{
 
 /// Files that are mounted over the image's.
 pub(crate) const HOSTS: &str = "hosts";
+pub(crate) const HOSTNAME: &str = "hostname";
 pub(crate) const RESOLV_CONF: &str = "resolv.conf";
 
 /// The runtime's configuration, in the bundle.
@@ -234,9 +235,22 @@ impl Joined {
     }
 }
 
+/// Where the files are that are mounted over the image's, by where they are mounted. Before the
+/// first start they are not there.
+pub(crate) fn mounted_files(inner: &Inner, record: &Record) -> Vec<(&'static str, PathBuf)> {
+    let directory = match spec::container_of(&record.effective.network_mode) {
+        Some(other) => inner.find(other).ok().map(|other| inner.directory(&other.id)),
+        None => Some(inner.directory(record.id())),
+    };
+    let files =
+        [("/etc/resolv.conf", RESOLV_CONF), ("/etc/hostname", HOSTNAME), ("/etc/hosts", HOSTS)];
+    let at = |directory: PathBuf| files.map(|(target, name)| (target, directory.join(name)));
+    directory.into_iter().flat_map(at).collect()
+}
+
 fn files_of(directory: &Path) -> Files {
     let path = |name: &str| Some(text(directory.join(name)));
-    Files { hostname: path("hostname"), hosts: path(HOSTS), resolv_conf: path(RESOLV_CONF) }
+    Files { hostname: path(HOSTNAME), hosts: path(HOSTS), resolv_conf: path(RESOLV_CONF) }
 }
 
 /// The lines that every container's `/etc/hosts` begins with.
@@ -262,7 +276,7 @@ fn write_files(
         }
         .about(path.display())
     };
-    write("hostname", format!("{hostname}\n").as_bytes())?;
+    write(HOSTNAME, format!("{hostname}\n").as_bytes())?;
     let mut hosts = match attached.namespace {
         Namespace::Host => fs::read("/etc/hosts").unwrap_or_default(),
         _ => LOOPBACK.as_bytes().to_vec(),

@@ -36,6 +36,9 @@ pub(crate) struct Facts {
     pub(crate) removing: bool,
     /// With its anonymous volumes.
     pub(crate) removing_volumes: bool,
+    /// It stands still only until its image is made.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) paused_for_commit: bool,
 }
 
 /// An end.

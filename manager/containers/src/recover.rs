@@ -124,8 +124,17 @@ impl Owner {
         !gone
     }
 
-    async fn take_up(&mut self, status: Status) {
+    async fn take_up(&mut self, mut status: Status) {
         let Some(shim) = self.shim.clone() else { return };
+        let mut was_resumed = false;
+        if status == Status::Paused && self.record().facts.paused_for_commit {
+            match shim.resume().await {
+                Ok(()) => (status, was_resumed) = (Status::Running, true),
+                Err(error) => {
+                    tracing::warn!(container = %self.handle.id, %error, "not unpaused after a commit");
+                }
+            }
+        }
         let pid = shim.state("").await.map_or(0, |(_, pid)| pid);
         let stored = self.change(|facts| {
             // The start was done, and its manager killed before it could say so.
@@ -134,6 +143,7 @@ impl Owner {
             }
             facts.ended = None;
             facts.error.clear();
+            facts.paused_for_commit &= status == Status::Paused;
         });
         if let Err(error) = stored {
             tracing::error!(container = %self.handle.id, %error, "not stored");
@@ -150,6 +160,9 @@ impl Owner {
         let waiting = shim.clone();
         self.inner.take_up_execs(&self.handle, &shim);
         self.adopt((shim, pid, tokio::spawn(async move { waiting.wait("").await })), status);
+        if was_resumed {
+            self.event("unpause", &[]);
+        }
     }
 
     /// It has ended while the manager was away.

@@ -57,10 +57,10 @@ pub struct Staged {
     pub path: PathBuf,
 }
 
-/// What a snapshot takes on disk, without what is below it.
+/// How much a snapshot holds, without what is below it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Blocks, in bytes.
+    /// Of regular files, each once.
     pub bytes: u64,
     /// Files, directories and the rest.
     pub inodes: u64,
@@ -167,10 +167,10 @@ pub trait Snapshotter: Send + Sync {
     /// The same of a layer with all below it; always read-only.
     fn mount_layer(&self, chain_id: &Digest) -> Result<OwnedFd>;
 
-    /// What an active snapshot or a view takes on disk.
+    /// How much an active snapshot or a view holds.
     fn usage(&self, key: &str) -> Result<Usage>;
 
-    /// What a layer takes on disk.
+    /// How much a layer holds.
     fn layer_usage(&self, chain_id: &Digest) -> Result<Usage>;
 
     /// docker's `GraphDriver.Data`.

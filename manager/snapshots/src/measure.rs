@@ -1,4 +1,4 @@
-//! What a directory takes on disk.
+//! How much a directory holds.
 
 use std::{collections::HashSet, os::fd::OwnedFd};
 
@@ -14,15 +14,15 @@ use crate::Usage;
 /// Directories within directories.
 const MAX_DEPTH: usize = 4096;
 
-/// Counts blocks and inodes below an open directory, itself included; a file with several names
-/// once. A container may change it meanwhile: no name is followed anywhere else.
+/// Counts bytes of files and inodes below an open directory, itself included; a file with several
+/// names once. A container may change it meanwhile: no name is followed anywhere else.
 pub(crate) fn measure(root: OwnedFd) -> Result<Usage> {
     let internal = |error: hull_runtime_sys::Error| Error::from(anyhow::Error::new(error));
     let mut usage = Usage::default();
     let mut seen = HashSet::new();
     let mut add = |found: &libc::stat| {
         if found.st_nlink < 2 || is_directory(found) || seen.insert(found.st_ino) {
-            usage.bytes += u64::try_from(found.st_blocks).unwrap_or(0) * 512;
+            usage.bytes += content(found);
             usage.inodes += 1;
         }
     };
@@ -45,4 +45,13 @@ pub(crate) fn measure(root: OwnedFd) -> Result<Usage> {
         }
     }
     Ok(usage)
+}
+
+/// What a file counts: what is in it, as docker has it. Directories and blocks are the disk's
+/// affair.
+pub(crate) fn content(found: &libc::stat) -> u64 {
+    match found.st_mode & libc::S_IFMT {
+        libc::S_IFREG => u64::try_from(found.st_size).unwrap_or(0),
+        _ => 0,
+    }
 }

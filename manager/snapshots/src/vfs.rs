@@ -20,6 +20,7 @@ use crate::{
     Changes, Finding, Info, Kind, Mount, Snapshotter, Staged, Usage,
     directory::{bind, detached, make, open},
     gone,
+    measure::content,
     records::{Record, Records},
     tree,
 };
@@ -75,7 +76,7 @@ impl Vfs {
         let mut seen = HashSet::new();
         let mut add = |found: &libc::stat| {
             if path::is_directory(found) || seen.insert(found.st_ino) {
-                usage.bytes += u64::try_from(found.st_blocks).unwrap_or(0) * 512;
+                usage.bytes += content(found);
                 usage.inodes += 1;
             }
         };

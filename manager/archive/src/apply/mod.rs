@@ -394,8 +394,16 @@ impl Applier<'_> {
         if is_directory || path::is_link(&found) {
             self.directories.forget();
         }
-        removal::remove(&parent.fd, name)?;
-        Ok(Before::Other)
+        let is_busy = |cause: &(dyn std::error::Error + 'static)| {
+            cause.downcast_ref::<sys::Error>().is_some_and(|error| error.errno() == libc::EBUSY)
+        };
+        match removal::remove(&parent.fd, name) {
+            // Something is mounted there. C libraries have different words for it.
+            Err(error) if error.chain().any(is_busy) => {
+                anyhow::bail!("unlinkat: device or resource busy")
+            }
+            removed => removed.map(|()| Before::Other),
+        }
     }
 
     fn describe_special(

@@ -5,14 +5,16 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use anyhow::{Context as _, Result};
 use hull_runtime_sys::{
-    caps, mount, namespace, process,
+    caps, fd, mount, namespace,
+    path::{self, Links},
+    process,
     seccomp::{self, ret, sock_filter},
 };
 use landlock::{
     ABI, Access as _, AccessFs, BitFlags, Ruleset, RulesetAttr as _, RulesetCreatedAttr as _,
 };
 
-use super::job::Job;
+use super::{Mounted, job::Job};
 
 /// Of one cached parent each, one level of a tree that is packed, and a few more.
 const MAX_DESCRIPTORS: u64 = 2 * crate::budget::MAX_DEPTH as u64 + 256;
@@ -34,17 +36,25 @@ pub(super) enum Access {
 
 /// Confines the calling process, which has one thread yet. Gives back the root, of which now
 /// nothing is above.
-pub(super) fn confine(root: OwnedFd, base: Option<BorrowedFd<'_>>, job: &Job) -> Result<OwnedFd> {
+pub(super) fn confine(
+    root: OwnedFd,
+    base: Option<BorrowedFd<'_>>,
+    mounts: &[Mounted],
+    job: &Job,
+) -> Result<OwnedFd> {
     process::set_umask(0);
     process::set_dumpable(false)?;
     limit(libc::RLIMIT_CORE, 0)?;
     limit(libc::RLIMIT_NOFILE, MAX_DESCRIPTORS)?;
     limit(libc::RLIMIT_AS, MAX_MEMORY_BYTES)?;
     let root = alone(root)?;
-    process::change_directory(&root)?;
-    namespace::chroot_here().context("make the target the root (CAP_SYS_CHROOT)")?;
     namespace::unshare(libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC)
         .context("leave the namespaces (CAP_SYS_ADMIN)")?;
+    if !mounts.is_empty() {
+        mount_in(&root, mounts).context("mount what the container has mounted")?;
+    }
+    process::change_directory(&root)?;
+    namespace::chroot_here().context("make the target the root (CAP_SYS_CHROOT)")?;
     let kept = KEPT.iter().fold(0, |all, capability| all | 1 << capability);
     let held = caps::get()?.permitted & kept;
     caps::clear_ambient()?;
@@ -76,6 +86,32 @@ fn alone(root: OwnedFd) -> Result<OwnedFd> {
         Err(error) if error.errno() == libc::EINVAL => Ok(root),
         Err(error) => Err(error).context("copy the mount of the target (CAP_SYS_ADMIN)"),
     }
+}
+
+/// Attaches mounts in the root, which is attached for that: before 6.15 nothing can be mounted on
+/// what is in no namespace, and only in its own can a mount point not be unlinked.
+fn mount_in(root: &OwnedFd, mounts: &[Mounted]) -> Result<()> {
+    // Copies are peers of what they are copies of, and what is mounted would be mounted there.
+    let private = |mount: &OwnedFd| {
+        let propagation = Some(mount::Propagation::Private);
+        let change = mount::Change { propagation, ..mount::Change::default() };
+        mount::set_attributes(mount, change, true)
+    };
+    let top = fd::openat(fd::AT_FDCWD, c"/", libc::O_PATH | libc::O_DIRECTORY, 0)?;
+    private(&top)?;
+    private(root)?;
+    mount::attach(root, &top)?;
+    for Mounted { mount, at } in mounts {
+        private(mount)?;
+        let is_no_place = |errno| matches!(errno, libc::ENOENT | libc::ENOTDIR | libc::ELOOP);
+        let mounted = path::open_in_root(root.as_fd(), at, libc::O_PATH, 0, Links::Follow)
+            .and_then(|place| mount::attach(mount, place));
+        match mounted {
+            Err(error) if is_no_place(error.errno()) => {}
+            mounted => mounted.with_context(|| format!("/{at}"))?,
+        }
+    }
+    Ok(())
 }
 
 /// As far as the kernel can: before 5.13 there is no Landlock, and the rest must do.

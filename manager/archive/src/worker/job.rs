@@ -81,6 +81,16 @@ impl Job {
     }
 }
 
+/// What a worker reads first.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Order {
+    pub(super) job: Job,
+    /// It is given a tree to compare with.
+    pub(super) has_base: bool,
+    /// Where the mounts go that it is given after that.
+    pub(super) mounts: Vec<String>,
+}
+
 /// How an archive is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Packing {

@@ -20,7 +20,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use hull_runtime_sys::{entry, fd, mount, process, spawn as program};
 
 pub use job::{Changed, Job, Outcome, Packing};
-use job::{MAX_REPORT_BYTES, Report};
+use job::{MAX_REPORT_BYTES, Order, Report};
 pub use perform::perform;
 
 /// The words that ask for a worker.
@@ -43,6 +43,16 @@ pub struct Files<'a> {
     pub input: Option<BorrowedFd<'a>>,
     /// Where the archive goes; else [`Worker::output`].
     pub output: Option<BorrowedFd<'a>>,
+}
+
+/// What a container has mounted in its root. It is seen where the root is only what is below, and
+/// its mount point is not unlinked: in the container's own mounts, that would take the mount away.
+#[derive(Debug)]
+pub struct Mounted {
+    /// A file or directory, as a mount that is attached nowhere.
+    pub mount: OwnedFd,
+    /// Where, beneath the root. If nothing is there to be mounted on, it is left out.
+    pub at: String,
 }
 
 /// A worker at work. It is killed when this is dropped before [`Self::finish`], and ends by itself
@@ -73,7 +83,16 @@ pub fn nowhere() -> Result<OwnedFd> {
 /// # Errors
 /// If there is no memory or no process for it.
 pub fn spawn(job: &Job, files: Files<'_>) -> Result<Worker> {
-    spawn_program(OWN_PROGRAM, job, files)
+    spawn_with_mounts(job, files, &[])
+}
+
+/// As [`spawn`], with mounts in the root, parents first: in the worker alone. The root is the root
+/// of a mount, or a directory that is mounted in this namespace.
+///
+/// # Errors
+/// As [`spawn`].
+pub fn spawn_with_mounts(job: &Job, files: Files<'_>, mounts: &[Mounted]) -> Result<Worker> {
+    start(OWN_PROGRAM, job, files, mounts)
 }
 
 /// As [`spawn`], of another program that calls [`run_if_asked`].
@@ -81,9 +100,18 @@ pub fn spawn(job: &Job, files: Files<'_>) -> Result<Worker> {
 /// # Errors
 /// As [`spawn`].
 pub fn spawn_program(path: &CStr, job: &Job, files: Files<'_>) -> Result<Worker> {
+    start(path, job, files, &[])
+}
+
+fn start(path: &CStr, job: &Job, files: Files<'_>, mounts: &[Mounted]) -> Result<Worker> {
+    let told = Order {
+        job: job.clone(),
+        has_base: files.base.is_some(),
+        mounts: mounts.iter().map(|mounted| mounted.at.clone()).collect(),
+    };
     let nothing = fd::openat(fd::AT_FDCWD, c"/dev/null", libc::O_RDWR, 0)?;
     let order = fd::memory_file(c"job")?;
-    fd::write_all(&order, &serde_json::to_vec(job)?)?;
+    fd::write_all(&order, &serde_json::to_vec(&told)?)?;
     entry::seek_to(&order, 0)?;
     let (report, report_writer) = fd::pipe()?;
     let pipe = |wanted: bool| -> Result<Option<(OwnedFd, OwnedFd)>> {
@@ -109,6 +137,7 @@ pub fn spawn_program(path: &CStr, job: &Job, files: Files<'_>) -> Result<Worker>
     let [_, _, stderr] = fd::standard_streams();
     let mut fds = vec![stdin, stdout, stderr, order.as_fd(), report_writer.as_fd(), files.root];
     fds.extend(files.base);
+    fds.extend(mounts.iter().map(|mounted| mounted.mount.as_fd()));
     let child = program::spawn(program::Program {
         path,
         args: vec![NAME.into(), WORD.into()],

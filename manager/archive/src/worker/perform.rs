@@ -15,8 +15,8 @@ use hull_runtime_sys::{entry, fd, process};
 use hull_specs_image::digest::Hasher;
 
 use super::{
-    confine,
-    job::{Changed, Job, Outcome, Packing, Report},
+    Mounted, confine,
+    job::{Changed, Job, Order, Outcome, Packing, Report},
 };
 use crate::{
     apply::{Options, apply_with},
@@ -27,7 +27,7 @@ use crate::{
     source,
 };
 
-/// The descriptors that a worker is given, after the standard streams.
+/// The descriptors that a worker is given, after the standard streams; those of mounts follow.
 const JOB: i32 = 3;
 const REPORT: i32 = 4;
 const ROOT: i32 = 5;
@@ -36,23 +36,27 @@ const MAX_JOB_BYTES: usize = 1 << 20;
 
 /// The worker: never returns.
 pub(super) fn run() -> ! {
-    // Before any other number is given out.
-    let has_base = fd::is_open(BASE);
     let Ok(report) = fd::take(REPORT) else { process::exit_now(2) };
     // The standard library tells of a panic on standard error, the report that there was one.
-    let result = catch_unwind(AssertUnwindSafe(|| work(&report, has_base)))
+    let result = catch_unwind(AssertUnwindSafe(|| work(&report)))
         .unwrap_or_else(|_| Err(anyhow!("the archive worker panicked")));
     let told = serde_json::to_vec(&Report::of(&result))
         .is_ok_and(|line| fd::write_all(&report, &line).is_ok());
     process::exit_now(i32::from(!told || result.is_err()))
 }
 
-fn work(report: &OwnedFd, has_base: bool) -> Result<Outcome> {
+fn work(report: &OwnedFd) -> Result<Outcome> {
     let order = fd::read_to_end(fd::take(JOB)?, MAX_JOB_BYTES)?;
-    let job: Job = serde_json::from_slice(&order).context("understand the job")?;
+    let Order { job, has_base, mounts } =
+        serde_json::from_slice(&order).context("understand the job")?;
     let root = fd::take(ROOT)?;
     let base = has_base.then(|| fd::take(BASE)).transpose()?;
-    let root = confine::confine(root, base.as_ref().map(|fd| fd.as_fd()), &job)?;
+    let mounts = (BASE + i32::from(has_base)..)
+        .zip(mounts)
+        .map(|(number, at)| Ok(Mounted { mount: fd::take(number)?, at }))
+        .collect::<Result<Vec<_>>>()?;
+    let root = confine::confine(root, base.as_ref().map(|fd| fd.as_fd()), &mounts, &job)?;
+    drop(mounts);
     let watched = fd::duplicate(report, 3)?;
     // Ends the process when the manager does, whatever the other threads do.
     thread::spawn(move || {

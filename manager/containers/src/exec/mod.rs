@@ -42,7 +42,8 @@ impl Inner {
             "" => None,
             user => {
                 let (root, _) = self.root(id, Purpose::Look)?;
-                Some(prepare::resolve_user(&root, user, &[])?)
+                let record = self.find(id)?.record();
+                Some(prepare::resolve_user(&root, user, &record.effective.group_add)?)
             }
         };
         let available = self.settings().defaults.host.capabilities;
