@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hull_integration::engine::{Engine, Hull, Lab, SLEEPER, Side, lab, reference};
+use hull_integration::engine::{Engine, Lab, SLEEPER, Side, lab, reference};
 use hull_integration::{Output, require, tests, wait_until};
 
 tests![
