@@ -84,8 +84,11 @@ fn arriving() -> Vec<Rule> {
 }
 
 /// What the host forwards is ours to judge when it touches a bridge of ours, and only then.
+///
+/// Of a connection each packet but the first ends here; those rules were for the first.
 fn forward() -> Vec<Rule> {
     vec![
+        Rule::new("").has(ConntrackState, ESTABLISHED | RELATED).then(Verdict::Accept),
         Rule::new("").within(&[InputInterface], name::BRIDGES).then(Verdict::Goto("ours")),
         Rule::new("").within(&[OutputInterface], name::BRIDGES).then(Verdict::Goto("ours")),
     ]
@@ -95,7 +98,6 @@ fn ours() -> Vec<Rule> {
     let both = [InputInterface, OutputInterface];
     let internal = "internal networks do not forward";
     vec![
-        Rule::new("").has(ConntrackState, ESTABLISHED | RELATED).then(Verdict::Accept),
         Rule::new("packets of no connection").has(ConntrackState, INVALID).drop(),
         Rule::new(internal)
             .within(&[InputInterface], name::INTERNAL)
