@@ -43,14 +43,33 @@ fn row(of: &Reach) -> Value {
         ("Network", of.network.clone()),
         ("Port", port),
         ("To", or(&of.address, "all")),
-        ("Verdict", if of.allowed { "yes" } else { "no" }.to_owned()),
+        ("Verdict", verdict(of).to_owned()),
         ("Why", of.why.clone()),
     ])
+}
+
+fn verdict(of: &Reach) -> &'static str {
+    match (of.host_decides, of.allowed) {
+        (true, _) => "host decides",
+        (false, true) => "yes",
+        (false, false) => "no",
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_verdict_is_the_managers_or_the_hosts() {
+        let said = |host_decides, allowed| {
+            verdict(&Reach { host_decides, allowed, ..Reach::default() }).to_owned()
+        };
+        assert_eq!(
+            [said(false, true), said(false, false), said(true, false), said(true, true)],
+            ["yes", "no", "host decides", "host decides"]
+        );
+    }
 
     #[test]
     fn a_reach_is_a_row() {

@@ -10,7 +10,9 @@ use anyhow::{Result, bail};
 use nix::errno::Errno;
 
 use crate::{
-    conntrack, host, legacy,
+    conntrack,
+    host::{self, HostChain, HostHook},
+    legacy,
     netlink::Socket,
     nft::Family,
     rules::{Endpoint, Network, Port, Protocol, Rules},
@@ -222,6 +224,25 @@ impl Firewall {
         self.state().situation.input_closed
     }
 
+    /// The host's own chains that drop what comes by unless a rule of theirs takes it, as they
+    /// are now, whether we respect them or not. Without rules of ours ([`Settings::enabled`])
+    /// the calling thread's network namespace is asked.
+    ///
+    /// # Errors
+    /// When the kernel has no nftables, or does not answer.
+    pub fn closed_by_host(&self, at: HostHook) -> Result<Vec<HostChain>> {
+        let mut state = self.state();
+        let table = state.table.clone();
+        let mut closed = match &mut state.socket {
+            Some(socket) => host::closed(socket, &table, at)?,
+            None => host::closed(&mut Socket::open(0)?, &table, at)?,
+        };
+        if at == HostHook::Input && legacy::input_is_closed()? {
+            closed.push(HostChain::of_legacy_input());
+        }
+        Ok(closed)
+    }
+
     /// Removes both tables.
     ///
     /// # Errors
@@ -279,7 +300,8 @@ impl State {
     fn look(&mut self, settings: &Settings) -> Result<()> {
         let Some(socket) = &mut self.socket else { return Ok(()) };
         self.situation.input_closed = settings.host_input == HostInput::Respect
-            && (legacy::input_is_closed()? || host::input_is_closed(socket, &self.table)?);
+            && (legacy::input_is_closed()?
+                || !host::closed(socket, &self.table, HostHook::Input)?.is_empty());
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! What nftables has at the moment: the host's own rules, and whether ours are whole.
 
+use std::{fmt, net::IpAddr};
+
 use anyhow::Result;
 
 use crate::{
@@ -11,45 +13,95 @@ use crate::{
 /// The families that judge packets for the host.
 const FAMILIES: [u8; 3] = [1, Family::IPV4, Family::IPV6];
 
-/// `NF_INET_LOCAL_IN`, and the verdict `NF_DROP`.
-const INPUT: u32 = 1;
+/// The verdict `NF_DROP`.
 const DROP: u32 = 0;
 
 /// How often a list is asked for that changes meanwhile.
 const ATTEMPTS: usize = 8;
 
-/// Whether a table that is not `ours` drops what comes in unless a rule takes it: by its chain's
-/// policy, as ufw does, or by a last rule without a condition, as firewalld does.
-pub(crate) fn input_is_closed(socket: &mut Socket, ours: &str) -> Result<bool> {
+/// Where the host's own rules stand in a packet's way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostHook {
+    /// To the host itself, a proxy's socket included (`NF_INET_LOCAL_IN`).
+    Input = 1,
+    /// Through the host, to a container (`NF_INET_FORWARD`).
+    Forward = 2,
+}
+
+/// A chain that is not ours, and drops what none of its rules takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostChain {
+    /// `NFPROTO_…`: 1 is both families.
+    pub family: u8,
+    /// Its table.
+    pub table: String,
+    /// Its own name.
+    pub name: String,
+}
+
+impl HostChain {
+    /// The chain of `iptables-legacy`, of either family.
+    pub(crate) fn of_legacy_input() -> Self {
+        Self { family: 1, table: "iptables-legacy".into(), name: "INPUT".into() }
+    }
+
+    /// Whether packets to such an address pass it.
+    #[must_use]
+    pub fn sees(&self, to: IpAddr) -> bool {
+        match self.family {
+            Family::IPV4 => to.is_ipv4(),
+            Family::IPV6 => to.is_ipv6(),
+            _ => true,
+        }
+    }
+}
+
+/// As `nft list chain` wants it.
+impl fmt::Display for HostChain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let family = match self.family {
+            Family::IPV4 => "ip",
+            Family::IPV6 => "ip6",
+            _ => "inet",
+        };
+        write!(f, "{family} {} {}", self.table, self.name)
+    }
+}
+
+/// The chains of tables that are not `ours` that drop what comes by unless a rule takes it: by
+/// their policy, as ufw's do, or by a last rule without a condition, as firewalld's do.
+///
+/// Rules of the older iptables (`iptables-legacy`) are not tables of nftables: see `legacy`.
+pub(crate) fn closed(socket: &mut Socket, ours: &str, at: HostHook) -> Result<Vec<HostChain>> {
+    let mut closed = Vec::new();
     for family in FAMILIES {
-        let mut is_closed = false;
         let mut chains = Vec::new();
         // A list that was overtaken by a change is asked for again; whoever changes rules all
         // the time is seen as of some moment.
         for _ in 0..ATTEMPTS {
-            (is_closed, chains) = (false, Vec::new());
+            chains.clear();
             let each = |message: Received<'_>| {
                 let chain = Attributes::of_message(message.payload);
                 let (Some(table), Some(name)) = (chain.text(1), chain.text(3)) else { return };
                 let hook = chain.nested(4).and_then(|hook| hook.u32(1));
-                if hook != Some(INPUT) || chain.text(7) != Some("filter") || table == ours {
+                if hook != Some(at as u32) || chain.text(7) != Some("filter") || table == ours {
                     return;
                 }
-                is_closed |= chain.u32(5) == Some(DROP);
-                chains.push((table.to_owned(), name.to_owned()));
+                let chain_of_host =
+                    HostChain { family, table: table.to_owned(), name: name.to_owned() };
+                chains.push((chain_of_host, chain.u32(5) == Some(DROP)));
             };
             if socket.dump(nft_kind(message::GET_CHAIN), family, |_| {}, each)? {
                 break;
             }
         }
-        for (table, chain) in chains {
-            is_closed |= ends_in_drop(socket, family, &table, &chain)?;
-        }
-        if is_closed {
-            return Ok(true);
+        for (chain, by_policy) in chains {
+            if by_policy || ends_in_drop(socket, family, &chain.table, &chain.name)? {
+                closed.push(chain);
+            }
         }
     }
-    Ok(false)
+    Ok(closed)
 }
 
 fn ends_in_drop(socket: &mut Socket, family: u8, table: &str, chain: &str) -> Result<bool> {

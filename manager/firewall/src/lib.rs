@@ -27,6 +27,7 @@ mod ruleset;
 mod watch;
 
 pub use firewall::{Firewall, HostInput, Loopback, Settings};
+pub use host::{HostChain, HostHook};
 pub use ports::{PortTaken, Ports, Reservation, Wanted};
 pub use redirect::redirect;
 pub use rules::{Endpoint, Link, Mac, Network, Port, Protocol, Publish, Rules, Subnet};

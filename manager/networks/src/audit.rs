@@ -1,9 +1,13 @@
 //! Who reaches what, port by port, and why. Pure, from the same facts that the packet filter's
 //! rules are made of.
 
-use std::sync::Arc;
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use hull_manager_core::Result;
+use hull_manager_firewall::HostChain;
 use hull_specs_api::v1;
 
 use crate::{
@@ -13,12 +17,14 @@ use crate::{
 };
 
 /// What of the host makes a difference.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Situation {
     /// The manager makes rules.
     pub(crate) filtered: bool,
-    /// Another table drops what comes in by default, and the manager respects it.
-    pub(crate) input_closed: bool,
+    /// Chains of other tables that drop what comes in by default, which the manager respects.
+    pub(crate) input: Vec<HostChain>,
+    /// The same of what is forwarded.
+    pub(crate) forward: Vec<HostChain>,
     /// The kernel forwards IPv4, and IPv6.
     pub(crate) forwards: [bool; 2],
 }
@@ -45,7 +51,7 @@ fn reach(
 }
 
 /// Who reaches all ports of a network's containers.
-fn everybody(network: &Definition, situation: Situation) -> Vec<v1::Reach> {
+fn everybody(network: &Definition, situation: &Situation) -> Vec<v1::Reach> {
     if matches!(network.driver, Driver::Configuration(_)) {
         return Vec::new();
     }
@@ -85,38 +91,51 @@ fn published(
     network: &Definition,
     member: &Member<'_>,
     port: &v1::PublishedPort,
-    situation: Situation,
+    situation: &Situation,
 ) -> v1::Reach {
-    let loopback = port.host_ip.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    let is_sctp = port.protocol == "sctp";
-    let by_proxy = port.via() == v1::publish_options::Via::Proxy;
-    let (from, allowed, why) = if loopback {
-        ("loopback", true, "it is published on the host's loopback only")
-    } else if is_sctp && !situation.filtered {
-        ("anywhere", false, "hull makes no rules (iptables=false), and sctp has no proxy")
-    } else if is_sctp && situation.input_closed {
-        ("anywhere", false, "the host's own rules drop what comes in, and sctp has no proxy")
-    } else if situation.input_closed {
-        (
-            "anywhere",
-            false,
-            "the host's own rules drop what comes in; they decide, as for any service",
-        )
-    } else if by_proxy {
-        ("anywhere", true, "it is published by a proxy")
-    } else if !situation.filtered {
-        ("anywhere", true, "it is published by a proxy: hull makes no rules (iptables=false)")
-    } else {
-        ("anywhere", true, "it is published")
+    let to = port.host_ip.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let by_proxy = port.via() == v1::publish_options::Via::Proxy || !situation.filtered;
+    // While the host drops what comes in, its rules are asked as for any service: packets go to
+    // a proxy, not through the host.
+    let (chains, what) = match by_proxy || !situation.input.is_empty() {
+        true => (&situation.input, "comes in"),
+        false => (&situation.forward, "is forwarded"),
     };
+    let is_sctp = port.protocol == "sctp";
+    let chain = chains.iter().find(|chain| chain.sees(to)).filter(|_| !to.is_loopback());
+    let (from, why) = match (chain, by_proxy) {
+        _ if to.is_loopback() => {
+            ("loopback", "it is published on the host's loopback only".to_owned())
+        }
+        _ if is_sctp && !situation.filtered => {
+            ("anywhere", "hull makes no rules (iptables=false), and sctp has no proxy".into())
+        }
+        (Some(chain), _) if is_sctp => (
+            "anywhere",
+            format!("the host's chain {chain} drops what {what}, and sctp has no proxy"),
+        ),
+        (Some(chain), _) => (
+            "anywhere",
+            format!("the host's chain {chain} drops what {what} unless one of its rules takes it"),
+        ),
+        (None, _) if !situation.filtered => {
+            ("anywhere", "it is published by a proxy: hull makes no rules (iptables=false)".into())
+        }
+        (None, true) => ("anywhere", "it is published by a proxy".into()),
+        (None, false) => ("anywhere", "it is published".into()),
+    };
+    let lost = is_sctp
+        && !to.is_loopback()
+        && (!situation.filtered || !situation.input.is_empty() && chain.is_some());
     v1::Reach {
+        host_decides: chain.is_some() && !lost,
         container: member.sandbox.name.clone(),
         container_id: member.sandbox.container.clone(),
         address: port.host_ip.clone(),
         port: port.host_port,
         protocol: port.protocol.clone(),
         container_port: port.container_port,
-        ..reach(from, network, allowed, why)
+        ..reach(from, network, chain.is_none() && !lost, why)
     }
 }
 
@@ -124,7 +143,7 @@ fn published(
 pub(crate) fn network(
     network: &Definition,
     members: &[Member<'_>],
-    situation: Situation,
+    situation: &Situation,
 ) -> Vec<v1::Reach> {
     let mut reaches = everybody(network, situation);
     for member in members {
@@ -136,18 +155,22 @@ pub(crate) fn network(
 }
 
 /// What a reader must know besides.
-pub(crate) fn notes(situation: Situation) -> Vec<String> {
+pub(crate) fn notes(situation: &Situation) -> Vec<String> {
     let mut notes = Vec::new();
     if !situation.filtered {
         notes.push(
             "hull makes no rules (iptables=false): the host's own rules are all there are".into(),
         );
     }
-    if situation.input_closed {
-        notes.push(
-            "another table drops what comes in by default: published ports are open only where it lets them"
-                .into(),
-        );
+    for chain in &situation.input {
+        notes.push(format!(
+            "the host's chain {chain} drops what comes in by default: published ports are open only where it lets them"
+        ));
+    }
+    for chain in &situation.forward {
+        notes.push(format!(
+            "the host's chain {chain} drops what is forwarded by default: containers reach the world only where it lets them"
+        ));
     }
     for (forwards, name) in situation.forwards.into_iter().zip(["IPv4", "IPv6"]) {
         if !forwards {
@@ -175,7 +198,7 @@ impl Inner {
         self.firewall.follow_the_host()?;
         let situation = self.situation();
         let mut response =
-            v1::AuditNetworksResponse { reaches: Vec::new(), notes: notes(situation) };
+            v1::AuditNetworksResponse { reaches: Vec::new(), notes: notes(&situation) };
         for definition in networks {
             let mut rows = Vec::new();
             for endpoint in self.records.members(&definition.id)? {
@@ -188,7 +211,7 @@ impl Inner {
             }
             let members: Vec<_> =
                 rows.iter().map(|(sandbox, published)| Member { sandbox, published }).collect();
-            response.reaches.extend(network(&definition, &members, situation));
+            response.reaches.extend(network(&definition, &members, &situation));
         }
         Ok(response)
     }
@@ -227,10 +250,18 @@ mod tests {
         definition
     }
 
-    const USUAL: Situation =
-        Situation { filtered: true, input_closed: false, forwards: [true, true] };
+    const USUAL: Situation = Situation {
+        filtered: true,
+        input: Vec::new(),
+        forward: Vec::new(),
+        forwards: [true, true],
+    };
 
-    fn said(definition: &Definition, host_ip: &str, situation: Situation) -> Vec<String> {
+    fn chain(family: u8) -> Vec<HostChain> {
+        vec![HostChain { family, table: "filter".into(), name: "own".into() }]
+    }
+
+    fn said(definition: &Definition, host_ip: &str, situation: &Situation) -> Vec<String> {
         let sandbox = Sandbox {
             container: "c".into(),
             name: "web".into(),
@@ -248,7 +279,17 @@ mod tests {
         network(definition, &members, situation)
             .iter()
             .map(|r| {
-                let verb = if r.allowed { "reaches" } else { "does not reach" };
+                let verb = match (r.host_decides, r.allowed) {
+                    (true, _) => "may reach",
+                    (false, true) => "reaches",
+                    (false, false) => "does not reach",
+                };
+                assert_eq!(
+                    r.host_decides,
+                    r.why.contains("host's chain ip filter own"),
+                    "{}",
+                    r.why
+                );
                 format!("{} {verb} {} {}", r.from, r.container, r.port)
             })
             .collect()
@@ -263,23 +304,35 @@ mod tests {
             "anywhere does not reach  0",
             "anywhere reaches web 8080",
         ];
-        assert_eq!(said(&plain, "0.0.0.0", USUAL), usual);
-        assert_eq!(said(&plain, "127.0.0.1", USUAL)[3], "loopback reaches web 8080");
-        let closed = Situation { input_closed: true, ..USUAL };
-        assert_eq!(said(&plain, "0.0.0.0", closed)[3], "anywhere does not reach web 8080");
-        assert_eq!(said(&plain, "127.0.0.1", closed)[3], "loopback reaches web 8080");
+        assert_eq!(said(&plain, "0.0.0.0", &USUAL), usual);
+        assert_eq!(said(&plain, "127.0.0.1", &USUAL)[3], "loopback reaches web 8080");
+        // 2 is IPv4.
+        let closed = Situation { input: chain(2), ..USUAL };
+        assert_eq!(said(&plain, "0.0.0.0", &closed)[3], "anywhere may reach web 8080");
+        assert_eq!(said(&plain, "::", &closed)[3], "anywhere reaches web 8080");
+        assert_eq!(said(&plain, "127.0.0.1", &closed)[3], "loopback reaches web 8080");
+        let shut = Situation { forward: chain(2), ..USUAL };
+        assert_eq!(said(&plain, "0.0.0.0", &shut)[3], "anywhere may reach web 8080");
+        assert_eq!(said(&plain, "::", &shut)[3], "anywhere reaches web 8080");
+        let by_proxy = Situation { filtered: false, ..shut };
+        assert_eq!(said(&plain, "0.0.0.0", &by_proxy)[3], "anywhere reaches web 8080");
         let bare = Situation { filtered: false, ..USUAL };
-        assert_eq!(said(&plain, "0.0.0.0", bare)[2], "anywhere reaches  0");
+        assert_eq!(said(&plain, "0.0.0.0", &bare)[2], "anywhere reaches  0");
         let apart = definition(|_, bridge| bridge.icc = false);
-        assert_eq!(said(&apart, "0.0.0.0", USUAL)[0], "network n1 does not reach  0");
+        assert_eq!(said(&apart, "0.0.0.0", &USUAL)[0], "network n1 does not reach  0");
         let internal = definition(|definition, _| definition.internal = true);
-        assert_eq!(said(&internal, "0.0.0.0", USUAL)[2], "anywhere does not reach  0");
+        assert_eq!(said(&internal, "0.0.0.0", &USUAL)[2], "anywhere does not reach  0");
     }
 
     #[test]
     fn notes_are_about_what_is_unusual() {
-        assert_eq!(notes(USUAL), [""; 0]);
-        let all = Situation { filtered: false, input_closed: true, forwards: [false, false] };
-        assert_eq!(notes(all).len(), 4);
+        assert_eq!(notes(&USUAL), [""; 0]);
+        let all = Situation {
+            filtered: false,
+            input: chain(1),
+            forward: chain(2),
+            forwards: [false, false],
+        };
+        assert_eq!(notes(&all).len(), 5);
     }
 }

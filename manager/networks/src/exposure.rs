@@ -311,9 +311,12 @@ impl Inner {
     /// What of the host decides who reaches what.
     pub(crate) fn situation(&self) -> audit::Situation {
         let on = |key: &str| sysctl::get(key).as_deref() == Some("1");
+        // A kernel without nftables has no such chains.
+        let closed = |at| self.firewall.closed_by_host(at).unwrap_or_default();
         audit::Situation {
             filtered: self.settings.iptables,
-            input_closed: self.firewall.is_input_closed(),
+            input: closed(firewall::HostHook::Input),
+            forward: closed(firewall::HostHook::Forward),
             forwards: [on("ipv4/ip_forward"), on("ipv6/conf/all/forwarding")],
         }
     }

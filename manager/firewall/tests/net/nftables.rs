@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::lab::{Namespace, port};
 use hull_manager_firewall::{
-    Endpoint, Firewall, HostInput, Link, Loopback, Network, Port, Protocol, Publish, Rules,
-    Settings,
+    Endpoint, Firewall, HostHook, HostInput, Link, Loopback, Network, Port, Protocol, Publish,
+    Rules, Settings,
 };
 use serde_json::Value;
 
@@ -257,6 +257,20 @@ fn loopback_and_the_hosts_policy_decide_what_is_translated() {
         assert!(says("-A INPUT -j DROP"), "{family}");
         assert!(!says("-F INPUT"), "{family}");
     }
+    let firewall = open(&namespace, Settings { enabled: false, ..Settings::default() });
+    let closed = |at| {
+        let firewall = firewall.clone();
+        let chains = namespace.run(move || firewall.closed_by_host(at).unwrap());
+        chains.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    namespace.nft(
+        "table ip filter { chain incoming { type filter hook input priority 0; policy drop; }; }; \
+         table inet x { chain through { type filter hook forward priority 5; counter drop; }; \
+         chain incoming { type filter hook input priority 0; tcp dport 1 drop; }; }",
+    );
+    assert_eq!(closed(HostHook::Input), ["ip filter incoming"]);
+    assert_eq!(closed(HostHook::Forward), ["inet x through"]);
+    namespace.nft("flush ruleset");
     // None of these drops everything.
     namespace.nft(
         "table inet a { chain INPUT { type filter hook input priority 0; tcp dport 22 drop; }; \
