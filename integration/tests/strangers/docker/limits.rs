@@ -1,7 +1,7 @@
 //! What a container may use, before and after an update.
 
 use hull_integration::engine::{Docker, SLEEPER};
-use hull_integration::tests;
+use hull_integration::{SOON, tests, wait_until};
 
 use crate::seen::{devices_are_there, limit, process_limits_hold, unified};
 
@@ -23,31 +23,49 @@ fn limits_are_written_to_the_cgroup() {
     docker.shell(&["--pids-limit", "5"], script).exits(2).stderr_says("can't fork");
 }
 
+/// containerd's shim watches for kills from after the program's start on, and what it sees
+/// races with the program's end. So the program waits for the watch to be there, and only the
+/// one that outlives the kill is held to the flag.
 fn a_memory_kill_is_reported() {
     let docker = Docker::start();
+    let volume = format!("{}:/told", docker.site().make("told"));
     let run = |name: &str, memory: &str, script: &str| {
-        let options = [
-            "run",
-            "--name",
-            name,
-            "--memory",
-            memory,
-            "--memory-swap",
-            memory,
-            "busybox",
-            "sh",
-            "-c",
-            script,
-        ];
-        docker.run(&options)
+        let options = ["--memory", memory, "--memory-swap", memory, "--volume", &volume];
+        docker.detach(name, &options, &format!("{}; {script}", until(&format!("{name}-go"))));
     };
-    let greedy = "dd if=/dev/zero of=/dev/null bs=100M count=1; echo $?; sleep 1";
-    run("child", "32m", greedy).ok().says("137");
-    assert_eq!(docker.inspect("child", "{{.State.OOMKilled}} {{.State.ExitCode}}"), "true 0");
-    run("init", "32m", "exec dd if=/dev/zero of=/dev/null bs=100M count=1").exits(137);
-    assert_eq!(docker.inspect("init", "{{.State.OOMKilled}} {{.State.ExitCode}}"), "true 137");
-    run("modest", "320m", greedy).ok().says("0");
-    assert_eq!(docker.inspect("modest", "{{.State.OOMKilled}}"), "false");
+    let tell = |what: String| drop(docker.site().write(&format!("told/{what}"), ""));
+    let is_told = |name: &str| {
+        let container = format!("container={name}");
+        let events = ["events", "--since", "1h", "--until", "0s", "--format", "{{.Action}}"];
+        let events = [&events[..], &["--filter", &container]].concat();
+        wait_until("dockerd tells of the kill", SOON, || {
+            docker.run(&events).ok().lines().contains(&"oom")
+        });
+    };
+    let state = |name: &str| docker.inspect(name, "{{.State.OOMKilled}} {{.State.ExitCode}}");
+    let greedy = "dd if=/dev/zero of=/dev/null bs=100M count=1";
+    for (name, memory, code, expected) in
+        [("child", "32m", "137", "true 0"), ("modest", "320m", "0", "false 0")]
+    {
+        run(name, memory, &format!("{greedy}; echo $?; {}", until(&format!("{name}-end"))));
+        tell(format!("{name}-go"));
+        if code == "137" {
+            is_told(name);
+        }
+        tell(format!("{name}-end"));
+        docker.run(&["wait", name]).ok().says("0");
+        docker.run(&["logs", name]).ok().says(code);
+        assert_eq!(state(name), expected);
+    }
+    run("init", "32m", &format!("exec {greedy}"));
+    tell("init-go".to_owned());
+    docker.run(&["wait", "init"]).ok().says("137");
+    is_told("init");
+}
+
+/// A line of shell that waits for a file.
+fn until(name: &str) -> String {
+    format!("until [ -e /told/{name} ]; do sleep 0.05; done")
 }
 
 fn limits_are_updated_while_the_container_runs() {

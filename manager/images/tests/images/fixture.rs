@@ -26,8 +26,9 @@ pub(crate) struct Manager {
     pub(crate) snapshots: Arc<dyn Snapshotter>,
     pub(crate) content: Content,
     pub(crate) journal: Journal,
-    pub(crate) directory: tempfile::TempDir,
+    /// Before the directory: what still runs on it could make files there while it is removed.
     pub(crate) runtime: Runtime,
+    pub(crate) directory: tempfile::TempDir,
 }
 
 impl Manager {
