@@ -3,13 +3,14 @@
 use std::fs;
 use std::time::Duration;
 
-use hull_integration::engine::{Hull, busybox_archive, reference};
+use hull_integration::engine::{Hull, Lab, busybox_archive, reference};
 use hull_integration::{NotRun, not_run, tests, wait_until};
 
 tests![
     plain_copies_do_what_overlays_do,
     both_drivers_commit_the_same_layer,
     containers_have_ids_of_their_own,
+    a_container_with_ids_of_its_own_has_a_network,
     sizes_of_file_systems_are_refused_in_dockers_words,
 ];
 
@@ -131,6 +132,20 @@ fn containers_have_ids_of_their_own() {
         assert_eq!(map.text().split_whitespace().nth(1), Some(&*first.to_string()), "given again");
         hull.run(&["rm", "-f", "two"]).ok();
     }
+}
+
+/// The network namespace is the host's, so the container may mount no sysfs of it.
+fn a_container_with_ids_of_its_own_has_a_network() {
+    if reference() {
+        not_run(NotRun::PeerLacks("docker: its containers share one map of ids".into()));
+    }
+    let lab = Lab::start();
+    let first = 400_000_000 + std::process::id() % 10_000 * 10_000;
+    let hull = Hull::start_in(&lab, &["--userns-auto-user", &format!("{first}:6000")]);
+    let script = "ls /sys/class/net; ip -4 -o addr show eth0 | wc -l; touch /sys/x 2>&1 | wc -l";
+    hull.run(&["run", "--rm", "--userns", "auto", "busybox", "sh", "-c", script])
+        .ok()
+        .says("eth0\nlo\n1\n1");
 }
 
 /// Into the container `one` while it runs, whose root is `first` on the host.

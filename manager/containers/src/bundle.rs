@@ -3,12 +3,15 @@
 use std::{
     fs,
     io::ErrorKind,
-    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown},
+    },
     path::{Path, PathBuf},
 };
 
 use hull_manager_core::{Error, Result, error::IoContext as _, files::private_directory};
-use hull_runtime_sys::mount;
+use hull_runtime_sys::{mount, namespace};
 
 use crate::{Inner, exit_record};
 
@@ -18,6 +21,9 @@ pub(crate) const MAX_EXEC_ROOT: usize = 107 - "/s/".len() - 64;
 
 /// Where the shim mounts the root file system.
 pub(crate) const ROOTFS: &str = "rootfs";
+
+/// Where a sysfs is mounted of the network that a container does not own.
+pub(crate) const SYS: &str = "sysfs";
 
 /// Where the memory is mounted that a container shares with others.
 pub(crate) const SHM: &str = "shm";
@@ -81,7 +87,7 @@ pub(crate) fn open_to(bundle: &Path, group: u32) -> Result<()> {
 /// Removes a bundle; that there is none is well. What is mounted there is not touched: it is
 /// unmounted, and only an empty directory is removed in its place.
 pub(crate) fn remove(bundle: &Path) -> Result<()> {
-    for name in [ROOTFS, SHM] {
+    for name in [ROOTFS, SHM, SYS] {
         let path = bundle.join(name);
         match fs::remove_dir(&path) {
             Err(error) if error.kind() == ErrorKind::ResourceBusy => {
@@ -110,6 +116,27 @@ pub(crate) fn mount_shm(path: &Path, bytes: u64) -> Result<()> {
         Ok(())
     };
     mount().map_err(|cause| Error::internal("cannot mount shared memory").because(cause))
+}
+
+/// Mounts a sysfs of a network namespace, to be looked at. Who owns the namespace may do that, and
+/// a container in a user namespace of its own does not.
+pub(crate) fn mount_sysfs(path: &Path, network: &Path) -> Result<()> {
+    let mount = || -> anyhow::Result<()> {
+        fs::DirBuilder::new().mode(0o755).create(path)?;
+        let network = fs::File::open(network)?;
+        // It stays in the namespace, and ends.
+        let thread = std::thread::spawn(move || -> anyhow::Result<OwnedFd> {
+            namespace::setns(&network, libc::CLONE_NEWNET)?;
+            let sysfs = mount::Context::open("sysfs")?;
+            sysfs.create()?;
+            let quiet =
+                mount::Attributes::NO_SUID | mount::Attributes::NO_DEV | mount::Attributes::NO_EXEC;
+            Ok(sysfs.mount(mount::Attributes::READ_ONLY | quiet)?)
+        });
+        let sysfs = thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))??;
+        Ok(mount::attach(sysfs, fs::File::open(path)?)?)
+    };
+    mount().map_err(|cause| Error::internal("cannot mount the network's sysfs").because(cause))
 }
 
 /// Removes a directory of ours with all that is in it; that there is none is well.

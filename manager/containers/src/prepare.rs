@@ -86,9 +86,19 @@ pub(crate) async fn prepare(inner: &Arc<Inner>, handle: &Handle) -> Result<Vec<M
         let shm = joined.shm(&inner, &record)?;
         let mut record = Record::clone(&record);
         record.effective.env.extend(links.env);
-        configure(&inner, &record, &hostname, files, join, shm.as_deref())?;
+        let range = inner.ranges.of(record.id())?;
+        let sys = match (&join.network, range) {
+            (Some(network), Some(_)) => {
+                let path = inner.bundle(record.id()).join(bundle::SYS);
+                bundle::mount_sysfs(&path, Path::new(network))?;
+                Some(text(path))
+            }
+            _ => None,
+        };
+        let places = Places { shm: shm.as_deref(), sys: sys.as_deref() };
+        configure(&inner, &record, &hostname, files, join, places)?;
         let mut mounts = inner.parts.snapshots.mounts(record.id())?;
-        if let Some(map) = inner.ranges.of(record.id())? {
+        if let Some(map) = range {
             bundle::open_to(&inner.bundle(record.id()), map.host_id)?;
             // On the disk are the image's own ids: the shim shows them as the container's.
             let map = format!("{}:{}:{}", map.container_id, map.host_id, map.size);
@@ -103,13 +113,19 @@ pub(crate) async fn prepare(inner: &Arc<Inner>, handle: &Handle) -> Result<Vec<M
         .map_err(|cause| Error::internal("prepare").because(cause))?
 }
 
+/// What is mounted in the bundle for it.
+struct Places<'a> {
+    shm: Option<&'a str>,
+    sys: Option<&'a str>,
+}
+
 fn configure(
     inner: &Inner,
     record: &Record,
     hostname: &str,
     files: Files,
     join: Join,
-    shm: Option<&str>,
+    places: Places<'_>,
 ) -> Result<()> {
     let (id, options) = (record.id(), &record.effective);
     let settings = inner.settings();
@@ -128,7 +144,8 @@ fn configure(
     input.uid_mappings = range.into_iter().collect();
     input.gid_mappings = range.into_iter().collect();
     input.files = files;
-    input.shm = shm;
+    input.shm = places.shm;
+    input.sys = places.sys;
     input.join = join;
     let documents = devices::cdi_documents(&settings.cdi_dirs, &options.cdi_devices)?;
     input.cdi = &documents;

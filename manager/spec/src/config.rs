@@ -45,6 +45,9 @@ pub struct Input<'a> {
     pub files: Files,
     /// Of ipc mode `shareable`, a tmpfs of the manager's; of `container:`, the other's /dev/shm.
     pub shm: Option<&'a str>,
+    /// Of a user namespace that does not own the network namespace: a sysfs of that, to be looked
+    /// at; the container may mount none.
+    pub sys: Option<&'a str>,
     /// Namespaces of others.
     pub join: Join,
     /// Of its user namespace, if it has one of its own.
@@ -115,6 +118,7 @@ impl<'a> Input<'a> {
             mountinfo: "",
             files: Files::default(),
             shm: None,
+            sys: None,
             join: Join::default(),
             uid_mappings: Vec::new(),
             gid_mappings: Vec::new(),

@@ -106,7 +106,10 @@ fn standard(input: &Input<'_>) -> Vec<oci::Mount> {
     if !privileged {
         sys.push("ro");
     }
-    mounts.push(mount("/sys", "sysfs", "sysfs", &sys));
+    mounts.push(match input.sys {
+        Some(path) => mount("/sys", "bind", path, &["rbind", "rprivate"]),
+        None => mount("/sys", "sysfs", "sysfs", &sys),
+    });
     let mut cgroup = vec!["nosuid", "noexec", "nodev"];
     let writable = input.security.writable_cgroups.unwrap_or(privileged)
         // A remount in a user namespace can't change what the mount above it locks.
