@@ -22,6 +22,7 @@ tests![
     a_health_check_runs_in_the_container,
     exec_runs_in_the_container,
     exec_has_the_containers_further_groups,
+    copies_keep_owners_and_a_slash_means_a_directory,
     top_shows_the_processes,
     statistics_are_the_containers,
     limits_are_changed_while_it_runs,
@@ -266,6 +267,32 @@ fn exec_has_the_containers_further_groups() {
     engine.run(&["exec", "one", "id", "-G"]).ok().says("0 77 2000");
     engine.run(&["exec", "--user", "0", "one", "id", "-G"]).ok().says("0 77 2000");
     engine.run(&["exec", "--user", "7:8", "one", "id", "-G"]).ok().says("8 77 2000");
+}
+
+fn copies_keep_owners_and_a_slash_means_a_directory() {
+    let engine = Engine::start();
+    engine.sleeper("one", &[]);
+    let site = engine.site();
+    let file = site.write("file", "text\n");
+    std::os::unix::fs::chown(&file, Some(1234), Some(5678)).expect("the suite is root");
+    engine.run(&["cp", &file, "one:/tmp/"]).ok();
+    engine.run(&["cp", "--archive", &file, "one:/tmp/archived"]).ok();
+    engine
+        .run(&["exec", "one", "stat", "-c", "%u:%g", "/tmp/file", "/tmp/archived"])
+        .ok()
+        .says("1234:5678\n1234:5678");
+    let passwd = engine.run(&["exec", "one", "cat", "/etc/passwd"]).ok().text().to_owned();
+    engine.run(&["cp", &file, "one:/etc/passwd/"]).exits(1).stderr_says("no such directory");
+    engine.run(&["cp", &file, "one:/etc/passwd/."]).exits(1);
+    assert_eq!(engine.run(&["exec", "one", "cat", "/etc/passwd"]).ok().text(), passwd);
+    let target = site.path("target");
+    for source in ["one:/etc/passwd/", "one:/etc/passwd/."] {
+        engine.run(&["cp", source, &target]).exits(1).stderr_says("not a directory");
+    }
+    assert!(!std::path::Path::new(&target).exists());
+    engine.run(&["exec", "one", "ln", "-s", "/etc", "/link"]).ok();
+    engine.run(&["cp", "one:/link/", &target]).ok();
+    assert!(std::path::Path::new(&target).join("passwd").exists());
 }
 
 fn top_shows_the_processes() {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use hull_manager_archive::{
-    ChangeKind, Options, Owners, Refused, Whiteouts, changes,
+    ChangeKind, Options, Refused, Whiteouts, changes,
     worker::{self, Files, Job, Packing},
 };
 use hull_manager_core::{Error, Result, error::IoContext as _};
@@ -174,7 +174,8 @@ impl Containers {
             if send(Part::Stat(stat)).is_err() {
                 return;
             }
-            let job = job(&opened, &name, request.follow_link);
+            let follow = request.follow_link || filesystem::is_of_directory(&request.path);
+            let job = job(&opened, &name, follow);
             if let Err(error) = pack(&opened, &job, |chunk| send(Part::Chunk(chunk)).is_ok()) {
                 // Whoever asked may have gone.
                 let _ = answers.blocking_send(Err(error));
@@ -230,9 +231,8 @@ impl Containers {
                 }
                 _ => return Err(Error::invalid("extraction point is not a directory")),
             }
-            let owners = if open.keep_owners { Owners::Archive } else { Owners::Are(0, 0) };
+            // Owners are the archive's, as with docker.
             let options = Options {
-                owners,
                 ids: place.ids,
                 whiteouts: Whiteouts::Keep,
                 keep_kinds: open.no_overwrite_dir_non_dir,

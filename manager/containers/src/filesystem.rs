@@ -175,18 +175,24 @@ fn copy_of(point: &v1::MountPoint, record: &Record) -> Result<Option<OwnedFd>> {
     Ok(Some(copied))
 }
 
+/// Whether a path can only be one of a directory, or of a link to one.
+pub(crate) fn is_of_directory(text: &str) -> bool {
+    text.ends_with('/') || text.ends_with("/.")
+}
+
 fn missing(container: &str, path: &str) -> Error {
     Error::not_found(format!("Could not find the file {path} in container {container}"))
 }
 
-/// What is at a path, its last link not followed.
+/// What is at a path, its last link not followed unless a directory is asked for.
 pub(crate) fn stat(place: &Place, container: &str, text: &str) -> Result<v1::PathStat> {
     let internal = |error: hull_runtime_sys::Error| Error::from(anyhow::Error::new(error));
     let below = match place.below.as_os_str().is_empty() {
         true => Path::new("."),
         false => &place.below,
     };
-    let flags = libc::O_PATH | libc::O_NOFOLLOW;
+    let wants_directory = is_of_directory(text);
+    let flags = libc::O_PATH | if wants_directory { 0 } else { libc::O_NOFOLLOW };
     let opened;
     let file = match place.mounts.iter().rfind(|mounted| Path::new(&mounted.at) == below) {
         Some(mounted) => &mounted.mount,
@@ -200,6 +206,9 @@ pub(crate) fn stat(place: &Place, container: &str, text: &str) -> Result<v1::Pat
         }
     };
     let stat = path::stat(file).map_err(internal)?;
+    if wants_directory && !path::is_directory(&stat) {
+        return Err(Error::not_found(format!("lstat {text}: not a directory")));
+    }
     let link_target = if path::is_link(&stat) {
         path::readlink(file, c"").map_err(internal)?.to_string_lossy().into_owned()
     } else {

@@ -55,7 +55,8 @@ async fn out(
 ) -> Result<()> {
     let request = CopyOutRequest {
         container: container.to_owned(),
-        path: path.trim_end_matches("/.").to_owned(),
+        // With the slash: a directory is meant.
+        path: path.strip_suffix("/.").map_or(path.to_owned(), |path| format!("{path}/")),
         follow_link: args.follow_link,
     };
     let mut parts = manager.containers().copy_out(request).await.map_err(refused)?.into_inner();
@@ -218,7 +219,6 @@ async fn into(
         container: container.to_owned(),
         path,
         no_overwrite_dir_non_dir: true,
-        keep_owners: args.archive,
     };
     let End::Here(source) = source else {
         if there.as_ref().is_none_or(|there| !is_dir(there)) {
