@@ -57,7 +57,7 @@ fn both_drivers_commit_the_same_layer() {
         "mkdir -p /d/a; echo 1 > /d/a/x; echo 2 > /d/y; touch -d '2019-01-02 00:00:00' /d/a/x";
     let script = "rm -r /d; mkdir -p /d/a; echo 1 > /d/a/b; ln /d/a/b /d/c; ln -s a /d/l
         echo 2 > /bin/new; chmod 4711 /bin/new; rm /bin/false; touch -h -d '2020-01-02 00:00:00' /d/l
-        touch -d '2020-01-02 00:00:00' /d/a/b /d/a /d /bin/new /bin";
+        touch -d '2020-01-02 00:00:00' /d/a/b /d/a /d /bin/new /bin /";
     let [one, other] = ["overlayfs", "vfs"].map(|driver| {
         let hull = hull(&["--storage-driver", driver]);
         for (image, script, made) in [("busybox", base, "base"), ("base", script, "made")] {

@@ -62,11 +62,8 @@ fn rules() -> Rules {
 /// All that a listing has but handles and counters, sets' elements in one order.
 pub(crate) fn listing(namespace: &Namespace) -> BTreeMap<String, Value> {
     let text = namespace.command("nft -s -j list ruleset");
-    // What changes while it is read is not shown at all.
-    if text.trim().is_empty() {
-        return BTreeMap::new();
-    }
-    let mut document: Value = serde_json::from_str(&text).unwrap();
+    // What changes while it is read is not shown at all, or up to there.
+    let Ok(mut document) = serde_json::from_str::<Value>(&text) else { return BTreeMap::new() };
     let mut all = BTreeMap::new();
     for item in document["nftables"].as_array_mut().unwrap() {
         let (kind, value) = item.as_object_mut().unwrap().iter_mut().next().unwrap();
