@@ -11,7 +11,7 @@ use std::{
     io::Read,
     os::{
         fd::OwnedFd,
-        unix::fs::{DirBuilderExt, PermissionsExt},
+        unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     },
     path::{Path, PathBuf},
 };
@@ -130,8 +130,10 @@ impl Dir {
         }
     }
 
-    /// Waits for whoever is changing the container, then holds it. The directory can be
-    /// gone by then; its loss shows when the record is read.
+    /// Waits for whoever is changing the container, then holds it.
+    ///
+    /// # Errors
+    /// `container does not exist` if it is gone by then, and maybe another has its id.
     pub(crate) fn lock(&self) -> Result<Lock> {
         let file = sys::fd::openat(&self.fd, c"lock", libc::O_RDWR | libc::O_CREAT, 0o600);
         let file = match file {
@@ -139,7 +141,14 @@ impl Dir {
             result => result.with_context(|| format!("cannot open {LOCK}"))?,
         };
         sys::fd::lock(&file).with_context(|| format!("cannot lock {}", self.path.display()))?;
-        Ok(Lock(file))
+        let own = sys::path::stat(&self.fd)?;
+        match fs::symlink_metadata(&self.path) {
+            Ok(there) if (there.dev(), there.ino()) == (own.st_dev, own.st_ino) => Ok(Lock(file)),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot look at {}", self.path.display()))
+            }
+            _ => Err(Failure::NotExist.into()),
+        }
     }
 
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
@@ -205,11 +214,16 @@ impl Dir {
 
     /// Removes the directory with all that is in it. Idempotent.
     pub(crate) fn remove(self) -> Result<()> {
-        match fs::remove_dir_all(&self.path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("cannot remove {}", self.path.display()))
+        loop {
+            match fs::remove_dir_all(&self.path) {
+                // Whoever came to wait has made the lock's file again, each at most once.
+                Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {}
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    break Err(error)
+                        .with_context(|| format!("cannot remove {}", self.path.display()));
+                }
+                _ => break Ok(()),
             }
-            _ => Ok(()),
         }
     }
 
@@ -244,6 +258,44 @@ mod tests {
         dir.remove().unwrap();
         assert_eq!(store.open(&id("x")).unwrap_err().to_string(), "container does not exist");
         assert!(store.ids().unwrap().is_empty());
+    }
+
+    #[test]
+    fn who_waited_for_a_removed_container_does_not_get_the_next_one() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::new(root.path());
+        let (dir, _lock) = store.create(&id("x")).unwrap();
+        let late = store.open(&id("x")).unwrap();
+        dir.remove().unwrap();
+        assert_eq!(late.lock().unwrap_err().to_string(), "container does not exist");
+        let late = store.open(&id("x"));
+        assert_eq!(late.unwrap_err().to_string(), "container does not exist");
+        let (dir, _lock) = store.create(&id("x")).unwrap();
+        let late = store.open(&id("x")).unwrap();
+        // Its file is made again between the removal of the others and of the directory.
+        fs::rename(&dir.path, root.path().join("y")).unwrap();
+        let (_next, _held) = store.create(&id("x")).unwrap();
+        assert_eq!(late.lock().unwrap_err().to_string(), "container does not exist");
+    }
+
+    #[test]
+    fn removals_and_who_waits_do_not_disturb_each_other() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::new(root.path());
+        for _ in 0..200 {
+            let (dir, lock) = store.create(&id("x")).unwrap();
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| store.open(&id("x")).and_then(|late| late.lock()).is_ok());
+                }
+                dir.remove().unwrap();
+            });
+            drop(lock);
+            // What a late one has made is a container whose creation was cut off.
+            if let Ok(left) = store.open(&id("x")) {
+                left.remove().unwrap();
+            }
+        }
     }
 
     #[test]
