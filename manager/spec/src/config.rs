@@ -168,6 +168,8 @@ pub fn config(input: &Input<'_>) -> Result<oci::Spec> {
         host,
     );
     let namespaces = namespaces(input)?;
+    let own =
+        |kind| namespaces.iter().any(|ns: &oci::Namespace| ns.kind == kind && ns.path.is_empty());
     let facts =
         Facts { architecture: &host.architecture, kernel: host.kernel, capabilities: &names };
     let linux = oci::Linux {
@@ -175,7 +177,7 @@ pub fn config(input: &Input<'_>) -> Result<oci::Spec> {
         gid_mappings: input.gid_mappings.clone(),
         sysctl: sysctl::lower(
             options,
-            options.network_mode != "host" && container_of(&options.network_mode).is_none(),
+            own(NamespaceKind::Network),
             is_private_user_namespace(input),
             |name| host.network_sysctls.contains(name),
         ),
