@@ -12,7 +12,7 @@ use crate::{
     args::{container as container_args, system::InspectArgs},
     connect::Manager,
     failure::{Failure, is_not_found, is_unreachable, refused},
-    format::{Template, Value, text},
+    format::{Template, Value, fields, text},
     report,
     terminal::output::print,
 };
@@ -139,23 +139,23 @@ async fn one(manager: &Manager, kind: Kind, ask: &Ask<'_>, name: &str) -> Result
         Kind::Container => {
             let request = InspectContainerRequest { container: name, size: ask.size };
             let answer = manager.containers().inspect(request).await.map_err(refused)?;
-            Value::of(&container::inspect(&answer.into_inner()))?
+            fields::container(Value::of(&container::inspect(&answer.into_inner()))?)
         }
         Kind::Image => {
             let request = InspectImageRequest { image: name, platform: ask.platform.to_owned() };
             let answer = manager.images().inspect(request).await.map_err(refused)?;
             let document = image::inspect(&answer.into_inner());
-            Value::of(&document.context("the image's configuration")?)?
+            fields::image(Value::of(&document.context("the image's configuration")?)?)
         }
         Kind::Network => {
             let request = InspectNetworkRequest { network: name };
             let answer = manager.networks().inspect(request).await.map_err(refused)?;
-            Value::of(&network::Network::from(&answer.into_inner()))?
+            fields::network(Value::of(&network::Network::from(&answer.into_inner()))?)
         }
         Kind::Volume => {
             let request = InspectVolumeRequest { name };
             let answer = manager.volumes().inspect(request).await.map_err(refused)?;
-            Value::of(&volume::Volume::from(&answer.into_inner()))?
+            fields::volume(Value::of(&volume::Volume::from(&answer.into_inner()))?)
         }
     })
 }

@@ -1,6 +1,6 @@
 //! The functions of templates: Go's, and docker's.
 
-use super::Value;
+use super::{Value, value::Zero};
 
 const NAMES: [&str; 25] = [
     "and", "eq", "ge", "gt", "index", "join", "json", "le", "len", "lower", "lt", "ne", "not",
@@ -29,6 +29,7 @@ pub(crate) fn call(name: &str, arguments: Vec<Value>) -> Result<Value, String> {
                 Value::Text(text) => text.len(),
                 Value::List(items) => items.len(),
                 Value::Object(fields) | Value::Hidden(fields) => fields.len(),
+                Value::Zero(Zero::List | Zero::Map) => 0,
                 other => return Err(format!("error calling len: len of type {other}")),
             };
             Ok(Value::Int(i64::try_from(length).unwrap_or(i64::MAX)))
@@ -57,7 +58,7 @@ pub(crate) fn call(name: &str, arguments: Vec<Value>) -> Result<Value, String> {
         ("join", [Value::List(items), Value::Text(by)]) => {
             text(items.iter().map(ToString::to_string).collect::<Vec<_>>().join(by))
         }
-        ("join", [Value::Nil, _]) => text(String::new()),
+        ("join", [Value::Nil | Value::Zero(Zero::List), _]) => text(String::new()),
         ("split", [value, Value::Text(by)]) => Ok(Value::List(
             value.to_string().split(by.as_str()).map(|part| Value::Text(part.to_owned())).collect(),
         )),
@@ -107,6 +108,7 @@ fn index(value: &Value, keys: &[Value]) -> Result<Value, String> {
             (Value::Object(_) | Value::Hidden(_), Value::Text(key)) => {
                 value.field(key).cloned().unwrap_or_else(|| Value::Text(String::new()))
             }
+            (Value::Zero(Zero::Map), Value::Text(_)) => Value::Text(String::new()),
             (Value::Nil, _) => return Err("error calling index: index of untyped nil".to_owned()),
             _ => return Err(format!("error calling index: can't index item with {key}")),
         };

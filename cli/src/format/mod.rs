@@ -1,6 +1,7 @@
 //! Output: values, Go's templates over them, tables. What containers and images named is escaped
 //! on a terminal (R26).
 
+pub(crate) mod fields;
 pub(crate) mod function;
 mod lexer;
 pub(crate) mod list;

@@ -1,7 +1,7 @@
 //! Go's text/template, as far as people use it for `--format`: fields, pipelines, variables,
 //! `if`/`else`/`range`/`with`/`end`, comments, trimming, and docker's functions.
 
-use super::{Value, function, lexer, parser::Parser};
+use super::{Value, function, lexer, parser::Parser, value::Zero};
 
 /// A template that was read.
 #[derive(Clone, Debug)]
@@ -160,7 +160,7 @@ impl Scope<'_> {
                                 .map(|(key, value)| (Value::Text(key), value))
                                 .collect()
                         }
-                        Value::Nil => Vec::new(),
+                        Value::Nil | Value::Zero(Zero::List | Zero::Map) => Vec::new(),
                         other => return Err(format!("range can't iterate over {other}")),
                     };
                     if items.is_empty() {
@@ -226,16 +226,27 @@ impl Scope<'_> {
     }
 }
 
+/// Fields that are maps of whatever people name: what is not in them is no error.
+const MAPS: [&str; 5] = [".Actor.Attributes", ".Labels", ".Options", ".Ports", ".Networks"];
+
 fn descend(value: &Value, names: &[String]) -> Result<Value, String> {
     let mut value = value;
     let mut path = String::new();
     for name in names {
+        let is_map = MAPS.iter().any(|map| path.ends_with(map));
         path = format!("{path}.{name}");
         value = match value {
-            Value::Object(_) | Value::Hidden(_) => value
-                .field(name)
-                .ok_or_else(|| format!("at <{path}>: map has no entry for key \"{name}\""))?,
-            Value::Nil => return Err(format!("at <{path}>: nil pointer evaluating {name}")),
+            Value::Object(_) | Value::Hidden(_) => match value.field(name) {
+                Some(field) => field,
+                None if is_map => &Value::Nil,
+                None => {
+                    return Err(format!("at <{path}>: map has no entry for key \"{name}\""));
+                }
+            },
+            Value::Zero(Zero::Map) => &Value::Nil,
+            Value::Nil | Value::Zero(Zero::Pointer) => {
+                return Err(format!("at <{path}>: nil pointer evaluating {name}"));
+            }
             _ => return Err(format!("at <{path}>: can't evaluate field {name}")),
         };
     }

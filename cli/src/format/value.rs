@@ -21,6 +21,18 @@ pub(crate) enum Value {
     Object(Vec<(String, Value)>),
     /// An object that templates can look in, and JSON does not show.
     Hidden(Vec<(String, Value)>),
+    /// What has no value, but a type.
+    Zero(Zero),
+    /// A field that JSON leaves out, and templates read.
+    Omitted(Box<Value>),
+}
+
+/// Types whose nothing is Go's nil.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Zero {
+    List,
+    Map,
+    Pointer,
 }
 
 impl Value {
@@ -41,7 +53,10 @@ impl Value {
     pub(crate) fn field(&self, name: &str) -> Option<&Self> {
         match self {
             Self::Object(fields) | Self::Hidden(fields) => {
-                fields.iter().find(|(key, _)| key == name).map(|(_, value)| value)
+                fields.iter().find(|(key, _)| key == name).map(|(_, value)| match value {
+                    Self::Omitted(value) => value.as_ref(),
+                    value => value,
+                })
             }
             _ => None,
         }
@@ -50,7 +65,8 @@ impl Value {
     /// Go's truth: what is not zero or empty.
     pub(crate) fn truth(&self) -> bool {
         match self {
-            Self::Nil => false,
+            Self::Nil | Self::Zero(_) => false,
+            Self::Omitted(value) => value.truth(),
             Self::Bool(value) => *value,
             Self::Int(value) => *value != 0,
             Self::Float(value) => *value != 0.0,
@@ -71,7 +87,10 @@ impl Value {
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Nil => f.write_str("<nil>"),
+            Self::Nil | Self::Zero(Zero::Pointer) => f.write_str("<nil>"),
+            Self::Zero(Zero::List) => f.write_str("[]"),
+            Self::Zero(Zero::Map) => f.write_str("map[]"),
+            Self::Omitted(value) => value.fmt(f),
             Self::Bool(value) => value.fmt(f),
             Self::Int(value) => value.fmt(f),
             Self::Float(value) => value.fmt(f),
@@ -99,7 +118,8 @@ impl fmt::Display for Value {
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Self::Nil => serializer.serialize_unit(),
+            Self::Nil | Self::Zero(_) => serializer.serialize_unit(),
+            Self::Omitted(value) => value.serialize(serializer),
             Self::Bool(value) => serializer.serialize_bool(*value),
             Self::Int(value) => serializer.serialize_i64(*value),
             Self::Float(value) => serializer.serialize_f64(*value),
@@ -108,7 +128,7 @@ impl Serialize for Value {
             Self::Object(fields) | Self::Hidden(fields) => serializer.collect_map(
                 fields
                     .iter()
-                    .filter(|(_, value)| !matches!(value, Self::Hidden(_)))
+                    .filter(|(_, value)| !matches!(value, Self::Hidden(_) | Self::Omitted(_)))
                     .map(|(key, value)| (key, value)),
             ),
         }
