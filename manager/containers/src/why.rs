@@ -160,9 +160,6 @@ fn ended(verdict: &mut Verdict, record: &ExitRecord, limit: u64, stopped_by_user
             .facts
             .push(format!("{} of its processes were killed for want of memory", record.oom_kills));
     }
-    if let Some(peak) = record.peak_memory_bytes {
-        verdict.facts.push(format!("it used up to {} of memory", size(peak)));
-    }
     if record.dropped_clients > 0 {
         verdict.facts.push(format!(
             "{} attached clients were too slow and were disconnected",

@@ -183,8 +183,14 @@ pub(crate) fn warnings() -> Vec<String> {
     warnings
 }
 
-/// The first line that a program says of itself; empty if it can't be run.
-pub(crate) async fn first_line(program: &Path, args: &[&str]) -> String {
+/// Shims have a line `Version: 1`, runtimes begin with `NAME version 1`.
+fn version_in(text: &str) -> &str {
+    let of_shim = text.lines().find_map(|line| line.trim().strip_prefix("Version:"));
+    of_shim.or_else(|| text.lines().next()).unwrap_or_default().trim()
+}
+
+/// The line about its version that a program says of itself; empty if it can't be run.
+pub(crate) async fn version_of(program: &Path, args: &[&str]) -> String {
     let output = tokio::process::Command::new(program)
         .args(args.iter().map(OsStr::new))
         .stdin(Stdio::null())
@@ -193,7 +199,7 @@ pub(crate) async fn first_line(program: &Path, args: &[&str]) -> String {
     match tokio::time::timeout(LIMIT, output).await {
         Ok(Ok(output)) => {
             let text = String::from_utf8_lossy(&output.stdout);
-            text.lines().next().unwrap_or_default().trim().chars().take(200).collect()
+            version_in(&text).chars().take(200).collect()
         }
         _ => String::new(),
     }
@@ -217,7 +223,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_that_is_not_there_says_nothing() {
-        assert_eq!(first_line(Path::new("/nonexistent"), &[]).await, "");
-        assert_eq!(first_line(Path::new("/bin/echo"), &["a"]).await, "a");
+        assert_eq!(version_of(Path::new("/nonexistent"), &[]).await, "");
+        assert_eq!(version_of(Path::new("/bin/echo"), &["a"]).await, "a");
+        assert_eq!(version_in("shim:\n  Version:  0.1.0\n  Revision: 1\n"), "0.1.0");
+        assert_eq!(version_in("runc version 1.1.5\ncommit: x\n"), "runc version 1.1.5");
     }
 }

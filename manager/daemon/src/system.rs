@@ -48,8 +48,8 @@ impl System for Service {
             os: std::env::consts::OS.into(),
             architecture: hull_specs_image::Platform::host().architecture,
             kernel: host::kernel(),
-            shim_version: host::first_line(&config.shim, &["-v"]).await,
-            runtime_version: host::first_line(&runtime, &["--version"]).await,
+            shim_version: host::version_of(&config.shim, &["-v"]).await,
+            runtime_version: host::version_of(&runtime, &["--version"]).await,
         }))
     }
 
