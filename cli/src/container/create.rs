@@ -38,7 +38,8 @@ impl Policy {
 /// `create`.
 pub(crate) async fn create(manager: &Manager, args: &ContainerArgs) -> Result<u8> {
     let options = lower(args).map_err(of_start)?;
-    let id = container(manager, args, options).await.map_err(of_start)?;
+    // Docker's 125 for what the engine refuses is that of `run` alone.
+    let id = container(manager, args, options).await?;
     print(&format!("{id}\n"))?;
     Ok(0)
 }
