@@ -263,7 +263,8 @@ fn kills_at_any_time_lose_nothing() {
     for round in 0..rounds {
         let works = [Work::Run, Work::RunAndRemove, Work::Exec, Work::Remove, Work::Pull];
         let work = works[round as usize % works.len()];
-        let name = format!("c{round}");
+        // No beginning of an id, which has hexadecimal digits only.
+        let name = format!("round{round}");
         if work == Work::Remove {
             run(&hull, &["-d"], &name, SLEEPER).run().ok();
         }
