@@ -1,10 +1,12 @@
 //! dockerd with a containerd of its own, and the docker command line to talk to it.
 
+use std::ops::Deref;
+
 use super::containerd::{self, runtime_states};
 use super::daemon::Daemon;
 use super::site::{attempt, report};
-use super::{Lab, Side, Site, Terminal, busybox_archive, command, runtime_path, stock};
-use crate::{Invocation, Output, note};
+use super::{Client, Lab, Side, Site, busybox_archive, runtime_path, stock};
+use crate::note;
 
 /// The name under which dockerd is given the runtime.
 pub const RUNTIME_NAME: &str = "under-test";
@@ -26,7 +28,7 @@ pub struct Docker {
     proxies: bool,
     containerd: Daemon,
     daemon: Option<Daemon>,
-    words: Vec<String>,
+    client: Client,
 }
 
 impl Docker {
@@ -65,7 +67,8 @@ impl Docker {
             format!("unix://{}", socket(&site)),
         ];
         let daemon = start_daemon(&site, &network, proxies);
-        let docker = Self { site, network, proxies, containerd, daemon: Some(daemon), words };
+        let client = Client::new(words);
+        let docker = Self { site, network, proxies, containerd, daemon: Some(daemon), client };
         docker.run(&["import", busybox_archive(), "busybox"]).ok();
         docker
     }
@@ -89,58 +92,18 @@ impl Docker {
         self.daemon = Some(start_daemon(&self.site, &self.network, self.proxies));
     }
 
-    /// A command of docker, as words.
-    pub fn words(&self, args: &[&str]) -> Vec<String> {
-        let mut words = self.words.clone();
-        words.extend(args.iter().map(|&word| word.to_owned()));
-        words
-    }
-
-    /// A command of docker, not yet run.
-    pub fn call(&self, args: &[&str]) -> Invocation {
-        command(&self.words(args))
-    }
-
-    /// Runs a command of docker.
-    #[track_caller]
-    pub fn run(&self, args: &[&str]) -> Output {
-        self.call(args).run()
-    }
-
-    /// Runs a line of shell in a new busybox container, and removes it.
-    #[track_caller]
-    pub fn shell(&self, options: &[&str], script: &str) -> Output {
-        let mut args = vec!["run", "--rm"];
-        args.extend(options);
-        args.extend(["busybox", "sh", "-c", script]);
-        self.run(&args)
-    }
-
-    /// Starts a line of shell in a new busybox container, and leaves it there.
-    #[track_caller]
-    pub fn detach(&self, name: &str, options: &[&str], script: &str) {
-        let mut args = vec!["run", "--detach", "--name", name];
-        args.extend(options);
-        args.extend(["busybox", "sh", "-c", script]);
-        self.run(&args).ok();
-    }
-
-    /// Runs a command of docker on a terminal.
-    #[track_caller]
-    pub fn terminal(&self, args: &[&str]) -> Terminal {
-        Terminal::start(&self.words(args))
-    }
-
-    /// What `inspect` says with a format.
-    #[track_caller]
-    pub fn inspect(&self, name: &str, format: &str) -> String {
-        self.run(&["inspect", "--format", format, name]).ok().text().to_owned()
-    }
-
     /// Where the runtime keeps its state, under a directory for containerd's namespace.
     pub fn runtime_root(&self) -> String {
         // dockerd has one for all runtimes, whatever their names are.
         self.site.path("exec/runtime-runc")
+    }
+}
+
+impl Deref for Docker {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
     }
 }
 

@@ -2,8 +2,12 @@
 //!
 //! `HULL_ENGINE=docker` proves the tests on Debian's docker.
 
-use super::{Docker, Hull, Lab, SLEEPER, Site, Terminal};
-use crate::{Invocation, Output, SOON, wait_until};
+use std::ops::Deref;
+
+use super::{Client, Docker, Hull, Lab, SLEEPER, Site};
+use crate::{Output, SOON, wait_until};
+
+const NO_NETWORK: &[&str] = &["--network", "none"];
 
 /// The engine under test, with the image `busybox`.
 #[derive(Debug)]
@@ -59,41 +63,16 @@ impl Engine {
         }
     }
 
-    /// A command of the engine, as words.
-    pub fn words(&self, args: &[&str]) -> Vec<String> {
-        match self {
-            Self::Hull(hull) => hull.words(args),
-            Self::Docker(docker) => docker.words(args),
-        }
-    }
-
-    /// A command, not yet run.
-    pub fn call(&self, args: &[&str]) -> Invocation {
-        super::command(&self.words(args))
-    }
-
-    /// Runs a command.
-    #[track_caller]
-    pub fn run(&self, args: &[&str]) -> Output {
-        self.call(args).run()
-    }
-
     /// Runs a line of shell in a new busybox container, and removes it.
     #[track_caller]
     pub fn shell(&self, options: &[&str], script: &str) -> Output {
-        let mut args = vec!["run", "--rm", "--network", "none"];
-        args.extend(options);
-        args.extend(["busybox", "sh", "-c", script]);
-        self.run(&args)
+        self.deref().shell(&[NO_NETWORK, options].concat(), script)
     }
 
     /// Starts a line of shell in a new busybox container, and leaves it there.
     #[track_caller]
     pub fn detach(&self, name: &str, options: &[&str], script: &str) {
-        let mut args = vec!["run", "--detach", "--name", name, "--network", "none"];
-        args.extend(options);
-        args.extend(["busybox", "sh", "-c", script]);
-        self.run(&args).ok();
+        self.deref().detach(name, &[NO_NETWORK, options].concat(), script);
     }
 
     /// A container that runs until it is told to end.
@@ -114,16 +93,15 @@ impl Engine {
             caught.is_some_and(|mask| mask & (1 << (libc::SIGTERM - 1)) != 0)
         });
     }
+}
 
-    /// Runs a command on a terminal.
-    #[track_caller]
-    pub fn terminal(&self, args: &[&str]) -> Terminal {
-        Terminal::start(&self.words(args))
-    }
+impl Deref for Engine {
+    type Target = Client;
 
-    /// What `inspect` says with a format.
-    #[track_caller]
-    pub fn inspect(&self, name: &str, format: &str) -> String {
-        self.run(&["inspect", "--format", format, name]).ok().text().to_owned()
+    fn deref(&self) -> &Client {
+        match self {
+            Self::Hull(hull) => hull,
+            Self::Docker(docker) => docker,
+        }
     }
 }

@@ -1,13 +1,15 @@
 //! hulld on places of its own, and the hull command line to talk to it.
 
+use std::ops::Deref;
+
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 
 use super::daemon::Daemon;
 use super::site::{attempt, report};
-use super::{Lab, Side, Site, Terminal, busybox_archive, command, runtime_path, stock};
-use crate::{Invocation, Output, cgroup, note};
+use super::{Client, Lab, Side, Site, busybox_archive, runtime_path, stock};
+use crate::{cgroup, note};
 
 /// A hulld of the test's own, with the image `busybox`.
 #[derive(Debug)]
@@ -15,7 +17,7 @@ pub struct Hull {
     site: Site,
     daemon: Option<Daemon>,
     flags: Vec<String>,
-    words: Vec<String>,
+    client: Client,
     /// Words before hulld's that put it somewhere else.
     place: Vec<String>,
     networks: Networks,
@@ -111,7 +113,7 @@ impl Hull {
         ];
         let flags: Vec<String> = flags.iter().map(|&flag| flag.to_owned()).collect();
         let daemon = Some(start_daemon(&site, &place, &flags));
-        Self { site, daemon, flags, words, place, networks }
+        Self { site, daemon, flags, client: Client::new(words), place, networks }
     }
 
     /// The private places.
@@ -165,29 +167,13 @@ impl Hull {
         }
         self.restart();
     }
+}
 
-    /// A command of hull, as words.
-    pub fn words(&self, args: &[&str]) -> Vec<String> {
-        let mut words = self.words.clone();
-        words.extend(args.iter().map(|&word| word.to_owned()));
-        words
-    }
+impl Deref for Hull {
+    type Target = Client;
 
-    /// A command of hull, not yet run.
-    pub fn call(&self, args: &[&str]) -> Invocation {
-        command(&self.words(args))
-    }
-
-    /// Runs a command of hull.
-    #[track_caller]
-    pub fn run(&self, args: &[&str]) -> Output {
-        self.call(args).run()
-    }
-
-    /// Runs a command of hull on a terminal.
-    #[track_caller]
-    pub fn terminal(&self, args: &[&str]) -> Terminal {
-        Terminal::start(&self.words(args))
+    fn deref(&self) -> &Client {
+        &self.client
     }
 }
 

@@ -8,6 +8,7 @@
 //!
 //! Nothing of the machine's own engines is read or changed, and no service is started.
 
+mod client;
 pub mod containerd;
 mod daemon;
 pub mod docker;
@@ -24,6 +25,7 @@ mod site;
 mod stock;
 mod terminal;
 
+pub use client::Client;
 pub use containerd::{Containerd, Setup};
 pub use docker::Docker;
 pub use either::{Engine, reference};

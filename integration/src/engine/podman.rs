@@ -1,17 +1,19 @@
 //! podman on a store of its own.
 
+use std::ops::Deref;
+
 use serde_json::Value;
 
 use super::site::{attempt, report};
-use super::{Lab, Side, Site, Terminal, busybox_archive, command, runtime_path, stock};
+use super::{Client, Lab, Side, Site, busybox_archive, command, runtime_path, stock};
+use crate::SOON;
 use crate::wait::poll;
-use crate::{Invocation, Output, SOON};
 
 /// podman, with the image `busybox`, and no network unless a test asks for one.
 #[derive(Debug)]
 pub struct Podman {
     site: Site,
-    words: Vec<String>,
+    client: Client,
 }
 
 impl Podman {
@@ -73,7 +75,9 @@ impl Podman {
         ] {
             words.extend([option.to_owned(), value]);
         }
-        let podman = Self { site, words };
+        // conmon tells of a memory kill by a file in the directory it was started in.
+        let client = Client::new(words).placed(site.directory(), site.cgroup());
+        let podman = Self { site, client };
         podman.run(&["import", busybox_archive(), "localhost/busybox"]).ok();
         podman
     }
@@ -81,62 +85,6 @@ impl Podman {
     /// The private places.
     pub fn site(&self) -> &Site {
         &self.site
-    }
-
-    /// A command of podman, as words.
-    pub fn words(&self, args: &[&str]) -> Vec<String> {
-        let mut words = self.words.clone();
-        words.extend(args.iter().map(|&word| word.to_owned()));
-        // What makes a container is told where its cgroup goes.
-        let cgroup = ["--cgroup-parent".to_owned(), self.site.cgroup()];
-        match args {
-            ["run" | "create", ..] => splice(&mut words, self.words.len() + 1, cgroup),
-            ["pod", "create", ..] => splice(&mut words, self.words.len() + 2, cgroup),
-            _ => {}
-        }
-        words
-    }
-
-    /// A command of podman, not yet run.
-    pub fn call(&self, args: &[&str]) -> Invocation {
-        // conmon tells of a memory kill by a file in the directory it was started in.
-        command(&self.words(args)).cwd(self.site.directory())
-    }
-
-    /// Runs a command of podman.
-    #[track_caller]
-    pub fn run(&self, args: &[&str]) -> Output {
-        self.call(args).run()
-    }
-
-    /// Runs a line of shell in a new busybox container, and removes it.
-    #[track_caller]
-    pub fn shell(&self, options: &[&str], script: &str) -> Output {
-        let mut args = vec!["run", "--rm"];
-        args.extend(options);
-        args.extend(["busybox", "sh", "-c", script]);
-        self.run(&args)
-    }
-
-    /// Starts a line of shell in a new busybox container, and leaves it there.
-    #[track_caller]
-    pub fn detach(&self, name: &str, options: &[&str], script: &str) {
-        let mut args = vec!["run", "--detach", "--name", name];
-        args.extend(options);
-        args.extend(["busybox", "sh", "-c", script]);
-        self.run(&args).ok();
-    }
-
-    /// Runs a command of podman on a terminal.
-    #[track_caller]
-    pub fn terminal(&self, args: &[&str]) -> Terminal {
-        Terminal::start(&self.words(args))
-    }
-
-    /// What `inspect` says with a format.
-    #[track_caller]
-    pub fn inspect(&self, name: &str, format: &str) -> String {
-        self.run(&["inspect", "--format", format, name]).ok().text().to_owned()
     }
 
     /// Bundles of this store that the runtime still knows: podman 4.3 leaves the
@@ -155,8 +103,12 @@ impl Podman {
     }
 }
 
-fn splice(words: &mut Vec<String>, at: usize, more: [String; 2]) {
-    words.splice(at..at, more);
+impl Deref for Podman {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
 }
 
 impl Default for Podman {
