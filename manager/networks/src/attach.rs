@@ -62,11 +62,11 @@ impl Inner {
         }
     }
 
-    /// Networks whose bridge somebody has removed get it again.
+    /// Networks whose interface somebody has removed get it again.
     fn prepare(&self, places: &Places) -> Result<()> {
         for (_, network) in places {
-            if let Driver::Bridge(bridge) = &network.driver
-                && self.host.socket.link(&bridge.interface).map_err(anyhow::Error::new)?.is_none()
+            if !matches!(network.driver, Driver::Plugins(_))
+                && self.host.socket.link(network.interface()).map_err(anyhow::Error::new)?.is_none()
             {
                 self.establish(network)?;
             }

@@ -25,7 +25,7 @@ use crate::{
     exposure::network_rule,
     host::Host,
     ipam::{self, Pool},
-    options,
+    options, parent,
     settings::DefaultNetwork,
 };
 
@@ -134,17 +134,11 @@ impl Inner {
                 }
                 Ok(())
             }
-            Driver::Macvlan(parent) | Driver::Ipvlan(parent) => {
-                match self.host.socket.link(&parent.interface).map_err(anyhow::Error::new)? {
-                    Some(link) if link.loopback => {
-                        Err(Error::invalid("loopback interface is not a valid parent link"))
-                    }
-                    Some(_) => Ok(()),
-                    None => Err(Error::not_found(format!(
-                        "the interface {} is not there",
-                        parent.interface
-                    ))),
+            Driver::Macvlan(_) | Driver::Ipvlan(_) => {
+                for known in self.state().catalog.all() {
+                    parent::check_sharing(driver, &known.definition)?;
                 }
+                self.host.claim_parent(driver)
             }
             Driver::Configuration(_) | Driver::Plugins(_) => Ok(()),
         }
@@ -162,13 +156,23 @@ impl Inner {
         Ok(())
     }
 
-    /// Takes a network and its bridge away.
+    /// Takes away what a network has on the host and shares with none that is known.
+    pub(crate) fn unmake(&self, network: &Definition) -> Result<()> {
+        let shares =
+            |other: &Definition| other.id != network.id && other.interface() == network.interface();
+        if self.state().catalog.all().any(|known| shares(&known.definition)) {
+            return Ok(());
+        }
+        Ok(self.host.remove(network)?)
+    }
+
+    /// Takes a network and its interface away.
     fn erase(&self, known: &Known) -> Result<()> {
         let aside = self.state().catalog.set_aside(known)?;
         if let Some(rule) = network_rule(&known.definition) {
             self.firewall.remove_network(&rule.bridge)?;
         }
-        self.host.remove(&known.definition)?;
+        self.unmake(&known.definition)?;
         catalog::forget(&aside)
     }
 
@@ -237,7 +241,7 @@ impl Inner {
         if let Some(rule) = network_rule(network) {
             self.firewall.remove_network(&rule.bridge)?;
         }
-        self.host.remove(network)?;
+        self.unmake(network)?;
         catalog::forget(&aside)?;
         self.record("destroy", network, &[]);
         Ok(())

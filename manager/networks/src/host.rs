@@ -28,7 +28,7 @@ pub(crate) struct Host {
     loopback_routed: bool,
     /// The packet filter keeps containers apart. It lets links through; a bridge cannot.
     filtered: bool,
-    /// What is written on bridges that we make, for other managers on the host.
+    /// What is written on interfaces that we make, for other managers on the host.
     mark: String,
 }
 
@@ -51,9 +51,22 @@ impl Host {
         })
     }
 
+    /// Whether we have made an interface.
+    pub(crate) fn is_marked(&self, link: &Link) -> bool {
+        link.alias == self.mark
+    }
+
+    /// Writes on an interface that we have made it.
+    pub(crate) fn mark(&self, link: &Link) -> Result<()> {
+        if !self.is_marked(link) {
+            self.socket.set_alias(link.index, &self.mark)?;
+        }
+        Ok(())
+    }
+
     /// The manager that has made an interface, if that is another one.
     fn other_manager<'a>(&self, link: &'a Link) -> Option<&'a str> {
-        link.alias.strip_prefix(MARK).filter(|_| link.alias != self.mark)
+        link.alias.strip_prefix(MARK).filter(|_| !self.is_marked(link))
     }
 
     /// A bridge by its name.
@@ -154,10 +167,10 @@ impl Host {
             Driver::Bridge(bridge) => self
                 .ensure_bridge(network, bridge)
                 .with_context(|| format!("network {}: bridge {}", network.name, bridge.interface)),
-            Driver::Macvlan(_)
-            | Driver::Ipvlan(_)
-            | Driver::Configuration(_)
-            | Driver::Plugins(_) => Ok(()),
+            Driver::Macvlan(parent) | Driver::Ipvlan(parent) => self
+                .ensure_parent(network, parent)
+                .with_context(|| format!("network {}: {}", network.name, parent.interface)),
+            Driver::Configuration(_) | Driver::Plugins(_) => Ok(()),
         }
     }
 
@@ -181,9 +194,7 @@ impl Host {
         if !bridge.owned {
             return self.lend_gateways(network, &link, &gateways);
         }
-        if link.alias != self.mark {
-            self.socket.set_alias(link.index, &self.mark)?;
-        }
+        self.mark(&link)?;
         let ipv6 = gateways.iter().any(|gateway| gateway.addr().is_ipv6());
         // No router of a container's is the host's.
         for (key, value) in [("accept_ra", "0"), ("disable_ipv6", if ipv6 { "0" } else { "1" })] {
@@ -222,6 +233,7 @@ impl Host {
                     self.socket.remove_link(&bridge.interface)?;
                 }
             }
+            Driver::Macvlan(parent) | Driver::Ipvlan(parent) => self.remove_parent(parent)?,
             _ => {}
         }
         Ok(())

@@ -27,6 +27,7 @@ mod namespace;
 mod naming;
 mod netlink;
 mod options;
+mod parent;
 mod plan;
 pub mod plugin;
 mod plugins;

@@ -40,6 +40,7 @@ const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 const NLA_F_NESTED: u16 = 0x8000;
 const IFLA_MACVLAN_MODE: u16 = 1;
+const IFLA_VLAN_ID: u16 = 1;
 const IFLA_IPVLAN_MODE: u16 = 1;
 
 /// Leaves counters out of an answer, which are most of it.
@@ -198,6 +199,17 @@ pub(crate) enum Slave {
     Ipvlan(u16),
 }
 
+/// An interface that macvlans and ipvlans can be on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Base {
+    /// A VLAN of another interface, by that one's index.
+    Vlan { on: u32, id: u16 },
+    /// It drops all.
+    Dummy,
+    /// It drops all that no traffic control has led to it.
+    Ifb,
+}
+
 impl Socket {
     /// One by its name, without counters.
     pub(crate) fn link(&self, name: &str) -> sys::Result<Option<Link>> {
@@ -261,6 +273,24 @@ impl Socket {
             .with(IFLA_ADDRESS, &mac.0)
             .with_u32(IFLA_MTU, mtu)
             .with_nested(IFLA_LINKINFO, info);
+        self.change(RTM_NEWLINK, CREATE, &body).map_err(|e| e.on(name.to_owned()))
+    }
+
+    /// An interface that others can be on.
+    pub(crate) fn add_base(&self, name: &str, base: Base) -> sys::Result<()> {
+        let kind = match base {
+            Base::Vlan { .. } => &b"vlan"[..],
+            Base::Dummy => b"dummy",
+            Base::Ifb => b"ifb",
+        };
+        let mut info = Body::nested().with(IFLA_INFO_KIND, kind);
+        let mut body = Body::link(0, 0, 0).with_text(IFLA_IFNAME, name);
+        if let Base::Vlan { on, id } = base {
+            let data = Body::nested().with(IFLA_VLAN_ID, &id.to_ne_bytes());
+            info = info.with_nested(IFLA_INFO_DATA, data);
+            body = body.with_u32(IFLA_LINK, on);
+        }
+        let body = body.with_nested(IFLA_LINKINFO, info);
         self.change(RTM_NEWLINK, CREATE, &body).map_err(|e| e.on(name.to_owned()))
     }
 

@@ -208,7 +208,8 @@ fn nobody_is_on_the_wire_of_a_loopback() {
                 request.options.insert("parent".into(), "lo".into());
             });
             let error = networks.0.create(&request).unwrap_err();
-            assert_eq!(error.message(), "loopback interface is not a valid parent link");
+            let says = format!("loopback interface is not a valid {driver} parent link");
+            assert_eq!(error.message(), says);
         }
     });
 }
