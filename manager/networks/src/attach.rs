@@ -8,7 +8,9 @@ use hull_specs_api::v1;
 use crate::{
     Attached, Container, DEFAULT_NETWORK, Inner,
     definition::{Definition, Driver},
-    files, list, namespace,
+    files,
+    link::Link,
+    list, namespace,
     plan::{self, Interface, Step},
     records::{Endpoint, Sandbox},
     sandbox,
@@ -315,9 +317,10 @@ impl Inner {
         let mut missing = Vec::new();
         for (endpoint, network) in &places {
             let Some(interface) = Interface::of((endpoint, network)) else { continue };
-            if !self.is_port(&interface)? {
+            if !self.is_connected(container, &interface)? {
                 // A half is worth nothing.
                 self.host.socket.remove_link(&interface.host_name).map_err(anyhow::Error::new)?;
+                self.remove_slaves(container, std::slice::from_ref(endpoint))?;
                 missing.push((endpoint, &**network));
             }
         }
@@ -331,15 +334,41 @@ impl Inner {
         self.attached(container, &places)
     }
 
-    /// Whether the host's end is there, and its bridge: then it is a port of it, as it should be.
-    fn is_port(&self, interface: &Interface) -> Result<bool> {
-        let plan::On::Bridge { bridge, .. } = &interface.on else { return Ok(true) };
+    /// Whether an interface is there, in the container or as the host's end; and where it is a
+    /// bridge's, this end is a port of it now, as it should be.
+    fn is_connected(&self, container: &str, interface: &Interface) -> Result<bool> {
+        match &interface.on {
+            plan::On::Bridge { bridge, .. } => self.is_port(bridge, interface),
+            plan::On::Parent { parent, .. } => self.is_slave(container, parent, interface),
+        }
+    }
+
+    /// Whatever it is called: a container may give its interface another name.
+    fn is_slave(&self, container: &str, parent: &str, interface: &Interface) -> Result<bool> {
+        let Some(namespace) = self.host.namespaces.open(container)? else { return Ok(true) };
+        let links = namespace::inside(namespace.as_fd(), |socket| Ok(socket.links(false)?))?;
+        let is_it = |link: &Link| link.name == interface.name || link.mac == Some(interface.mac);
+        if links.iter().any(is_it) {
+            return Ok(true);
+        }
+        // Without that it cannot be made again; somebody else's is somebody else's business.
+        let back = self.host.socket.link(parent).map_err(anyhow::Error::new)?.is_some();
+        if !back {
+            tracing::warn!(%container, parent, "not connected: the interface that it was on is gone");
+        }
+        Ok(!back)
+    }
+
+    fn is_port(&self, bridge: &str, interface: &Interface) -> Result<bool> {
         let find = |name: &str| -> Result<_> {
             Ok(self.host.socket.link(name).map_err(anyhow::Error::new)?)
         };
         let (Some(port), Some(bridge)) = (find(&interface.host_name)?, find(bridge)?) else {
             return Ok(false);
         };
+        if port.master != Some(bridge.index) || !port.up {
+            tracing::warn!(port = %port.name, "a port of a bridge was changed by somebody: put right");
+        }
         if port.master != Some(bridge.index) {
             self.host.socket.set_master(port.index, bridge.index).map_err(anyhow::Error::new)?;
         }

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use crate::{
     definition::{Bridge, Definition, Driver},
+    healing::{self, Loss},
     link::{Link, Peer},
     mac::Mac,
     namespace::{self, Namespaces},
@@ -174,10 +175,24 @@ impl Host {
         }
     }
 
+    /// What a network's interface has lost of what it should have.
+    pub(crate) fn loss(&self, network: &Definition) -> Result<Option<Loss>> {
+        let wanted = match &network.driver {
+            Driver::Bridge(bridge) if bridge.owned => gateways(network),
+            Driver::Configuration(_) | Driver::Plugins(_) => return Ok(None),
+            _ => Vec::new(),
+        };
+        let link = self.socket.link(network.interface())?;
+        let present = match &link {
+            Some(link) if !wanted.is_empty() => self.socket.addresses(link.index)?,
+            _ => Vec::new(),
+        };
+        Ok(healing::loss(link.as_ref(), &present, &wanted))
+    }
+
     fn ensure_bridge(&self, network: &Definition, bridge: &Bridge) -> Result<()> {
         let name = &bridge.interface;
-        let gateways: Vec<IpNet> =
-            network.pools.iter().filter_map(|pool| Some(pool.with_prefix(pool.gateway?))).collect();
+        let gateways = gateways(network);
         let link = match self.bridge(name)? {
             Some(link) => link,
             None if !bridge.owned => bail!("it is not there, and it is not hull's to make"),
@@ -196,6 +211,13 @@ impl Host {
         }
         self.mark(&link)?;
         let ipv6 = gateways.iter().any(|gateway| gateway.addr().is_ipv6());
+        // Who has lost its address has lost the link-local one, too, without which it asks for no
+        // neighbour. That comes with IPv6.
+        if let Some(Loss::Addresses(lost)) = self.loss(network)?
+            && lost.iter().any(|net| net.addr().is_ipv6())
+        {
+            sysctl::set(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
+        }
         // No router of a container's is the host's.
         for (key, value) in [("accept_ra", "0"), ("disable_ipv6", if ipv6 { "0" } else { "1" })] {
             sysctl::set(&format!("ipv6/conf/{name}/{key}"), value)?;
@@ -286,6 +308,11 @@ fn bridges_translate() -> bool {
     ["bridge/bridge-nf-call-iptables", "bridge/bridge-nf-call-ip6tables"]
         .iter()
         .any(|key| sysctl::get(key).is_some_and(|value| value != "0"))
+}
+
+/// What the bridge of a network has.
+fn gateways(network: &Definition) -> Vec<IpNet> {
+    network.pools.iter().filter_map(|pool| Some(pool.with_prefix(pool.gateway?))).collect()
 }
 
 /// Sets up an interface in its namespace.

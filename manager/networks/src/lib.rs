@@ -18,6 +18,7 @@ mod definition;
 mod exposure;
 mod files;
 mod finishing;
+mod healing;
 mod host;
 mod ipam;
 mod link;
