@@ -24,7 +24,6 @@ fn wanted(protocol: Protocol, addresses: &[&str], host_ports: RangeInclusive<u16
         host_ports,
         container_port: 80,
         publish: Publish::Nat,
-        open: false,
     }
 }
 
