@@ -42,9 +42,11 @@ impl Inner {
             self.take_ports(&container.id, &container.options, &places)?;
             self.prepare(&places)?;
             let steps = plan::attach(&sandbox::borrow(&places), given.map(|(path, _)| path));
-            self.apply_all(&container.id, &steps)?;
+            let (ports, before) = plan::ports_apart(steps);
+            self.apply_all(&container.id, &before)?;
             self.add_by_plugins(&container.id, &mut places)?;
             self.expose(&container.id, &places)?;
+            self.apply_all(&container.id, &ports)?;
             self.name(&container.id, &places)?;
             self.attached(&container.id, &places)
         };
@@ -244,12 +246,14 @@ impl Inner {
             self.take_ports(container, &sandbox.options, &places)?;
             self.prepare(&places)?;
             let steps = plan::connect(&[(&endpoint, &*network)], &sandbox::borrow(&places));
-            self.apply_all(container, &steps)?;
+            let (ports, before) = plan::ports_apart(steps);
+            self.apply_all(container, &before)?;
             let new = places.iter().position(|(place, _)| place.id == endpoint.id);
             if let Some(new) = new {
                 self.add_by_plugins(container, &mut places[new..=new])?;
             }
             self.expose(container, &places)?;
+            self.apply_all(container, &ports)?;
             self.name(container, &places)?;
             self.attached(container, &places)
         };
@@ -324,12 +328,16 @@ impl Inner {
                 missing.push((endpoint, &**network));
             }
         }
+        let mut again = Vec::new();
         if !missing.is_empty() {
             tracing::warn!(%container, interfaces = missing.len(), "interfaces are made again");
-            self.apply_all(container, &plan::connect(&missing, &sandbox::borrow(&places)))?;
+            again = plan::connect(&missing, &sandbox::borrow(&places));
         }
+        let (ports, before) = plan::ports_apart(again);
+        self.apply_all(container, &before)?;
         self.check_by_plugins(container, &places);
         self.expose(container, &places)?;
+        self.apply_all(container, &ports)?;
         self.name(container, &places)?;
         self.attached(container, &places)
     }

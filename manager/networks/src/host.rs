@@ -304,7 +304,7 @@ impl Host {
 /// that asks for a port of the host's that is its own has its packet's address translated while
 /// it is in the bridge, which must send it back to where it came from. Otherwise a bridge does not:
 /// a bridge within a container would learn its own addresses at the wrong port.
-fn bridges_translate() -> bool {
+pub(crate) fn bridges_translate() -> bool {
     ["bridge/bridge-nf-call-iptables", "bridge/bridge-nf-call-ip6tables"]
         .iter()
         .any(|key| sysctl::get(key).is_some_and(|value| value != "0"))

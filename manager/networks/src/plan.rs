@@ -139,6 +139,12 @@ pub(crate) fn routes(places: &[Place<'_>]) -> Routes {
     }
 }
 
+/// The steps that set up ports of bridges, and all before them. In between the packet filter has
+/// to know the ports: from the moment on that one is up, neighbours reach it.
+pub(crate) fn ports_apart(steps: Vec<Step>) -> (Vec<Step>, Vec<Step>) {
+    steps.into_iter().partition(|step| matches!(step, Step::Port(_)))
+}
+
 /// The steps to connect a container to all its networks.
 pub(crate) fn attach(places: &[Place<'_>], given: Option<&Path>) -> Vec<Step> {
     let mut steps = vec![given.map_or(Step::Namespace, |path| Step::Adopt(path.to_owned()))];

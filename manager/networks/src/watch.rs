@@ -22,6 +22,7 @@ use nix::{
 use crate::{
     Inner,
     healing::Finding,
+    host::bridges_translate,
     link::{Change, changes},
 };
 
@@ -33,6 +34,9 @@ const LEAST_PAUSE_MS: u16 = 100;
 
 /// Room for the notifications of hundreds of containers that come or go at once.
 const RECEIVE_BYTES: usize = 1 << 20;
+
+/// How often the host's settings are looked at that nobody tells of, in milliseconds.
+const LOOK_MS: u16 = 5000;
 
 /// While this lives, removed interfaces come back.
 pub(crate) struct Watch {
@@ -80,12 +84,13 @@ impl Watch {
 
 fn run(watched: &OwnedFd, stopped: &OwnedFd, inner: &Weak<Inner>) {
     let mut buffer = vec![0; 65536];
+    let mut translate = bridges_translate();
     loop {
         let mut fds = [
             PollFd::new(watched.as_fd(), PollFlags::POLLIN),
             PollFd::new(stopped.as_fd(), PollFlags::POLLIN),
         ];
-        match poll(&mut fds, PollTimeout::NONE) {
+        match poll(&mut fds, PollTimeout::from(LOOK_MS)) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => {
                 tracing::error!(%errno, "interfaces are no longer watched");
@@ -95,7 +100,13 @@ fn run(watched: &OwnedFd, stopped: &OwnedFd, inner: &Weak<Inner>) {
         if fds[1].revents().is_some_and(|events| !events.is_empty()) {
             return;
         }
-        let changes = take(watched, &mut buffer);
+        let mut changes = take(watched, &mut buffer);
+        // Somebody loads br_netfilter, or turns it on: ports need another mode for it.
+        let before = std::mem::replace(&mut translate, bridges_translate());
+        if translate && !before {
+            tracing::info!("bridges ask the filters of IP now (br_netfilter)");
+            changes.push(None);
+        }
         if changes.is_empty() {
             continue;
         }

@@ -106,3 +106,44 @@ fn lab_publishes(networks: &Networks, asked: &Container) {
     networks.0.disconnect("aa", "n2").unwrap();
     assert_eq!(ipv4(), leads_to("172.18.0.2"));
 }
+
+#[test]
+fn a_container_reaches_its_own_port_also_when_bridges_begin_to_ask_the_filters_of_ip() {
+    on_a_host(|lab| {
+        let switch = "bridge/bridge-nf-call-iptables";
+        if sysctl::get(switch).is_none() {
+            eprintln!("not run: this kernel has no br_netfilter");
+            return;
+        }
+        let turn = |value: &str| {
+            for family in ["iptables", "ip6tables"] {
+                sysctl::set(&format!("bridge/bridge-nf-call-{family}"), value).unwrap();
+            }
+        };
+        turn("0");
+        let networks = lab.open();
+        networks.0.runtime.block_on(networks.recover(&[])).unwrap();
+        let mut asked = container("aa", "", &[]);
+        asked.options.publish =
+            vec![v1::PublishOptions { host_port: 8080, container_port: 80, ..Default::default() }];
+        let a = networks.0.attach(&asked).unwrap();
+        networks.0.attach(&container("bb", "", &[])).unwrap();
+        let _listener = inside(&networks, "aa", || TcpListener::bind("0.0.0.0:80").unwrap());
+        let at = format!("{}:8080", a.endpoints[0].ipv4_gateway).parse().unwrap();
+        let reaches = |from: &str| {
+            let limit = Duration::from_millis(1500);
+            inside(&networks, from, || TcpStream::connect_timeout(&at, limit).is_ok())
+        };
+        assert!(reaches("aa") && reaches("bb"), "the control");
+        let port = networks.0.records.of_container("aa").unwrap()[0].host_interface();
+        let sends_back = || {
+            let mut ip = std::process::Command::new("ip");
+            let shown = ip.args(["-d", "link", "show", &port]).output().unwrap();
+            String::from_utf8_lossy(&shown.stdout).contains("hairpin on")
+        };
+        assert!(!sends_back(), "the control");
+        turn("1");
+        eventually("ports are set up for it", Duration::from_secs(60), sends_back);
+        assert!(reaches("aa") && reaches("bb"));
+    });
+}
