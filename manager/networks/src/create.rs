@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    collections::BTreeMap,
     io::Read as _,
     net::IpAddr,
     sync::Arc,
@@ -389,16 +390,7 @@ impl Inner {
             name: DEFAULT_NETWORK.into(),
             created: old.map_or_else(now, |old| old.created),
             labels: Default::default(),
-            // What it has, in docker's words.
-            options: [
-                ("default_bridge", "true".to_owned()),
-                ("enable_icc", wanted.icc.to_string()),
-                ("enable_ip_masquerade", self.settings.ip_masq.to_string()),
-                ("name", interface.clone()),
-            ]
-            .into_iter()
-            .map(|(key, value)| (format!("com.docker.network.bridge.{key}"), value))
-            .collect(),
+            options: self.default_options(wanted, &interface),
             internal: false,
             attachable: false,
             config_from: String::new(),
@@ -412,6 +404,27 @@ impl Inner {
             }),
             pools,
         })
+    }
+
+    /// What the default network has, in docker's words.
+    fn default_options(
+        &self,
+        wanted: &DefaultNetwork,
+        interface: &str,
+    ) -> BTreeMap<String, String> {
+        let settings = &self.settings;
+        let bind = settings.bind.filter(IpAddr::is_ipv4).map(|address| address.to_string());
+        [
+            ("bridge.default_bridge", Some("true".to_owned())),
+            ("bridge.enable_icc", Some(wanted.icc.to_string())),
+            ("bridge.enable_ip_masquerade", Some(settings.ip_masq.to_string())),
+            ("bridge.host_binding_ipv4", bind),
+            ("bridge.name", Some(interface.to_owned())),
+            ("driver.mtu", settings.mtu.map(|mtu| mtu.to_string())),
+        ]
+        .into_iter()
+        .filter_map(|(key, value)| Some((format!("com.docker.network.{key}"), value?)))
+        .collect()
     }
 
     pub(crate) fn record(&self, action: &str, network: &Definition, more: &[(&str, &str)]) {

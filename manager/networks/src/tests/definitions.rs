@@ -86,6 +86,7 @@ fn the_default_network_is_what_the_settings_say() {
         default.fixed_cidr = Some("10.5.0.64/26".parse().unwrap());
         lab.settings.ipv6 = false;
         lab.settings.mtu = Some(1300);
+        lab.settings.bind = Some("127.0.0.1".parse().unwrap());
         let networks = lab.start(&[]);
         let network = networks.0.inspect("bridge").unwrap();
         let pool = &network.ipam.as_ref().unwrap().pools[0];
@@ -94,6 +95,10 @@ fn the_default_network_is_what_the_settings_say() {
             ("10.5.0.0/24", "10.5.0.64/26", "10.5.0.9", false)
         );
         assert_eq!(network.id, id);
+        let option = |key: &str| network.options[&format!("com.docker.network.{key}")].as_str();
+        assert_eq!(option("driver.mtu"), "1300");
+        assert_eq!(option("bridge.host_binding_ipv4"), "127.0.0.1");
+        assert_eq!(option("bridge.enable_icc"), "true");
         let link = networks.0.host.socket.link("hull0").unwrap().unwrap();
         assert_eq!(link.mtu, 1300);
         let addresses = networks.0.host.socket.addresses(link.index).unwrap();
