@@ -4,6 +4,7 @@
 //! it away.
 
 use std::{
+    cmp::Reverse,
     net::IpAddr,
     path::{Path, PathBuf},
 };
@@ -110,7 +111,8 @@ impl Interface {
 }
 
 /// The one of a container's places that leads out in a family, with its default route: of those
-/// that can, the one with the highest priority, and of equals the first.
+/// that can, the one with the highest priority, and of equals, as docker, the first by the
+/// network's name.
 pub(crate) fn way_out<'a>(places: &[Place<'a>], ipv4: bool) -> Option<(Place<'a>, Default)> {
     let route = |place: &Place<'a>| {
         let (endpoint, network) = place;
@@ -121,14 +123,10 @@ pub(crate) fn way_out<'a>(places: &[Place<'a>], ipv4: bool) -> Option<(Place<'a>
         let gateway = if l3 { None } else { gateway };
         leads_out.then(|| (*place, Default { interface: endpoint.interface.clone(), gateway }))
     };
-    let mut best: Option<(Place<'a>, Default)> = None;
-    for candidate in places.iter().filter_map(route) {
-        let priority = |place: &Place<'_>| place.0.options.gateway_priority;
-        if best.as_ref().is_none_or(|best| priority(&candidate.0) > priority(&best.0)) {
-            best = Some(candidate);
-        }
-    }
-    best
+    let rank = |((endpoint, network), _): &(Place<'a>, Default)| {
+        (Reverse(endpoint.options.gateway_priority), &network.name)
+    };
+    places.iter().filter_map(route).min_by(|a, b| rank(a).cmp(&rank(b)))
 }
 
 /// The default routes of a container.
