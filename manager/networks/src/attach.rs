@@ -35,7 +35,7 @@ impl Inner {
             return Err(Error::internal(format!("{} is in no network", container.id)));
         }
         self.detach(&container.id)?;
-        let first = given.map_or("eth0", |(_, interface)| interface);
+        let first = given.map(|(_, interface)| interface);
         let mut places = self.reserve(container, &wanted, first)?;
         let mut make = || {
             // First, because it is what fails most.

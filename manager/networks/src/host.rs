@@ -345,6 +345,11 @@ fn configure(socket: &Socket, sysctls: &Writer, interface: &Interface) -> Result
     for address in &interface.addresses {
         socket.add_address(link.index, *address)?;
     }
+    for (key, value) in &interface.sysctls {
+        if !sysctls.set(key, value)? {
+            bail!("the kernel has no sysctl net/{key}");
+        }
+    }
     Ok(socket.set_up(link.index)?)
 }
 

@@ -15,6 +15,7 @@ mod catalog;
 mod configuration;
 mod create;
 mod definition;
+mod endpoint;
 mod exposure;
 mod files;
 mod finishing;

@@ -7,7 +7,7 @@ use hull_specs_api::v1;
 use ipnet::IpNet;
 
 use crate::{
-    definition::{Bridge, Driver, Parent, check_interface},
+    definition::{Bridge, Definition, Driver, Parent, check_interface},
     ipam::{self, Pool},
     link::Slave,
     parent,
@@ -16,6 +16,10 @@ use crate::{
 
 const BRIDGE: &str = "com.docker.network.bridge.";
 const MTU: &str = "com.docker.network.driver.mtu";
+const PREFIX: &str = "com.docker.network.container_iface_prefix";
+
+/// The longest part before an interface's number: it has 15 bytes in all.
+const MAX_PREFIX: usize = 13;
 
 /// The smallest MTU that IPv4 (RFC 791) and IPv6 (RFC 8200, 5) allow.
 const MIN_MTU: [u32; 2] = [68, 1280];
@@ -64,6 +68,12 @@ pub(crate) fn slave(driver: &str, mode: &str) -> Result<Slave> {
     })
 }
 
+/// What interfaces are called in a network's containers, before their number.
+pub(crate) fn interface_prefix(network: &Definition) -> &str {
+    let asked = network.options.get(PREFIX).filter(|prefix| !prefix.is_empty());
+    asked.map_or("eth", String::as_str)
+}
+
 /// The driver with its options; `id` is the network's.
 pub(crate) fn driver(
     request: &v1::CreateNetworkRequest,
@@ -73,6 +83,14 @@ pub(crate) fn driver(
 ) -> Result<Driver> {
     let mut options: BTreeMap<&str, &str> =
         request.options.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    if let Some(text) = options.remove(PREFIX)
+        && !text.is_empty()
+        && (text.len() > MAX_PREFIX || check_interface(format!("{text}0")).is_err())
+    {
+        return Err(Error::invalid(format!(
+            "option container_iface_prefix: {text:?} is not the beginning of an interface's name, of up to {MAX_PREFIX} bytes"
+        )));
+    }
     let driver = match request.driver.as_str() {
         "" | "bridge" | "default" => {
             bridge(&mut options, id, settings, ipv6).map(Driver::Bridge)?
@@ -319,6 +337,8 @@ mod tests {
             ("bridge", &[("com.docker.network.bridge.name", "a/b")], "invalid interface name"),
             ("bridge", &[("com.docker.network.bridge.enable_icc", "maybe")], "neither"),
             ("bridge", &[("com.docker.network.driver.mtu", "600")], "1280"),
+            ("bridge", &[(PREFIX, "a/b")], "beginning of an interface's name"),
+            ("macvlan", &[(PREFIX, "fourteen-bytes")], "beginning of an interface's name"),
             ("macvlan", &[("parent", "eth0"), ("macvlan_mode", "l2")], "no mode"),
             ("ipvlan", &[("parent", "eth0"), ("macvlan_mode", "bridge")], "no option"),
             ("host", &[], "only one instance"),

@@ -13,6 +13,7 @@ use ipnet::IpNet;
 
 use crate::{
     definition::{Definition, Driver},
+    endpoint,
     link::Slave,
     mac::Mac,
     options,
@@ -44,6 +45,8 @@ pub(crate) struct Interface {
     pub(crate) mac: Mac,
     pub(crate) mtu: Option<u32>,
     pub(crate) addresses: Vec<IpNet>,
+    /// Below `net`, with their values.
+    pub(crate) sysctls: Vec<(String, String)>,
     /// Whether its neighbours are told at once where its address is now.
     pub(crate) announced: bool,
 }
@@ -106,6 +109,10 @@ impl Interface {
             mac: endpoint.mac,
             mtu,
             addresses: endpoint.addresses().chain(endpoint.link_locals()).collect(),
+            // They were looked at when it was written down.
+            sysctls: endpoint::Options::of(&endpoint.options)
+                .map(|options| options.sysctls_of(&endpoint.interface))
+                .unwrap_or_default(),
         })
     }
 }

@@ -52,7 +52,7 @@ fn a_manager_killed_after_any_step_of_attach_leaves_nothing_for_long() {
         let mut killed_after = 0;
         loop {
             let networks = lab.start(&[]);
-            let places = networks.0.reserve(&asked, &wanted, "eth0").unwrap();
+            let places = networks.0.reserve(&asked, &wanted, None).unwrap();
             let steps = plan::attach(&sandbox::borrow(&places), None);
             for step in &steps[..killed_after] {
                 networks.0.host.apply("aa", step).unwrap();
@@ -65,7 +65,7 @@ fn a_manager_killed_after_any_step_of_attach_leaves_nothing_for_long() {
                 break;
             }
             // Or it is started again: an attach replaces what is there.
-            let places = after.0.reserve(&asked, &wanted, "eth0").unwrap();
+            let places = after.0.reserve(&asked, &wanted, None).unwrap();
             for step in &plan::attach(&sandbox::borrow(&places), None)[..killed_after] {
                 after.0.host.apply("aa", step).unwrap();
             }

@@ -128,3 +128,82 @@ fn counters_are_the_containers_own_view() {
         assert!(networks.0.counters("cc").is_err());
     });
 }
+
+/// The gateway of IPv4 that a container's packets leave by.
+fn way_out(networks: &Networks, id: &str) -> Option<String> {
+    let routes = inside(networks, id, || netlink::Socket::open().unwrap().routes().unwrap());
+    let mut gateways = routes.into_iter().filter(|route| route.to.is_none());
+    gateways.find_map(|route| route.gateway.filter(IpAddr::is_ipv4)).map(|ip| ip.to_string())
+}
+
+#[test]
+fn of_equal_networks_the_first_by_its_name_leads_out() {
+    on_a_host(|lab| {
+        let networks = lab.start(&[]);
+        for name in ["nb", "na", "nc"] {
+            networks.0.create(&network(name, |_| {})).unwrap();
+        }
+        let a = networks.0.attach(&container("aa", "nb", &["nc"])).unwrap();
+        let nb = a.endpoints[0].ipv4_gateway.as_str();
+        assert_eq!(way_out(&networks, "aa").as_deref(), Some(nb));
+        let options = v1::EndpointOptions { network: "na".into(), ..Default::default() };
+        let a = networks.0.connect("aa", &options).unwrap();
+        assert_eq!(way_out(&networks, "aa").as_deref(), Some(&*a.endpoints[2].ipv4_gateway));
+        networks.0.disconnect("aa", "na").unwrap();
+        assert_eq!(way_out(&networks, "aa").as_deref(), Some(nb));
+    });
+}
+
+#[test]
+fn interfaces_are_called_and_set_up_as_asked_for() {
+    on_a_host(|lab| {
+        let networks = lab.start(&[]);
+        for (name, prefix) in [("n1", "foo"), ("n2", "")] {
+            networks
+                .0
+                .create(&network(name, |request| {
+                    let key = "com.docker.network.container_iface_prefix";
+                    request.options.insert(key.into(), prefix.into());
+                }))
+                .unwrap();
+        }
+        let with = |key: &str, value: &str| {
+            let mut asked = container("aa", "n1", &["n1"]);
+            let key = format!("com.docker.network.endpoint.{key}");
+            asked.options.networks[0].driver_options.insert(key, value.into());
+            asked
+        };
+        let sysctls = "net.ipv4.conf.IFNAME.log_martians=1,net.ipv6.conf.IFNAME.hop_limit=9";
+        let a = networks.0.attach(&with("sysctls", sysctls)).unwrap();
+        assert_eq!(a.endpoints[0].interface, "foo0");
+        let values = inside(&networks, "aa", || {
+            ["ipv4/conf/foo0/log_martians", "ipv6/conf/foo0/hop_limit"].map(sysctl::get)
+        });
+        assert_eq!(values, ["1", "9"].map(|value| Some(value.to_owned())));
+        let connect = |network: &str, name: &str| {
+            let driver_options =
+                [("com.docker.network.endpoint.ifname".to_owned(), name.to_owned())].into();
+            let network = network.into();
+            networks.0.connect(
+                "aa",
+                &v1::EndpointOptions { network, driver_options, ..Default::default() },
+            )
+        };
+        let error = connect("n2", "foo0").unwrap_err();
+        assert!(error.message().contains("foo0 is of another network"), "{error}");
+        assert_eq!(connect("n2", "web7").unwrap().endpoints[1].interface, "web7");
+        let options = v1::EndpointOptions { network: "bridge".into(), ..Default::default() };
+        assert_eq!(networks.0.connect("aa", &options).unwrap().endpoints.len(), 3);
+        let names = inside(&networks, "aa", || {
+            let links = netlink::Socket::open().unwrap().links(false).unwrap().into_iter();
+            links.map(|link| link.name).collect::<BTreeSet<_>>()
+        });
+        assert_eq!(names.into_iter().collect::<Vec<_>>(), ["eth0", "foo0", "lo", "web7"]);
+        networks.0.detach("aa").unwrap();
+
+        let error = networks.0.attach(&with("sysctls", "net.ipv4.conf.IFNAME.nosuch=1"));
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("the kernel has no sysctl net/ipv4/conf/foo0/nosuch"), "{error}");
+        lab.assert_clean(&networks, "after a failure");
+    });
+}
