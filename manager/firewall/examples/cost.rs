@@ -21,7 +21,6 @@ fn endpoint(number: u16, ports: u16) -> Endpoint {
         container_address: address,
         container_port: 80 + at,
         publish: Publish::Nat,
-        open: false,
     };
     Endpoint {
         interface: format!("veth{number}"),

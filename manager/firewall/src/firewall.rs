@@ -31,8 +31,6 @@ pub struct Settings {
     /// Whether published ports are held by sockets, so that no other program gets them. Not where
     /// the caller ends at once, and somebody else holds them.
     pub hold_ports: bool,
-    /// What the host's own input rules mean for published ports.
-    pub host_input: HostInput,
 }
 
 /// How the host's loopback reaches published ports.
@@ -46,19 +44,6 @@ pub enum Loopback {
     Translate,
 }
 
-/// What the host's own input rules mean for published ports.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum HostInput {
-    /// While another table drops what comes in by default, a port that is not
-    /// [`open`](Port::open) is the proxy's: packets go to a socket of the host, by way of the
-    /// host's rules, which decide as they do for any service. The container sees the gateway's
-    /// address then.
-    #[default]
-    Respect,
-    /// Published ports are translated before the host's input rules see them.
-    Ignore,
-}
-
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -66,7 +51,6 @@ impl Default for Settings {
             enabled: true,
             loopback: Loopback::default(),
             hold_ports: true,
-            host_input: HostInput::default(),
         }
     }
 }
@@ -126,7 +110,7 @@ impl Firewall {
             },
             owners: HashMap::new(),
         };
-        state.look(&settings)?;
+        state.look()?;
         Ok(Self(Arc::new(Inner { settings, state: Mutex::new(state) })))
     }
 
@@ -139,7 +123,7 @@ impl Firewall {
     pub fn replace(&self, rules: Rules) -> Result<()> {
         rules.check()?;
         let mut state = self.state();
-        state.look(&self.0.settings)?;
+        state.look()?;
         let old = std::mem::replace(&mut state.rules, rules);
         state.situation.isolates = state.rules.isolates();
         if let Err(error) = state.install() {
@@ -217,15 +201,17 @@ impl Firewall {
         self.state().rules.clone()
     }
 
-    /// Whether the host's own input policy decides over published ports at the moment: another
-    /// table drops what comes in, and the settings say to respect it.
+    /// Whether the host's own input policy decides over published ports at the moment: while
+    /// another table drops what comes in by default, they are the proxy's. Packets go to a socket
+    /// of the host, by way of the host's rules, which decide as they do for any service. The
+    /// container sees the gateway's address then.
     #[must_use]
     pub fn is_input_closed(&self) -> bool {
         self.state().situation.input_closed
     }
 
     /// The host's own chains that drop what comes by unless a rule of theirs takes it, as they
-    /// are now, whether we respect them or not. Without rules of ours ([`Settings::enabled`])
+    /// are now. Without rules of ours ([`Settings::enabled`])
     /// the calling thread's network namespace is asked.
     ///
     /// # Errors
@@ -272,7 +258,7 @@ impl Firewall {
     pub fn follow_the_host(&self) -> Result<()> {
         let mut state = self.state();
         let before = state.situation;
-        state.look(&self.0.settings)?;
+        state.look()?;
         if state.situation == before { Ok(()) } else { state.install() }
     }
 
@@ -297,11 +283,10 @@ impl Firewall {
 }
 
 impl State {
-    fn look(&mut self, settings: &Settings) -> Result<()> {
+    fn look(&mut self) -> Result<()> {
         let Some(socket) = &mut self.socket else { return Ok(()) };
-        self.situation.input_closed = settings.host_input == HostInput::Respect
-            && (legacy::input_is_closed()?
-                || !host::closed(socket, &self.table, HostHook::Input)?.is_empty());
+        self.situation.input_closed = legacy::input_is_closed()?
+            || !host::closed(socket, &self.table, HostHook::Input)?.is_empty();
         Ok(())
     }
 

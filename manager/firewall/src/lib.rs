@@ -26,7 +26,7 @@ pub mod rules;
 mod ruleset;
 mod watch;
 
-pub use firewall::{Firewall, HostInput, Loopback, Settings};
+pub use firewall::{Firewall, Loopback, Settings};
 pub use host::{HostChain, HostHook};
 pub use ports::{PortTaken, Ports, Reservation, Wanted};
 pub use redirect::redirect;

@@ -45,8 +45,6 @@ pub struct Wanted {
     pub container_port: u16,
     /// By translation, or by the proxy only.
     pub publish: Publish,
-    /// [`Port::open`].
-    pub open: bool,
 }
 
 /// Somebody has the port: the words are docker's.
@@ -111,7 +109,6 @@ pub(crate) struct HostSocket {
     address: SocketAddr,
     container_port: u16,
     publish: Publish,
-    open: bool,
     /// None where ports are not held, and for SCTP in a kernel without it, where no other program
     /// can have the port. Or it is served.
     fd: Mutex<Option<OwnedFd>>,
@@ -279,7 +276,6 @@ impl Registry {
             address,
             container_port: wanted.container_port,
             publish: wanted.publish,
-            open: wanted.open,
             fd: Mutex::new(fd),
             served: OnceLock::new(),
         })
@@ -315,7 +311,6 @@ impl Reservation {
                 container_address,
                 container_port: socket.container_port,
                 publish,
-                open: socket.open,
             })
         };
         self.sockets.iter().filter_map(lead).collect()

@@ -78,9 +78,6 @@ pub struct Port {
     pub container_port: u16,
     /// By address translation, or by a proxy only.
     pub publish: Publish,
-    /// Whether clients from outside come in although the host's own input policy is to drop:
-    /// the operator said so.
-    pub open: bool,
 }
 
 /// How a port is published.

@@ -8,7 +8,9 @@ use hull_specs_api::v1;
 use crate::{
     Attached, Container, DEFAULT_NETWORK, Inner,
     definition::{Definition, Driver},
-    files, list, namespace,
+    files,
+    link::Link,
+    list, namespace,
     plan::{self, Interface, Step},
     records::{Endpoint, Sandbox},
     sandbox,
@@ -33,16 +35,18 @@ impl Inner {
             return Err(Error::internal(format!("{} is in no network", container.id)));
         }
         self.detach(&container.id)?;
-        let first = given.map_or("eth0", |(_, interface)| interface);
+        let first = given.map(|(_, interface)| interface);
         let mut places = self.reserve(container, &wanted, first)?;
         let mut make = || {
             // First, because it is what fails most.
             self.take_ports(&container.id, &container.options, &places)?;
             self.prepare(&places)?;
             let steps = plan::attach(&sandbox::borrow(&places), given.map(|(path, _)| path));
-            self.apply_all(&container.id, &steps)?;
+            let (ports, before) = plan::ports_apart(steps);
+            self.apply_all(&container.id, &before)?;
             self.add_by_plugins(&container.id, &mut places)?;
             self.expose(&container.id, &places)?;
+            self.apply_all(&container.id, &ports)?;
             self.name(&container.id, &places)?;
             self.attached(&container.id, &places)
         };
@@ -62,11 +66,11 @@ impl Inner {
         }
     }
 
-    /// Networks whose bridge somebody has removed get it again.
+    /// Networks whose interface somebody has removed get it again.
     fn prepare(&self, places: &Places) -> Result<()> {
         for (_, network) in places {
-            if let Driver::Bridge(bridge) = &network.driver
-                && self.host.socket.link(&bridge.interface).map_err(anyhow::Error::new)?.is_none()
+            if !matches!(network.driver, Driver::Plugins(_))
+                && self.host.socket.link(network.interface()).map_err(anyhow::Error::new)?.is_none()
             {
                 self.establish(network)?;
             }
@@ -242,12 +246,14 @@ impl Inner {
             self.take_ports(container, &sandbox.options, &places)?;
             self.prepare(&places)?;
             let steps = plan::connect(&[(&endpoint, &*network)], &sandbox::borrow(&places));
-            self.apply_all(container, &steps)?;
+            let (ports, before) = plan::ports_apart(steps);
+            self.apply_all(container, &before)?;
             let new = places.iter().position(|(place, _)| place.id == endpoint.id);
             if let Some(new) = new {
                 self.add_by_plugins(container, &mut places[new..=new])?;
             }
             self.expose(container, &places)?;
+            self.apply_all(container, &ports)?;
             self.name(container, &places)?;
             self.attached(container, &places)
         };
@@ -315,31 +321,62 @@ impl Inner {
         let mut missing = Vec::new();
         for (endpoint, network) in &places {
             let Some(interface) = Interface::of((endpoint, network)) else { continue };
-            if !self.is_port(&interface)? {
+            if !self.is_connected(container, &interface)? {
                 // A half is worth nothing.
                 self.host.socket.remove_link(&interface.host_name).map_err(anyhow::Error::new)?;
+                self.remove_slaves(container, std::slice::from_ref(endpoint))?;
                 missing.push((endpoint, &**network));
             }
         }
+        let mut again = Vec::new();
         if !missing.is_empty() {
             tracing::warn!(%container, interfaces = missing.len(), "interfaces are made again");
-            self.apply_all(container, &plan::connect(&missing, &sandbox::borrow(&places)))?;
+            again = plan::connect(&missing, &sandbox::borrow(&places));
         }
+        let (ports, before) = plan::ports_apart(again);
+        self.apply_all(container, &before)?;
         self.check_by_plugins(container, &places);
         self.expose(container, &places)?;
+        self.apply_all(container, &ports)?;
         self.name(container, &places)?;
         self.attached(container, &places)
     }
 
-    /// Whether the host's end is there, and its bridge: then it is a port of it, as it should be.
-    fn is_port(&self, interface: &Interface) -> Result<bool> {
-        let plan::On::Bridge { bridge, .. } = &interface.on else { return Ok(true) };
+    /// Whether an interface is there, in the container or as the host's end; and where it is a
+    /// bridge's, this end is a port of it now, as it should be.
+    fn is_connected(&self, container: &str, interface: &Interface) -> Result<bool> {
+        match &interface.on {
+            plan::On::Bridge { bridge, .. } => self.is_port(bridge, interface),
+            plan::On::Parent { parent, .. } => self.is_slave(container, parent, interface),
+        }
+    }
+
+    /// Whatever it is called: a container may give its interface another name.
+    fn is_slave(&self, container: &str, parent: &str, interface: &Interface) -> Result<bool> {
+        let Some(namespace) = self.host.namespaces.open(container)? else { return Ok(true) };
+        let links = namespace::inside(namespace.as_fd(), |socket| Ok(socket.links(false)?))?;
+        let is_it = |link: &Link| link.name == interface.name || link.mac == Some(interface.mac);
+        if links.iter().any(is_it) {
+            return Ok(true);
+        }
+        // Without that it cannot be made again; somebody else's is somebody else's business.
+        let back = self.host.socket.link(parent).map_err(anyhow::Error::new)?.is_some();
+        if !back {
+            tracing::warn!(%container, parent, "not connected: the interface that it was on is gone");
+        }
+        Ok(!back)
+    }
+
+    fn is_port(&self, bridge: &str, interface: &Interface) -> Result<bool> {
         let find = |name: &str| -> Result<_> {
             Ok(self.host.socket.link(name).map_err(anyhow::Error::new)?)
         };
         let (Some(port), Some(bridge)) = (find(&interface.host_name)?, find(bridge)?) else {
             return Ok(false);
         };
+        if port.master != Some(bridge.index) || !port.up {
+            tracing::warn!(port = %port.name, "a port of a bridge was changed by somebody: put right");
+        }
         if port.master != Some(bridge.index) {
             self.host.socket.set_master(port.index, bridge.index).map_err(anyhow::Error::new)?;
         }

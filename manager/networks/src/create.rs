@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    collections::BTreeMap,
     io::Read as _,
     net::IpAddr,
     sync::Arc,
@@ -25,7 +26,7 @@ use crate::{
     exposure::network_rule,
     host::Host,
     ipam::{self, Pool},
-    options,
+    options, parent,
     settings::DefaultNetwork,
 };
 
@@ -134,17 +135,11 @@ impl Inner {
                 }
                 Ok(())
             }
-            Driver::Macvlan(parent) | Driver::Ipvlan(parent) => {
-                match self.host.socket.link(&parent.interface).map_err(anyhow::Error::new)? {
-                    Some(link) if link.loopback => {
-                        Err(Error::invalid("loopback interface is not a valid parent link"))
-                    }
-                    Some(_) => Ok(()),
-                    None => Err(Error::not_found(format!(
-                        "the interface {} is not there",
-                        parent.interface
-                    ))),
+            Driver::Macvlan(_) | Driver::Ipvlan(_) => {
+                for known in self.state().catalog.all() {
+                    parent::check_sharing(driver, &known.definition)?;
                 }
+                self.host.claim_parent(driver)
             }
             Driver::Configuration(_) | Driver::Plugins(_) => Ok(()),
         }
@@ -162,13 +157,23 @@ impl Inner {
         Ok(())
     }
 
-    /// Takes a network and its bridge away.
+    /// Takes away what a network has on the host and shares with none that is known.
+    pub(crate) fn unmake(&self, network: &Definition) -> Result<()> {
+        let shares =
+            |other: &Definition| other.id != network.id && other.interface() == network.interface();
+        if self.state().catalog.all().any(|known| shares(&known.definition)) {
+            return Ok(());
+        }
+        Ok(self.host.remove(network)?)
+    }
+
+    /// Takes a network and its interface away.
     fn erase(&self, known: &Known) -> Result<()> {
         let aside = self.state().catalog.set_aside(known)?;
         if let Some(rule) = network_rule(&known.definition) {
             self.firewall.remove_network(&rule.bridge)?;
         }
-        self.host.remove(&known.definition)?;
+        self.unmake(&known.definition)?;
         catalog::forget(&aside)
     }
 
@@ -237,7 +242,7 @@ impl Inner {
         if let Some(rule) = network_rule(network) {
             self.firewall.remove_network(&rule.bridge)?;
         }
-        self.host.remove(network)?;
+        self.unmake(network)?;
         catalog::forget(&aside)?;
         self.record("destroy", network, &[]);
         Ok(())
@@ -385,16 +390,7 @@ impl Inner {
             name: DEFAULT_NETWORK.into(),
             created: old.map_or_else(now, |old| old.created),
             labels: Default::default(),
-            // What it has, in docker's words.
-            options: [
-                ("default_bridge", "true".to_owned()),
-                ("enable_icc", wanted.icc.to_string()),
-                ("enable_ip_masquerade", self.settings.ip_masq.to_string()),
-                ("name", interface.clone()),
-            ]
-            .into_iter()
-            .map(|(key, value)| (format!("com.docker.network.bridge.{key}"), value))
-            .collect(),
+            options: self.default_options(wanted, &interface),
             internal: false,
             attachable: false,
             config_from: String::new(),
@@ -408,6 +404,27 @@ impl Inner {
             }),
             pools,
         })
+    }
+
+    /// What the default network has, in docker's words.
+    fn default_options(
+        &self,
+        wanted: &DefaultNetwork,
+        interface: &str,
+    ) -> BTreeMap<String, String> {
+        let settings = &self.settings;
+        let bind = settings.bind.filter(IpAddr::is_ipv4).map(|address| address.to_string());
+        [
+            ("bridge.default_bridge", Some("true".to_owned())),
+            ("bridge.enable_icc", Some(wanted.icc.to_string())),
+            ("bridge.enable_ip_masquerade", Some(settings.ip_masq.to_string())),
+            ("bridge.host_binding_ipv4", bind),
+            ("bridge.name", Some(interface.to_owned())),
+            ("driver.mtu", settings.mtu.map(|mtu| mtu.to_string())),
+        ]
+        .into_iter()
+        .filter_map(|(key, value)| Some((format!("com.docker.network.{key}"), value?)))
+        .collect()
     }
 
     pub(crate) fn record(&self, action: &str, network: &Definition, more: &[(&str, &str)]) {

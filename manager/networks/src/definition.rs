@@ -82,6 +82,8 @@ pub(crate) struct Parent {
     /// bridge, vepa, private, passthru; or l2, l3, l3s.
     pub(crate) mode: String,
     pub(crate) mtu: Option<u32>,
+    /// It is ours: we make it, and it goes with the network.
+    pub(crate) owned: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -138,6 +140,9 @@ struct Plugin {
     host_ip: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     master: Option<String>,
+    /// The manager has made the master.
+    #[serde(default, skip_serializing_if = "is_false")]
+    own_master: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     mode: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -230,6 +235,7 @@ impl Definition {
             }
             Driver::Macvlan(parent) | Driver::Ipvlan(parent) => {
                 plugin.master = Some(parent.interface.clone());
+                plugin.own_master = parent.owned;
                 plugin.mode = Some(parent.mode.clone());
                 plugin.mtu = parent.mtu;
             }
@@ -323,6 +329,7 @@ impl Definition {
                 interface: check_interface(interface.ok_or_else(|| missing("master"))?)?,
                 mode: mode.ok_or_else(|| missing("mode"))?,
                 mtu: plugin.mtu,
+                owned: plugin.own_master,
             })
         };
         self.driver = match plugin.driver.as_str() {
@@ -450,8 +457,12 @@ mod tests {
         definition.pools[0].auxiliary.insert("r".into(), "172.18.9.9".parse().unwrap());
         let file = definition.to_list().unwrap();
         assert_eq!(Definition::from_list(&file, SystemTime::now()).unwrap(), definition);
-        definition.driver =
-            Driver::Macvlan(Parent { interface: "eth0".into(), mode: "bridge".into(), mtu: None });
+        definition.driver = Driver::Macvlan(Parent {
+            interface: "eth0.50".into(),
+            mode: "bridge".into(),
+            mtu: None,
+            owned: true,
+        });
         let file = definition.to_list().unwrap();
         assert_eq!(Definition::from_list(&file, SystemTime::now()).unwrap(), definition);
     }

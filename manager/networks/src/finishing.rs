@@ -71,6 +71,11 @@ impl Departures {
         awaited
     }
 
+    /// Whether somebody waits for one to be gone.
+    pub(crate) fn awaits(&self, name: &str) -> bool {
+        self.awaited().contains(name)
+    }
+
     /// Waits until these are gone, and gives those that are.
     pub(crate) fn wait(&self, names: Vec<String>) -> Vec<String> {
         let left = |all: &mut BTreeSet<String>| names.iter().any(|name| all.contains(name));

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use crate::{
     definition::{Bridge, Definition, Driver},
+    healing::{self, Loss},
     link::{Link, Peer},
     mac::Mac,
     namespace::{self, Namespaces},
@@ -28,7 +29,7 @@ pub(crate) struct Host {
     loopback_routed: bool,
     /// The packet filter keeps containers apart. It lets links through; a bridge cannot.
     filtered: bool,
-    /// What is written on bridges that we make, for other managers on the host.
+    /// What is written on interfaces that we make, for other managers on the host.
     mark: String,
 }
 
@@ -51,9 +52,22 @@ impl Host {
         })
     }
 
+    /// Whether we have made an interface.
+    pub(crate) fn is_marked(&self, link: &Link) -> bool {
+        link.alias == self.mark
+    }
+
+    /// Writes on an interface that we have made it.
+    pub(crate) fn mark(&self, link: &Link) -> Result<()> {
+        if !self.is_marked(link) {
+            self.socket.set_alias(link.index, &self.mark)?;
+        }
+        Ok(())
+    }
+
     /// The manager that has made an interface, if that is another one.
     fn other_manager<'a>(&self, link: &'a Link) -> Option<&'a str> {
-        link.alias.strip_prefix(MARK).filter(|_| link.alias != self.mark)
+        link.alias.strip_prefix(MARK).filter(|_| !self.is_marked(link))
     }
 
     /// A bridge by its name.
@@ -154,17 +168,31 @@ impl Host {
             Driver::Bridge(bridge) => self
                 .ensure_bridge(network, bridge)
                 .with_context(|| format!("network {}: bridge {}", network.name, bridge.interface)),
-            Driver::Macvlan(_)
-            | Driver::Ipvlan(_)
-            | Driver::Configuration(_)
-            | Driver::Plugins(_) => Ok(()),
+            Driver::Macvlan(parent) | Driver::Ipvlan(parent) => self
+                .ensure_parent(network, parent)
+                .with_context(|| format!("network {}: {}", network.name, parent.interface)),
+            Driver::Configuration(_) | Driver::Plugins(_) => Ok(()),
         }
+    }
+
+    /// What a network's interface has lost of what it should have.
+    pub(crate) fn loss(&self, network: &Definition) -> Result<Option<Loss>> {
+        let wanted = match &network.driver {
+            Driver::Bridge(bridge) if bridge.owned => gateways(network),
+            Driver::Configuration(_) | Driver::Plugins(_) => return Ok(None),
+            _ => Vec::new(),
+        };
+        let link = self.socket.link(network.interface())?;
+        let present = match &link {
+            Some(link) if !wanted.is_empty() => self.socket.addresses(link.index)?,
+            _ => Vec::new(),
+        };
+        Ok(healing::loss(link.as_ref(), &present, &wanted))
     }
 
     fn ensure_bridge(&self, network: &Definition, bridge: &Bridge) -> Result<()> {
         let name = &bridge.interface;
-        let gateways: Vec<IpNet> =
-            network.pools.iter().filter_map(|pool| Some(pool.with_prefix(pool.gateway?))).collect();
+        let gateways = gateways(network);
         let link = match self.bridge(name)? {
             Some(link) => link,
             None if !bridge.owned => bail!("it is not there, and it is not hull's to make"),
@@ -181,10 +209,15 @@ impl Host {
         if !bridge.owned {
             return self.lend_gateways(network, &link, &gateways);
         }
-        if link.alias != self.mark {
-            self.socket.set_alias(link.index, &self.mark)?;
-        }
+        self.mark(&link)?;
         let ipv6 = gateways.iter().any(|gateway| gateway.addr().is_ipv6());
+        // Who has lost its address has lost the link-local one, too, without which it asks for no
+        // neighbour. That comes with IPv6.
+        if let Some(Loss::Addresses(lost)) = self.loss(network)?
+            && lost.iter().any(|net| net.addr().is_ipv6())
+        {
+            sysctl::set(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
+        }
         // No router of a container's is the host's.
         for (key, value) in [("accept_ra", "0"), ("disable_ipv6", if ipv6 { "0" } else { "1" })] {
             sysctl::set(&format!("ipv6/conf/{name}/{key}"), value)?;
@@ -222,6 +255,7 @@ impl Host {
                     self.socket.remove_link(&bridge.interface)?;
                 }
             }
+            Driver::Macvlan(parent) | Driver::Ipvlan(parent) => self.remove_parent(parent)?,
             _ => {}
         }
         Ok(())
@@ -270,10 +304,15 @@ impl Host {
 /// that asks for a port of the host's that is its own has its packet's address translated while
 /// it is in the bridge, which must send it back to where it came from. Otherwise a bridge does not:
 /// a bridge within a container would learn its own addresses at the wrong port.
-fn bridges_translate() -> bool {
+pub(crate) fn bridges_translate() -> bool {
     ["bridge/bridge-nf-call-iptables", "bridge/bridge-nf-call-ip6tables"]
         .iter()
         .any(|key| sysctl::get(key).is_some_and(|value| value != "0"))
+}
+
+/// What the bridge of a network has.
+fn gateways(network: &Definition) -> Vec<IpNet> {
+    network.pools.iter().filter_map(|pool| Some(pool.with_prefix(pool.gateway?))).collect()
 }
 
 /// Sets up an interface in its namespace.
@@ -305,6 +344,11 @@ fn configure(socket: &Socket, sysctls: &Writer, interface: &Interface) -> Result
     }
     for address in &interface.addresses {
         socket.add_address(link.index, *address)?;
+    }
+    for (key, value) in &interface.sysctls {
+        if !sysctls.set(key, value)? {
+            bail!("the kernel has no sysctl net/{key}");
+        }
     }
     Ok(socket.set_up(link.index)?)
 }

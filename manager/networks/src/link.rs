@@ -18,6 +18,7 @@ const RTM_DELLINK: u16 = 17;
 const RTM_GETLINK: u16 = 18;
 const RTM_SETLINK: u16 = 19;
 const RTM_NEWADDR: u16 = 20;
+const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
@@ -40,6 +41,7 @@ const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 const NLA_F_NESTED: u16 = 0x8000;
 const IFLA_MACVLAN_MODE: u16 = 1;
+const IFLA_VLAN_ID: u16 = 1;
 const IFLA_IPVLAN_MODE: u16 = 1;
 
 /// Leaves counters out of an answer, which are most of it.
@@ -164,14 +166,43 @@ fn read_counters(value: &[u8]) -> Counters {
     }
 }
 
-/// The names of the interfaces that notifications tell the end of.
-pub(crate) fn removed(datagram: &[u8]) -> Vec<String> {
-    messages(datagram)
-        .filter(|(kind, _)| *kind == RTM_DELLINK)
-        // Of a port that only leaves its bridge, too; its family is the bridges'.
-        .filter(|(_, body)| body.first() == Some(&0))
-        .filter_map(|(_, body)| Some(read_link(body)?.name))
-        .collect()
+/// What a notification may tell of an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// It is no more.
+    Gone(String),
+    /// It was set down, or left its bridge.
+    Idle(String),
+    /// This address was taken from one.
+    Address(IpAddr),
+}
+
+/// What notifications tell.
+pub(crate) fn changes(datagram: &[u8]) -> Vec<Change> {
+    messages(datagram).filter_map(|(kind, body)| change(kind, body)).collect()
+}
+
+fn change(kind: u16, body: &[u8]) -> Option<Change> {
+    let name = || Some(read_link(body)?.name);
+    let word = |at: usize| u32_of(body.get(at..)?);
+    match (kind, *body.first()?) {
+        (RTM_DELLINK, 0) => name().map(Change::Gone),
+        (RTM_DELLINK, AF_BRIDGE) => name().map(Change::Idle),
+        // Of one that is new, all flags have changed.
+        (RTM_NEWLINK, 0) => {
+            let (flags, changed) = (word(8)?, word(12)?);
+            let was_set_down = changed != u32::MAX && changed & UP != 0 && flags & UP == 0;
+            if was_set_down { name().map(Change::Idle) } else { None }
+        }
+        (RTM_DELADDR, _) => {
+            let mut all = attributes(body.get(IFADDR..)?);
+            // Of IPv6 there is only the second.
+            let local = all.clone().find(|(kind, _)| *kind == IFA_LOCAL);
+            let (_, value) = local.or_else(|| all.find(|(kind, _)| *kind == IFA_ADDRESS))?;
+            address_of(value).map(Change::Address)
+        }
+        _ => None,
+    }
 }
 
 fn missing<T>(result: sys::Result<T>) -> sys::Result<Option<T>> {
@@ -196,6 +227,17 @@ pub(crate) enum Slave {
     Macvlan(u32),
     /// With the mode's number.
     Ipvlan(u16),
+}
+
+/// An interface that macvlans and ipvlans can be on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Base {
+    /// A VLAN of another interface, by that one's index.
+    Vlan { on: u32, id: u16 },
+    /// It drops all.
+    Dummy,
+    /// It drops all that no traffic control has led to it.
+    Ifb,
 }
 
 impl Socket {
@@ -261,6 +303,24 @@ impl Socket {
             .with(IFLA_ADDRESS, &mac.0)
             .with_u32(IFLA_MTU, mtu)
             .with_nested(IFLA_LINKINFO, info);
+        self.change(RTM_NEWLINK, CREATE, &body).map_err(|e| e.on(name.to_owned()))
+    }
+
+    /// An interface that others can be on.
+    pub(crate) fn add_base(&self, name: &str, base: Base) -> sys::Result<()> {
+        let kind = match base {
+            Base::Vlan { .. } => &b"vlan"[..],
+            Base::Dummy => b"dummy",
+            Base::Ifb => b"ifb",
+        };
+        let mut info = Body::nested().with(IFLA_INFO_KIND, kind);
+        let mut body = Body::link(0, 0, 0).with_text(IFLA_IFNAME, name);
+        if let Base::Vlan { on, id } = base {
+            let data = Body::nested().with(IFLA_VLAN_ID, &id.to_ne_bytes());
+            info = info.with_nested(IFLA_INFO_DATA, data);
+            body = body.with_u32(IFLA_LINK, on);
+        }
+        let body = body.with_nested(IFLA_LINKINFO, info);
         self.change(RTM_NEWLINK, CREATE, &body).map_err(|e| e.on(name.to_owned()))
     }
 
@@ -386,5 +446,45 @@ impl Socket {
         let family = if ipv6 { AF_INET6 } else { AF_INET };
         let body = Body::route(family, 0, libc::RT_SCOPE_LINK).with_u32(RTA_OIF, index);
         self.change(RTM_NEWROUTE, REPLACE, &body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::message;
+
+    #[test]
+    fn only_what_takes_something_away_is_a_change() {
+        let link = |family, flags, changed| {
+            Body::of_family(family, 7, flags, changed).with_text(IFLA_IFNAME, "b0")
+        };
+        let gone = Some(Change::Gone("b0".into()));
+        let idle = Some(Change::Idle("b0".into()));
+        let all = u32::MAX;
+        for (kind, body, expected) in [
+            (RTM_DELLINK, link(0, 0, all), gone),
+            (RTM_DELLINK, link(AF_BRIDGE, UP, 0), idle.clone()),
+            (RTM_NEWLINK, link(0, 0, UP), idle.clone()),
+            (RTM_NEWLINK, link(0, 0x40, UP | 0x40), idle),
+            (RTM_NEWLINK, link(0, 0, all), None),
+            (RTM_NEWLINK, link(0, UP, UP), None),
+            (RTM_NEWLINK, link(0, 0, 0), None),
+            (RTM_NEWLINK, link(AF_BRIDGE, 0, UP), None),
+            (RTM_NEWADDR, Body::address(AF_INET, 24, 7), None),
+        ] {
+            let datagram = message(kind, &body);
+            assert_eq!(changes(&datagram).pop(), expected, "{kind} {body:?}");
+        }
+        for address in ["10.0.0.1", "fd00::1"] {
+            let address: IpAddr = address.parse().unwrap();
+            let mut body = Body::address(family(address), 24, 7).with_address(IFA_ADDRESS, address);
+            if address.is_ipv4() {
+                body = body.with_address(IFA_LOCAL, address);
+            }
+            let datagram = message(RTM_DELADDR, &body);
+            assert_eq!(changes(&datagram), [Change::Address(address)]);
+        }
+        assert_eq!(changes(&[1, 2, 3]), []);
     }
 }

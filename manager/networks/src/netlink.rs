@@ -117,7 +117,7 @@ impl Body {
 }
 
 /// The attributes of a tail, as (kind, value); ends at the first malformed one.
-pub(crate) fn attributes(mut tail: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(crate) fn attributes(mut tail: &[u8]) -> impl Iterator<Item = (u16, &[u8])> + Clone {
     std::iter::from_fn(move || {
         let head = tail.first_chunk::<4>()?;
         let length = usize::from(u16::from_ne_bytes([head[0], head[1]]));
@@ -243,6 +243,17 @@ impl Inner {
             }
         }
     }
+}
+
+/// A datagram of one message, as the kernel's.
+#[cfg(test)]
+pub(crate) fn message(kind: u16, body: &Body) -> Vec<u8> {
+    let length = u32::try_from(HEADER + body.0.len()).unwrap();
+    let mut datagram = length.to_ne_bytes().to_vec();
+    datagram.extend(kind.to_ne_bytes());
+    datagram.extend([0; 10]);
+    datagram.extend(&body.0);
+    datagram
 }
 
 #[cfg(test)]

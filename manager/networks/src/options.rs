@@ -7,14 +7,19 @@ use hull_specs_api::v1;
 use ipnet::IpNet;
 
 use crate::{
-    definition::{Bridge, Driver, Parent, check_interface},
+    definition::{Bridge, Definition, Driver, Parent, check_interface},
     ipam::{self, Pool},
     link::Slave,
+    parent,
     settings::Settings,
 };
 
 const BRIDGE: &str = "com.docker.network.bridge.";
 const MTU: &str = "com.docker.network.driver.mtu";
+const PREFIX: &str = "com.docker.network.container_iface_prefix";
+
+/// The longest part before an interface's number: it has 15 bytes in all.
+const MAX_PREFIX: usize = 13;
 
 /// The smallest MTU that IPv4 (RFC 791) and IPv6 (RFC 8200, 5) allow.
 const MIN_MTU: [u32; 2] = [68, 1280];
@@ -63,6 +68,12 @@ pub(crate) fn slave(driver: &str, mode: &str) -> Result<Slave> {
     })
 }
 
+/// What interfaces are called in a network's containers, before their number.
+pub(crate) fn interface_prefix(network: &Definition) -> &str {
+    let asked = network.options.get(PREFIX).filter(|prefix| !prefix.is_empty());
+    asked.map_or("eth", String::as_str)
+}
+
 /// The driver with its options; `id` is the network's.
 pub(crate) fn driver(
     request: &v1::CreateNetworkRequest,
@@ -72,12 +83,20 @@ pub(crate) fn driver(
 ) -> Result<Driver> {
     let mut options: BTreeMap<&str, &str> =
         request.options.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    if let Some(text) = options.remove(PREFIX)
+        && !text.is_empty()
+        && (text.len() > MAX_PREFIX || check_interface(format!("{text}0")).is_err())
+    {
+        return Err(Error::invalid(format!(
+            "option container_iface_prefix: {text:?} is not the beginning of an interface's name, of up to {MAX_PREFIX} bytes"
+        )));
+    }
     let driver = match request.driver.as_str() {
         "" | "bridge" | "default" => {
             bridge(&mut options, id, settings, ipv6).map(Driver::Bridge)?
         }
         kind @ ("macvlan" | "ipvlan") => {
-            let parent = parent(kind, &mut options, settings, ipv6)?;
+            let parent = parent(kind, &mut options, id, settings, ipv6)?;
             if kind == "macvlan" { Driver::Macvlan(parent) } else { Driver::Ipvlan(parent) }
         }
         "host" | "null" | "none" => {
@@ -141,12 +160,14 @@ fn bridge(
 fn parent(
     kind: &str,
     options: &mut BTreeMap<&str, &str>,
+    id: &str,
     settings: &Settings,
     ipv6: bool,
 ) -> Result<Parent> {
-    let interface = options.remove("parent").ok_or_else(|| {
-        Error::invalid(format!("a {kind} network needs an interface: -o parent=INTERFACE"))
-    })?;
+    let interface = match options.remove("parent").unwrap_or_default() {
+        "" => parent::alone(id),
+        given => check_interface(given.into())?,
+    };
     let mode = options.remove(&*format!("{kind}_mode")).unwrap_or(if kind == "macvlan" {
         "bridge"
     } else {
@@ -154,11 +175,7 @@ fn parent(
     });
     slave(kind, mode)?;
     let mtu = options.remove(MTU).map(|text| mtu(MTU, text, ipv6)).transpose()?.flatten();
-    Ok(Parent {
-        interface: check_interface(interface.into())?,
-        mode: mode.into(),
-        mtu: mtu.or(settings.mtu),
-    })
+    Ok(Parent { interface, mode: mode.into(), mtu: mtu.or(settings.mtu), owned: false })
 }
 
 /// The subnets: those that were asked for, and where a family has none, one that is free.
@@ -178,7 +195,9 @@ pub(crate) fn pools(
             key.escape_debug()
         )));
     }
-    let gateway = !matches!(request.driver.as_str(), "ipvlan") || !is_l3(request);
+    let is_bridge = matches!(request.driver.as_str(), "" | "bridge" | "default");
+    let leads_out = request.options.get("parent").is_some_and(|parent| !parent.is_empty());
+    let gateway = is_bridge || leads_out && !is_l3(request);
     let mut taken = host.networks.to_vec();
     let mut pools = Vec::new();
     for asked in &ipam.pools {
@@ -199,7 +218,6 @@ pub(crate) fn pools(
     let wanted4 = request.ipv4.unwrap_or(true);
     // A subnet of IPv6 that was given is a wish for it. The wire that a macvlan or ipvlan is on has
     // its own routers: no subnet that nobody there knows.
-    let is_bridge = matches!(request.driver.as_str(), "" | "bridge" | "default");
     let wanted6 = request.ipv6.unwrap_or(is_bridge && settings.ipv6 && host.ipv6 || has(false));
     if wanted6 && !host.ipv6 {
         return Err(Error::conflict("the kernel has no IPv6".to_owned()));
@@ -224,7 +242,8 @@ pub(crate) fn pools(
 }
 
 fn is_l3(request: &v1::CreateNetworkRequest) -> bool {
-    request.options.get("ipvlan_mode").is_some_and(|mode| mode != "l2")
+    request.driver == "ipvlan"
+        && request.options.get("ipvlan_mode").is_some_and(|mode| mode != "l2")
 }
 
 /// A subnet that nobody has.
@@ -318,7 +337,8 @@ mod tests {
             ("bridge", &[("com.docker.network.bridge.name", "a/b")], "invalid interface name"),
             ("bridge", &[("com.docker.network.bridge.enable_icc", "maybe")], "neither"),
             ("bridge", &[("com.docker.network.driver.mtu", "600")], "1280"),
-            ("macvlan", &[], "-o parent=INTERFACE"),
+            ("bridge", &[(PREFIX, "a/b")], "beginning of an interface's name"),
+            ("macvlan", &[(PREFIX, "fourteen-bytes")], "beginning of an interface's name"),
             ("macvlan", &[("parent", "eth0"), ("macvlan_mode", "l2")], "no mode"),
             ("ipvlan", &[("parent", "eth0"), ("macvlan_mode", "bridge")], "no option"),
             ("host", &[], "only one instance"),

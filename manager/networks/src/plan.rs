@@ -4,6 +4,7 @@
 //! it away.
 
 use std::{
+    cmp::Reverse,
     net::IpAddr,
     path::{Path, PathBuf},
 };
@@ -12,6 +13,7 @@ use ipnet::IpNet;
 
 use crate::{
     definition::{Definition, Driver},
+    endpoint,
     link::Slave,
     mac::Mac,
     options,
@@ -43,6 +45,8 @@ pub(crate) struct Interface {
     pub(crate) mac: Mac,
     pub(crate) mtu: Option<u32>,
     pub(crate) addresses: Vec<IpNet>,
+    /// Below `net`, with their values.
+    pub(crate) sysctls: Vec<(String, String)>,
     /// Whether its neighbours are told at once where its address is now.
     pub(crate) announced: bool,
 }
@@ -105,12 +109,17 @@ impl Interface {
             mac: endpoint.mac,
             mtu,
             addresses: endpoint.addresses().chain(endpoint.link_locals()).collect(),
+            // They were looked at when it was written down.
+            sysctls: endpoint::Options::of(&endpoint.options)
+                .map(|options| options.sysctls_of(&endpoint.interface))
+                .unwrap_or_default(),
         })
     }
 }
 
 /// The one of a container's places that leads out in a family, with its default route: of those
-/// that can, the one with the highest priority, and of equals the first.
+/// that can, the one with the highest priority, and of equals, as docker, the first by the
+/// network's name.
 pub(crate) fn way_out<'a>(places: &[Place<'a>], ipv4: bool) -> Option<(Place<'a>, Default)> {
     let route = |place: &Place<'a>| {
         let (endpoint, network) = place;
@@ -121,14 +130,10 @@ pub(crate) fn way_out<'a>(places: &[Place<'a>], ipv4: bool) -> Option<(Place<'a>
         let gateway = if l3 { None } else { gateway };
         leads_out.then(|| (*place, Default { interface: endpoint.interface.clone(), gateway }))
     };
-    let mut best: Option<(Place<'a>, Default)> = None;
-    for candidate in places.iter().filter_map(route) {
-        let priority = |place: &Place<'_>| place.0.options.gateway_priority;
-        if best.as_ref().is_none_or(|best| priority(&candidate.0) > priority(&best.0)) {
-            best = Some(candidate);
-        }
-    }
-    best
+    let rank = |((endpoint, network), _): &(Place<'a>, Default)| {
+        (Reverse(endpoint.options.gateway_priority), &network.name)
+    };
+    places.iter().filter_map(route).min_by(|a, b| rank(a).cmp(&rank(b)))
 }
 
 /// The default routes of a container.
@@ -137,6 +142,12 @@ pub(crate) fn routes(places: &[Place<'_>]) -> Routes {
         ipv4: way_out(places, true).map(|(_, route)| route),
         ipv6: way_out(places, false).map(|(_, route)| route),
     }
+}
+
+/// The steps that set up ports of bridges, and all before them. In between the packet filter has
+/// to know the ports: from the moment on that one is up, neighbours reach it.
+pub(crate) fn ports_apart(steps: Vec<Step>) -> (Vec<Step>, Vec<Step>) {
+    steps.into_iter().partition(|step| matches!(step, Step::Port(_)))
 }
 
 /// The steps to connect a container to all its networks.

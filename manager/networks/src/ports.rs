@@ -71,7 +71,6 @@ pub(crate) fn wanted(options: &v1::ContainerOptions, bind: Option<IpAddr>) -> Re
                 v1::publish_options::Via::Forward => Publish::Nat,
                 v1::publish_options::Via::Proxy => Publish::Proxy,
             },
-            open: false,
         });
     }
     if options.publish_all {
@@ -85,7 +84,6 @@ pub(crate) fn wanted(options: &v1::ContainerOptions, bind: Option<IpAddr>) -> Re
                 host_ports: 0..=0,
                 container_port,
                 publish: Publish::Nat,
-                open: false,
             });
         }
     }
@@ -105,7 +103,6 @@ pub(crate) fn again(ports: &[v1::PublishedPort]) -> Result<Vec<Wanted>> {
                 v1::publish_options::Via::Forward => Publish::Nat,
                 v1::publish_options::Via::Proxy => Publish::Proxy,
             },
-            open: false,
         })
     };
     ports.iter().map(again).collect()

@@ -11,7 +11,7 @@ impl Inner {
         let live: BTreeSet<_> = live.iter().map(String::as_str).collect();
         let aside = self.state().catalog.aside()?;
         for (definition, file) in aside {
-            let removed = definition.map_or(Ok(()), |network| self.host.remove(&network));
+            let removed = definition.map_or(Ok(()), |network| self.unmake(&network));
             match removed {
                 Ok(()) => catalog::forget(&file)?,
                 Err(error) => tracing::warn!(file = %file.display(), %error, "not removed"),

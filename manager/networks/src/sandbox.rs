@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use crate::{
     Container, DEFAULT_NETWORK, Inner, State,
     definition::{Definition, Driver},
-    files,
+    endpoint, files,
     mac::Mac,
     options::address,
     plan::Place,
@@ -147,12 +147,7 @@ pub(crate) fn check_endpoint(endpoint: &v1::EndpointOptions) -> Result<()> {
             return Err(Error::invalid(format!("invalid link local IP address: {text}")));
         }
     }
-    if let Some(key) = endpoint.driver_options.keys().next() {
-        return Err(Error::invalid(format!(
-            "an endpoint has no driver option {}",
-            key.escape_debug()
-        )));
-    }
+    endpoint::Options::of(endpoint)?;
     if !endpoint.mac_address.is_empty() {
         endpoint.mac_address.parse::<Mac>()?;
     }
@@ -239,12 +234,12 @@ fn choose(
 
 impl Inner {
     /// Writes down a container that is about to start, with an endpoint in each of its networks;
-    /// `first` is the name of the first interface.
+    /// `first` is the name of the first interface, if somebody has given it one.
     pub(crate) fn reserve(
         &self,
         container: &Container,
         wanted: &[v1::EndpointOptions],
-        first: &str,
+        first: Option<&str>,
     ) -> Result<Vec<(Endpoint, Arc<Definition>)>> {
         self.once_more(|| self.reserve_once(container, wanted, first))
     }
@@ -263,7 +258,7 @@ impl Inner {
         &self,
         container: &Container,
         wanted: &[v1::EndpointOptions],
-        first: &str,
+        mut first: Option<&str>,
     ) -> Result<Vec<(Endpoint, Arc<Definition>)>> {
         let sandbox = Sandbox {
             container: container.id.clone(),
@@ -280,9 +275,13 @@ impl Inner {
         }
         let reserved = self.records.write(|t| {
             records::add_sandbox(t, &sandbox)?;
-            let mut reserved = Vec::new();
-            for (number, (network, options)) in (0_u32..).zip(places) {
-                let interface = if number == 0 { first.into() } else { format!("eth{number}") };
+            let mut reserved: Vec<(Endpoint, _)> = Vec::new();
+            for (network, options) in places {
+                let taken: Vec<_> = reserved.iter().map(|(place, _)| &*place.interface).collect();
+                let interface = match first.take() {
+                    Some(name) => name.to_owned(),
+                    None => endpoint::interface(&network, &options, &taken)?,
+                };
                 let endpoint =
                     self.reserve_one(t, &state, &container.id, interface, &network, options)?;
                 reserved.push((endpoint, network));
@@ -318,10 +317,8 @@ impl Inner {
                 network.name
             )));
         }
-        let interface = (0_u32..)
-            .map(|number| format!("eth{number}"))
-            .find(|name| present.iter().all(|endpoint| endpoint.interface != *name))
-            .unwrap_or_default();
+        let taken: Vec<_> = present.iter().map(|endpoint| &*endpoint.interface).collect();
+        let interface = endpoint::interface(&network, options, &taken)?;
         let reserved = self.records.write(|t| {
             let endpoint = self.reserve_one(
                 t,
@@ -357,6 +354,12 @@ impl Inner {
             Driver::Plugins(_) if !options.link_local_addresses.is_empty() => {
                 return Err(Error::invalid(format!(
                     "network {} is done by plugins, which take no link-local addresses",
+                    network.name
+                )));
+            }
+            Driver::Plugins(_) if !endpoint::Options::of(&options)?.sysctls.is_empty() => {
+                return Err(Error::invalid(format!(
+                    "network {} is done by plugins: its sysctls are those of its list (tuning)",
                     network.name
                 )));
             }
@@ -471,6 +474,11 @@ mod tests {
         endpoint("a", |e| e.ipv6_address = "x".into(), "invalid address");
         endpoint("a", |e| e.mac_address = "01:02:03:04:05:06".into(), "invalid MAC address");
         endpoint("a", |e| e.link_local_addresses = vec!["x".into()], "link-local");
+        endpoint(
+            "a",
+            |e| e.driver_options = [("x".to_owned(), "y".to_owned())].into(),
+            "an endpoint has no driver option x",
+        );
         for address in ["10.1.1.1", "fd00::1"] {
             let mut options = options("a", &["a"]);
             options.networks[0].link_local_addresses = vec![address.into()];

@@ -132,7 +132,6 @@ impl Settings {
                 false => firewall::Loopback::Translate,
             },
             hold_ports: self.hold_ports,
-            host_input: firewall::HostInput::Respect,
         }
     }
 

@@ -1,6 +1,8 @@
-//! Notices when somebody removes an interface of ours, and makes it again.
+//! Notices when somebody removes an interface of ours, sets it down or takes its address, and has
+//! it put right.
 
 use std::{
+    collections::BTreeSet,
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     sync::Weak,
     thread::JoinHandle,
@@ -17,13 +19,24 @@ use nix::{
     },
 };
 
-use crate::{Inner, definition::Driver, link::removed};
+use crate::{
+    Inner,
+    healing::Finding,
+    host::bridges_translate,
+    link::{Change, changes},
+};
 
-/// `RTMGRP_LINK`.
-const LINKS: u32 = 1;
+/// `RTMGRP_LINK`, `RTMGRP_IPV4_IFADDR`, `RTMGRP_IPV6_IFADDR`.
+const GROUPS: u32 = 0x1 | 0x10 | 0x100;
+
+/// The least time between two repairs, for the case that somebody fights us, in milliseconds.
+const LEAST_PAUSE_MS: u16 = 100;
 
 /// Room for the notifications of hundreds of containers that come or go at once.
 const RECEIVE_BYTES: usize = 1 << 20;
+
+/// How often the host's settings are looked at that nobody tells of, in milliseconds.
+const LOOK_MS: u16 = 5000;
 
 /// While this lives, removed interfaces come back.
 pub(crate) struct Watch {
@@ -44,14 +57,6 @@ impl Drop for Watch {
     }
 }
 
-/// What was removed.
-#[derive(Debug, PartialEq, Eq)]
-enum Finding {
-    Link(String),
-    /// Nobody knows: there was more than the buffer held.
-    Anything,
-}
-
 impl Watch {
     /// Watches the calling thread's namespace from now on, for as long as `inner` is there.
     pub(crate) fn start(inner: Weak<Inner>) -> Result<Self> {
@@ -66,7 +71,7 @@ impl Watch {
         if setsockopt(&watched, sockopt::RcvBufForce, &RECEIVE_BYTES).is_err() {
             setsockopt(&watched, sockopt::RcvBuf, &RECEIVE_BYTES).context("SO_RCVBUF")?;
         }
-        bind(watched.as_raw_fd(), &NetlinkAddr::new(0, LINKS)).context("bind rtnetlink")?;
+        bind(watched.as_raw_fd(), &NetlinkAddr::new(0, GROUPS)).context("bind rtnetlink")?;
         let (stopped, stop) = std::io::pipe().context("make a pipe")?;
         let stopped = OwnedFd::from(stopped);
         let thread = std::thread::Builder::new()
@@ -79,12 +84,13 @@ impl Watch {
 
 fn run(watched: &OwnedFd, stopped: &OwnedFd, inner: &Weak<Inner>) {
     let mut buffer = vec![0; 65536];
+    let mut translate = bridges_translate();
     loop {
         let mut fds = [
             PollFd::new(watched.as_fd(), PollFlags::POLLIN),
             PollFd::new(stopped.as_fd(), PollFlags::POLLIN),
         ];
-        match poll(&mut fds, PollTimeout::NONE) {
+        match poll(&mut fds, PollTimeout::from(LOOK_MS)) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => {
                 tracing::error!(%errno, "interfaces are no longer watched");
@@ -94,84 +100,54 @@ fn run(watched: &OwnedFd, stopped: &OwnedFd, inner: &Weak<Inner>) {
         if fds[1].revents().is_some_and(|events| !events.is_empty()) {
             return;
         }
-        let mut findings = take(watched, &mut buffer);
-        if findings.is_empty() {
+        let mut changes = take(watched, &mut buffer);
+        // Somebody loads br_netfilter, or turns it on: ports need another mode for it.
+        let before = std::mem::replace(&mut translate, bridges_translate());
+        if translate && !before {
+            tracing::info!("bridges ask the filters of IP now (br_netfilter)");
+            changes.push(None);
+        }
+        if changes.is_empty() {
             continue;
         }
         let Some(inner) = inner.upgrade() else { return };
-        findings.retain(|finding| match finding {
-            Finding::Link(name) => !inner.departures.gone(name),
-            Finding::Anything => true,
-        });
+        let findings: BTreeSet<_> =
+            changes.into_iter().filter_map(|change| finding(&inner, change)).collect();
         let _entered = inner.runtime.enter();
+        let mut healed = false;
         for finding in findings {
-            if let Err(error) = inner.heal(&finding) {
-                tracing::warn!(?finding, %error, "a removed interface is not made again");
+            match inner.heal(&finding) {
+                Ok(something) => healed |= something,
+                Err(error) => tracing::warn!(?finding, %error, "not put right"),
             }
+        }
+        if healed {
+            let mut stop = [PollFd::new(stopped.as_fd(), PollFlags::POLLIN)];
+            _ = poll(&mut stop, PollTimeout::from(LEAST_PAUSE_MS));
         }
     }
 }
 
-/// What was removed according to all notifications that are there.
-fn take(watched: &OwnedFd, buffer: &mut [u8]) -> Vec<Finding> {
-    let mut findings = Vec::new();
+/// What a change may mean; nothing where interfaces go as they should.
+fn finding(inner: &Inner, change: Option<Change>) -> Option<Finding> {
+    match change {
+        Some(Change::Gone(name)) => (!inner.departures.gone(&name)).then_some(Finding::Link(name)),
+        Some(Change::Idle(name)) => {
+            (!inner.departures.awaits(&name)).then_some(Finding::Link(name))
+        }
+        Some(Change::Address(address)) => Some(Finding::Address(address)),
+        None => Some(Finding::Anything),
+    }
+}
+
+/// The changes of all notifications that are there; none: there were more than the buffer held.
+fn take(watched: &OwnedFd, buffer: &mut [u8]) -> Vec<Option<Change>> {
+    let mut found = Vec::new();
     loop {
         match fd::read(watched, buffer) {
-            Ok(n) => findings.extend(removed(&buffer[..n]).into_iter().map(Finding::Link)),
-            Err(error) if error.errno() == libc::ENOBUFS => findings.push(Finding::Anything),
-            Err(_) => return findings,
+            Ok(n) => found.extend(changes(&buffer[..n]).into_iter().map(Some)),
+            Err(error) if error.errno() == libc::ENOBUFS => found.push(None),
+            Err(_) => return found,
         }
-    }
-}
-
-impl Inner {
-    fn heal(&self, finding: &Finding) -> hull_manager_core::Result<()> {
-        let (networks, containers) = match finding {
-            Finding::Link(name) => {
-                if let Some(id) = name.strip_prefix("hv") {
-                    // Mostly the end of a container: then its row is gone when it is our turn.
-                    (Vec::new(), self.records.container_of(id)?.into_iter().collect())
-                } else {
-                    let state = self.state();
-                    let of_network = |known: &&crate::catalog::Known| {
-                        matches!(&known.definition.driver, Driver::Bridge(bridge)
-                            if bridge.owned && bridge.interface == *name)
-                    };
-                    let networks: Vec<_> = state
-                        .catalog
-                        .all()
-                        .filter(of_network)
-                        .map(|known| known.definition.clone())
-                        .collect();
-                    drop(state);
-                    let mut containers = Vec::new();
-                    for network in &networks {
-                        let endpoints = self.records.members(&network.id)?;
-                        containers.extend(endpoints.into_iter().map(|e| e.container));
-                    }
-                    (networks, containers)
-                }
-            }
-            Finding::Anything => {
-                let state = self.state();
-                let networks = state.catalog.all().map(|known| known.definition.clone()).collect();
-                drop(state);
-                let sandboxes = self.records.sandboxes()?;
-                (networks, sandboxes.into_iter().map(|sandbox| sandbox.container).collect())
-            }
-        };
-        for network in networks {
-            tracing::warn!(network = %network.name, "its bridge was removed by somebody");
-            self.establish(&network)?;
-        }
-        for container in containers {
-            let _turn = self.turn(&container);
-            if self.records.sandbox(&container)?.is_some()
-                && !self.records.is_leaving(&container)?
-            {
-                self.check(&container)?;
-            }
-        }
-        Ok(())
     }
 }

@@ -1,8 +1,10 @@
-//! Connections: bytes both ways, and the end of each way by itself.
+//! Connections: bytes both ways, and the end of each way by itself. One may be silent for as long
+//! as it likes; one whose other end is gone without a word ends by TCP's own questions.
 
 use std::{sync::Arc, time::Duration};
 
 use hull_runtime_sys::process;
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::{
     io::{self, AsyncWriteExt as _},
     net::{
@@ -25,6 +27,11 @@ const RLIMIT_NOFILE: u32 = 7;
 
 /// Bytes under way in each direction of a connection.
 const BUFFER_BYTES: usize = 32 * 1024;
+
+/// Seconds of silence until an end is asked whether it is there, and between two questions, as
+/// docker's proxy has it. The kernel gives up after nine (tcp_keepalive_probes): two and a half
+/// minutes in all.
+const KEEPALIVE_SECONDS: u32 = 15;
 
 /// How long the container may take to accept.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -72,11 +79,20 @@ pub(super) async fn serve(listener: &TcpListener, target: Target) {
 
 async fn carry(mut client: TcpStream, target: Target) -> io::Result<()> {
     let mut server = time::timeout(CONNECT, connect(target)).await??;
-    client.set_nodelay(true)?;
-    server.set_nodelay(true)?;
+    for stream in [&client, &server] {
+        stream.set_nodelay(true)?;
+        keep_alive(stream)?;
+    }
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
     tokio::try_join!(pass(from_client, to_server), pass(from_server, to_client))?;
+    Ok(())
+}
+
+fn keep_alive(stream: &TcpStream) -> io::Result<()> {
+    setsockopt(stream, sockopt::KeepAlive, &true)?;
+    setsockopt(stream, sockopt::TcpKeepIdle, &KEEPALIVE_SECONDS)?;
+    setsockopt(stream, sockopt::TcpKeepInterval, &KEEPALIVE_SECONDS)?;
     Ok(())
 }
 

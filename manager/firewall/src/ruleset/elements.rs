@@ -85,7 +85,7 @@ fn guard(endpoint: &Endpoint, port: &[u8], elements: &mut Elements) {
 fn translates(port: &Port, now: Situation) -> bool {
     let is_loopback = port.host_address.is_loopback();
     // On loopback, the host itself is the only client: its rules have nothing to say.
-    let by_host_rules = now.input_closed && !port.open && !is_loopback;
+    let by_host_rules = now.input_closed && !is_loopback;
     let by_proxy = is_loopback && !(now.loopback_translated && port.host_address.is_ipv4());
     port.is_translated() && !by_proxy && !by_host_rules
 }

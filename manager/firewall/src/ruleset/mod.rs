@@ -26,8 +26,8 @@ use crate::nft::{Family, Field, Set, Table};
 pub(crate) struct Situation {
     /// Whether the host's loopback reaches ports by translation rather than by the proxy.
     pub(crate) loopback_translated: bool,
-    /// Whether the host's input policy is to drop, and we respect it: then ports that are not
-    /// `open` are the proxy's, so that the host's input rules decide.
+    /// Whether the host's input policy is to drop: then ports are the proxy's, so that the host's
+    /// input rules decide.
     pub(crate) input_closed: bool,
     /// Whether there are containers that shall not reach each other. Without them nobody asks at
     /// each frame.

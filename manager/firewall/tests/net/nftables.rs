@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::lab::{Namespace, port};
 use hull_manager_firewall::{
-    Endpoint, Firewall, HostHook, HostInput, Link, Loopback, Network, Port, Protocol, Publish,
-    Rules, Settings,
+    Endpoint, Firewall, HostHook, Link, Loopback, Network, Port, Protocol, Publish, Rules, Settings,
 };
 use serde_json::Value;
 
@@ -209,20 +208,15 @@ fn loopback_and_the_hosts_policy_decide_what_is_translated() {
     let namespace = Namespace::new();
     let translated = |settings: Settings| {
         let firewall = open(&namespace, settings);
-        let mut wanted = rules();
-        let web = wanted.endpoints.get_mut("veth1").unwrap();
-        let open = port(Protocol::Tcp, "0.0.0.0", 443, "172.17.0.2", 443);
-        web.ports.push(Port { open: true, ..open });
-        firewall.replace(wanted).unwrap();
+        firewall.replace(rules()).unwrap();
         let listing = listing(&namespace).into_iter();
         let maps = listing.filter(|(name, _)| name.contains(" map ") && name.contains("ports"));
         maps.map(|(_, map)| map["elem"].as_array().map_or(0, Vec::len)).sum::<usize>()
     };
     let respect = Settings::default();
-    let ignore = Settings { host_input: HostInput::Ignore, ..Settings::default() };
     let by_kernel = Settings { loopback: Loopback::Translate, ..Settings::default() };
-    assert_eq!(translated(respect.clone()), 5);
-    assert_eq!(translated(by_kernel), 6, "127.0.0.1 too");
+    assert_eq!(translated(respect.clone()), 4);
+    assert_eq!(translated(by_kernel), 5, "127.0.0.1 too");
     // As ufw has it, and as firewalld has it.
     for host in [
         "table ip filter { chain INPUT { type filter hook input priority 0; policy drop; }; }",
@@ -230,8 +224,7 @@ fn loopback_and_the_hosts_policy_decide_what_is_translated() {
          ct state established accept; log prefix \"x\" reject with icmpx admin-prohibited; }; }",
     ] {
         namespace.nft(host);
-        assert_eq!(translated(respect.clone()), 1, "only the open port: {host}");
-        assert_eq!(translated(ignore.clone()), 5, "{host}");
+        assert_eq!(translated(respect.clone()), 0, "{host}");
         namespace.nft("flush ruleset");
     }
     // By the older iptables, which tells nobody: it is looked at again.
@@ -273,7 +266,7 @@ fn loopback_and_the_hosts_policy_decide_what_is_translated() {
         "table inet a { chain INPUT { type filter hook input priority 0; tcp dport 22 drop; }; \
          chain FORWARD { type filter hook forward priority 0; policy drop; }; }",
     );
-    assert_eq!(translated(respect), 5);
+    assert_eq!(translated(respect), 4);
 }
 
 #[test]

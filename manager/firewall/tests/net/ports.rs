@@ -24,7 +24,6 @@ fn wanted(protocol: Protocol, addresses: &[&str], host_ports: RangeInclusive<u16
         host_ports,
         container_port: 80,
         publish: Publish::Nat,
-        open: false,
     }
 }
 
@@ -375,4 +374,32 @@ fn each_way_of_a_proxied_connection_ends_by_itself() {
     let start = Instant::now();
     assert!(matches!(client.read(&mut [0; 1]), Ok(0) | Err(_)));
     assert!(start.elapsed() < DEADLINE - Duration::from_secs(1));
+}
+
+#[test]
+fn ends_of_a_proxied_connection_are_asked_whether_they_are_there() {
+    let lab = Lab::new();
+    let server = lab.container_namespace(ONE).run(|| TcpListener::bind("0.0.0.0:80")).unwrap();
+    let ports = Ports::new(&Settings::default());
+    let all = vec![wanted(Protocol::Tcp, &["0.0.0.0"], 8080..=8080)];
+    let _served = serve(&lab, &ports, all, (Some("172.30.0.2"), None));
+    let mut client = lab.host.run(|| TcpStream::connect("127.0.0.1:8080")).unwrap();
+    let (mut accepted, _) = server.accept().unwrap();
+    client.write_all(b"?").unwrap();
+    accepted.read_exact(&mut [0; 1]).unwrap();
+    let timers = |which: &str| {
+        let sockets = lab.host.command(&format!("ss -Htno state established {which}"));
+        (sockets.lines().count(), sockets.matches("timer:(keepalive,").count())
+    };
+    // The proxy's two; and the control, the client's own.
+    for (which, expected) in
+        [("sport = :8080", (1, 1)), ("dport = :80", (1, 1)), ("dport = :8080", (1, 0))]
+    {
+        let until = Instant::now() + DEADLINE;
+        // While something is under way, that is what its timer is for.
+        while timers(which) != expected {
+            assert!(Instant::now() < until, "{which}: {:?}", timers(which));
+            std::thread::yield_now();
+        }
+    }
 }

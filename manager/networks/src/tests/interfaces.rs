@@ -208,7 +208,8 @@ fn nobody_is_on_the_wire_of_a_loopback() {
                 request.options.insert("parent".into(), "lo".into());
             });
             let error = networks.0.create(&request).unwrap_err();
-            assert_eq!(error.message(), "loopback interface is not a valid parent link");
+            let says = format!("loopback interface is not a valid {driver} parent link");
+            assert_eq!(error.message(), says);
         }
     });
 }
@@ -238,5 +239,26 @@ fn an_address_that_a_network_can_never_give_is_refused_before_the_start() {
         let filters = vec![v1::Filter { key: "type".into(), values: vec!["foo".into()] }];
         let error = networks.0.list(&v1::ListNetworksRequest { filters }).unwrap_err();
         assert_eq!(error.message(), "invalid filter 'type=foo'");
+    });
+}
+
+#[test]
+fn a_bridge_of_somebody_else_is_used_and_left_alone() {
+    on_a_host(|mut lab| {
+        let socket = netlink::Socket::open().unwrap();
+        socket.add_bridge("br9", mac::Mac([2, 0, 0, 0, 0, 1]), 1500).unwrap();
+        let index = socket.link("br9").unwrap().unwrap().index;
+        socket.add_address(index, "10.6.0.5/24".parse().unwrap()).unwrap();
+        socket.set_up(index).unwrap();
+        lab.settings.default.as_mut().unwrap().bridge = "br9".into();
+        let networks = lab.start(&[]);
+        let a = networks.0.attach(&container("aa", "", &[])).unwrap();
+        assert_eq!(a.endpoints[0].ipv4_gateway, "10.6.0.5");
+        assert_eq!(a.endpoints[0].ipv4_address, "10.6.0.1");
+        networks.0.detach("aa").unwrap();
+        lab.settings.default = None;
+        let networks = lab.start(&[]);
+        assert_eq!(lab.links().into_iter().collect::<Vec<_>>(), ["br9"]);
+        assert!(networks.wanted(&v1::ContainerOptions::default()).is_empty());
     });
 }

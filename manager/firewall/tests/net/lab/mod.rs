@@ -269,6 +269,5 @@ pub(crate) fn port(
         container_address: to.parse().expect("an address"),
         container_port,
         publish: Publish::Nat,
-        open: false,
     }
 }
