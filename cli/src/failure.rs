@@ -6,6 +6,8 @@ use tonic::Status;
 
 /// The daemon's or our own failure, as docker has it for `run`.
 pub(crate) const FAILED: u8 = 125;
+/// A template that is none, as docker has it for one document.
+pub(crate) const BAD_TEMPLATE: u8 = 64;
 const NOT_EXECUTABLE: u8 = 126;
 const NOT_FOUND: u8 = 127;
 

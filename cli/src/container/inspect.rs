@@ -11,7 +11,7 @@ use hull_specs_docker::{container, image, network, volume};
 use crate::{
     args::{container as container_args, system::InspectArgs},
     connect::Manager,
-    failure::{Failure, is_not_found, is_unreachable, refused},
+    failure::{BAD_TEMPLATE, Failure, is_not_found, is_unreachable, refused},
     format::{Template, Value, fields, text},
     report,
     terminal::output::print,
@@ -71,9 +71,10 @@ pub(crate) async fn documents(
 ) -> Result<u8> {
     let template = match format {
         None | Some("" | "json") => None,
-        Some(format) => {
-            Some(Template::parse(format).map_err(|why| anyhow!("template parsing error: {why}"))?)
-        }
+        Some(format) => Some(Template::parse(format).map_err(|why| Failure {
+            code: BAD_TEMPLATE,
+            message: format!("template parsing error: {why}"),
+        })?),
     };
     let mut found = Vec::new();
     let mut failures = Vec::new();
@@ -97,10 +98,8 @@ fn text(found: &[Value], template: Option<&Template>, format: Option<&str>) -> R
         (Some(template), _) => {
             let mut lines = String::new();
             for value in found {
-                let line = template.render(value, &show);
-                lines.push_str(&line.map_err(|why| {
-                    anyhow!("template parsing error: template: :1: executing \"\" {why}")
-                })?);
+                let line = template.render_document(value, &show);
+                lines.push_str(&line.map_err(|why| anyhow!("template parsing error: {why}"))?);
                 lines.push('\n');
             }
             Ok(lines)
@@ -184,7 +183,7 @@ mod tests {
         let wrong = Template::parse("{{.Nosuch}}").unwrap();
         assert_eq!(
             text(&found, Some(&wrong), Some("x")).unwrap_err().to_string(),
-            "template parsing error: template: :1: executing \"\" at <.Nosuch>: map has no entry for key \"Nosuch\""
+            "template parsing error: template: :1:2: executing \"\" at <.Nosuch>: map has no entry for key \"Nosuch\""
         );
     }
 }

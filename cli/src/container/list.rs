@@ -49,12 +49,14 @@ pub(crate) async fn list(manager: &Manager, args: &PsArgs) -> Result<u8> {
 
 /// A container as templates see it.
 pub(crate) fn row(of: &Container, whole: bool, now: SystemTime) -> Value {
-    let command = of.args.join(" ");
+    let command = command(&of.args);
     let command = if whole { command } else { text::ellipsis(&command, 20) };
     let state = of.state.clone().unwrap_or_default();
     let mounts: Vec<_> = of
         .mounts
         .iter()
+        // Of --tmpfs.
+        .filter(|mount| mount.r#type() != Type::Tmpfs)
         .map(|mount| {
             let name = if mount.name.is_empty() { &mount.source } else { &mount.name };
             if whole { name.clone() } else { text::ellipsis(name, 15) }
@@ -88,6 +90,16 @@ pub(crate) fn row(of: &Container, whole: bool, now: SystemTime) -> Value {
         fields.push(("Label".to_owned(), Value::Hidden(labels.collect())));
     }
     row
+}
+
+/// The words with blanks between. As for docker, those that have blanks stand in quotation marks,
+/// the program's name never does, and quotation marks within are left alone.
+fn command(args: &[String]) -> String {
+    let quoted = |(at, word): (usize, &String)| match word.contains(' ') && at > 0 {
+        true => format!("'{word}'"),
+        false => word.clone(),
+    };
+    args.iter().enumerate().map(quoted).collect::<Vec<_>>().join(" ")
 }
 
 fn image(of: &Container, whole: bool) -> String {
@@ -140,6 +152,21 @@ mod tests {
     }
 
     #[test]
+    fn commands_are_quoted_as_docker_quotes() {
+        for (args, text) in [
+            (vec!["sh", "-c", "echo 'a b' \"c\"; sleep 1"], "sh -c 'echo 'a b' \"c\"; sleep 1'"),
+            (vec!["a b", "it's", "", "\"q\"", "a\nb", "$x"], "a b it's  \"q\" a\nb $x"),
+            (vec![], ""),
+        ] {
+            let args: Vec<_> = args.into_iter().map(str::to_owned).collect();
+            assert_eq!(command(&args), text);
+        }
+        let of = Container { args: vec!["a b".into(), "\"q\" c".into()], ..container() };
+        let row = row(&of, true, UNIX_EPOCH);
+        assert_eq!(row.field("Command"), Some(&Value::Text("\"a b '\\\"q\\\" c'\"".into())));
+    }
+
+    #[test]
     fn rows_are_those_of_docker() {
         let now = UNIX_EPOCH + Duration::from_secs(1_795_280_447);
         let rows = [row(&container(), false, now)];
@@ -150,11 +177,10 @@ mod tests {
             print(None),
             "CONTAINER ID   IMAGE     COMMAND                  CREATED        STATUS                    PORTS     NAMES\n\
              38b97d418872   busybox   \"sh -c 'touch /new; \u{2026}\"   1 second ago   Exited (3) 1 second ago             one\n"
-                .replace("'touch /new; ", "touch /new; e")
         );
         assert_eq!(
             print(Some("json")),
-            "{\"Command\":\"\\\"sh -c touch /new; e\u{2026}\\\"\",\"CreatedAt\":\"2026-11-21 17:00:46 +0000 UTC\",\"ID\":\"38b97d418872\",\"Image\":\"busybox\",\"Labels\":\"a=b,c.d=e\",\"LocalVolumes\":\"1\",\"Mounts\":\"vol1\",\"Names\":\"one\",\"Networks\":\"bridge\",\"Ports\":\"\",\"RunningFor\":\"1 second ago\",\"Size\":\"0B\",\"State\":\"exited\",\"Status\":\"Exited (3) 1 second ago\"}\n"
+            "{\"Command\":\"\\\"sh -c 'touch /new; \u{2026}\\\"\",\"CreatedAt\":\"2026-11-21 17:00:46 +0000 UTC\",\"ID\":\"38b97d418872\",\"Image\":\"busybox\",\"Labels\":\"a=b,c.d=e\",\"LocalVolumes\":\"1\",\"Mounts\":\"vol1\",\"Names\":\"one\",\"Networks\":\"bridge\",\"Ports\":\"\",\"RunningFor\":\"1 second ago\",\"Size\":\"0B\",\"State\":\"exited\",\"Status\":\"Exited (3) 1 second ago\"}\n"
         );
         assert_eq!(
             print(Some("table {{.ID}}\\t{{.Names}}\\t{{.Label \"a\"}}")),

@@ -4,7 +4,8 @@
 
 use super::value::{Value, Zero};
 
-/// A field's place below the document, and what it is while it has no value.
+/// A field's place below the document, and what it is while it has no value. `[]` stands for each
+/// item of a list, `{}` for each entry of a map.
 type Field = (&'static str, Value);
 
 const BOOL: Value = Value::Bool(false);
@@ -69,8 +70,19 @@ const CONTAINER: &[Field] = &[
     ("HostConfig.Tmpfs", MAP),
     ("HostConfig.Ulimits", LIST),
     ("HostConfig.VolumesFrom", LIST),
+    ("HostConfig.LogConfig.Config", MAP),
+    ("HostConfig.Mounts[].Source", TEXT),
+    ("HostConfig.Mounts[].ReadOnly", BOOL),
+    ("HostConfig.Mounts[].BindOptions", POINTER),
+    ("HostConfig.Mounts[].TmpfsOptions", POINTER),
+    ("HostConfig.Mounts[].VolumeOptions", POINTER),
     ("NetworkSettings.Networks", MAP),
+    ("NetworkSettings.Networks{}.Aliases", LIST),
+    ("NetworkSettings.Networks{}.DriverOpts", MAP),
+    ("NetworkSettings.Networks{}.IPAMConfig", POINTER),
+    ("NetworkSettings.Networks{}.Links", LIST),
     ("NetworkSettings.Ports", MAP),
+    ("NetworkSettings.Ports{}", LIST),
 ];
 
 const IMAGE: &[Field] = &[
@@ -83,6 +95,10 @@ const IMAGE: &[Field] = &[
 const NETWORK: &[Field] = &[
     ("Containers", MAP),
     ("IPAM.Config", LIST),
+    ("IPAM.Config[].AuxiliaryAddresses", MAP),
+    ("IPAM.Config[].Gateway", TEXT),
+    ("IPAM.Config[].IPRange", TEXT),
+    ("IPAM.Config[].Subnet", TEXT),
     ("IPAM.Options", MAP),
     ("Labels", MAP),
     ("Options", MAP),
@@ -93,7 +109,7 @@ const VOLUME: &[Field] =
 
 /// A container's document, as templates see it.
 pub(crate) fn container(document: Value) -> Value {
-    with(with(with_id(document), CONTAINER), CONFIG)
+    with(with(with_whole_mounts(with_id(document)), CONTAINER), CONFIG)
 }
 
 /// An image's.
@@ -109,6 +125,28 @@ pub(crate) fn network(document: Value) -> Value {
 /// A volume's.
 pub(crate) fn volume(document: Value) -> Value {
     with(document, VOLUME)
+}
+
+/// Docker's order of a mount's fields, some of which JSON leaves out.
+fn with_whole_mounts(mut document: Value) -> Value {
+    const ORDER: [&str; 4] = ["Type", "Name", "Source", "Destination"];
+    if let Value::Object(fields) = &mut document
+        && let Some((_, Value::List(mounts))) = fields.iter_mut().find(|(name, _)| name == "Mounts")
+    {
+        for mount in mounts {
+            put(mount, "Name", &TEXT);
+            put(mount, "Driver", &TEXT);
+            if let Value::Object(fields) = mount {
+                let place = |name: &str| match ORDER.iter().position(|known| *known == name) {
+                    Some(place) => place,
+                    None if name == "Driver" => ORDER.len(),
+                    None => ORDER.len() + 1,
+                };
+                fields.sort_by_key(|(name, _)| place(name));
+            }
+        }
+    }
+    document
 }
 
 /// The structures' field is `ID`, which JSON has as `Id`.
@@ -130,13 +168,33 @@ fn with(mut document: Value, fields: &[Field]) -> Value {
 
 fn put(value: &mut Value, path: &str, zero: &Value) {
     let Value::Object(fields) = value else { return };
-    let (name, rest) = path.split_once('.').unwrap_or((path, ""));
-    match (fields.iter_mut().find(|(key, _)| key == name), rest) {
-        (Some((_, there @ Value::Nil)), "") => *there = zero.clone(),
-        (None, "") => {
+    let (step, rest) = path.split_once('.').unwrap_or((path, ""));
+    let name = step.trim_end_matches("[]").trim_end_matches("{}");
+    let found = fields.iter_mut().find(|(key, _)| key == name).map(|(_, value)| value);
+    match (found, rest) {
+        (Some(there), "") if step == name => complete(there, zero),
+        (Some(Value::Map(entries)), "") => {
+            entries.iter_mut().for_each(|(_, entry)| complete(entry, zero));
+        }
+        (Some(Value::List(items)), rest) if !rest.is_empty() => {
+            items.iter_mut().for_each(|item| put(item, rest, zero));
+        }
+        (Some(Value::Map(entries)), rest) => {
+            entries.iter_mut().for_each(|(_, entry)| put(entry, rest, zero));
+        }
+        (Some(inner), rest) if !rest.is_empty() => put(inner, rest, zero),
+        (None, "") if step == name => {
             fields.push((name.to_owned(), Value::Omitted(Box::new(zero.clone()))));
         }
-        (Some((_, inner)), rest) if !rest.is_empty() => put(inner, rest, zero),
+        _ => {}
+    }
+}
+
+/// Gives a value its type: of nil, and of what JSON does not tell from a structure.
+fn complete(value: &mut Value, zero: &Value) {
+    match value {
+        Value::Nil => *value = zero.clone(),
+        Value::Object(fields) if *zero == MAP => *value = Value::Map(std::mem::take(fields)),
         _ => {}
     }
 }
@@ -148,7 +206,7 @@ mod tests {
 
     #[test]
     fn what_json_leaves_out_templates_read() {
-        let json = r#"{"Id":"abc","State":{"Status":"running"},"Config":{"Cmd":["sh"],"Entrypoint":null,"Labels":{"a":"1"}},"HostConfig":{"PidsLimit":null,"Binds":null}}"#;
+        let json = r#"{"Id":"abc","State":{"Status":"running"},"Config":{"Cmd":["sh"],"Entrypoint":null,"Labels":{"a":"1"}},"HostConfig":{"PidsLimit":null,"Binds":null},"Mounts":[{"Type":"bind","Source":"/a","Destination":"/b","Mode":"","RW":true}]}"#;
         let document = container(serde_json::from_str(json).unwrap());
         assert_eq!(document.json(), json);
         for (template, text) in [
@@ -166,13 +224,20 @@ mod tests {
             ),
             ("{{.Config.Cmd}} {{.Config.Labels.a}} {{.Config.Labels.b}}", "[sh] 1 <no value>"),
             ("{{index .Config.Labels \"a\"}} {{join .Config.Entrypoint \",\"}}", "1 "),
+            (
+                "{{range .Mounts}}{{.Type}}:{{.Name}}:{{end}} {{.Mounts}}",
+                "bind:: [{bind  /a /b   true}]",
+            ),
+            ("{{with .Config.Labels}}{{.none}}{{end}}", "<no value>"),
             ("{{with .SizeRw}}{{.}}{{else}}-{{end}}{{range .Config.OnBuild}}x{{end}}", "-"),
         ] {
-            let rendered = Template::parse(template).unwrap().render(&document, &|text| text);
+            let rendered =
+                Template::parse(template).unwrap().render_document(&document, &|text| text);
             assert_eq!(rendered.as_deref(), Ok(text), "{template}");
         }
         for template in ["{{.Nosuch}}", "{{.State.Nosuch}}", "{{.State.Health.Status}}"] {
-            let rendered = Template::parse(template).unwrap().render(&document, &|text| text);
+            let rendered =
+                Template::parse(template).unwrap().render_document(&document, &|text| text);
             assert!(rendered.is_err(), "{template}");
         }
     }

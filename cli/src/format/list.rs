@@ -2,7 +2,7 @@
 
 use anyhow::{Result, anyhow};
 
-use super::{Template, Value, lexer::unescape, tabwriter, text};
+use super::{Template, Value, tabwriter, text};
 
 /// A list that was asked for: how its rows are written.
 pub(crate) struct List<'a> {
@@ -22,17 +22,16 @@ impl<'a> List<'a> {
         headings: &'a [(&'static str, &'static str)],
         escape: bool,
     ) -> Result<Self> {
-        let format = format.unwrap_or("table").trim();
-        let (table, source) = match format {
+        let (table, source) = match format.unwrap_or("table").trim() {
             "" | "table" => (true, columns.to_owned()),
             "json" => (false, "{{json .}}".to_owned()),
-            other => match other.strip_prefix("table ") {
+            other => match other.strip_prefix("table") {
                 Some(columns) => (true, unescape(columns.trim())),
-                None => (false, unescape_outside(other)),
+                None => (false, unescape(other)),
             },
         };
         let template =
-            Template::parse(&source).map_err(|why| anyhow!("failed to parse template: {why}"))?;
+            Template::parse(&source).map_err(|why| anyhow!("template parsing error: {why}"))?;
         Ok(Self { template, table, headings, escape })
     }
 
@@ -48,20 +47,18 @@ impl<'a> List<'a> {
         let cell = |value: String| show(value).replace(['\n', '\t'], " ");
         let mut lines = String::new();
         if self.table {
-            lines.push_str(&self.template.map_fields(&|name, argument| {
-                argument.map(ToOwned::to_owned).unwrap_or_else(|| {
-                    let known = self.headings.iter().find(|(field, _)| *field == name);
-                    known.map_or_else(|| name.to_uppercase(), |(_, heading)| (*heading).to_owned())
-                })
-            }));
+            let heading = |name: &str| {
+                let known = self.headings.iter().find(|(field, _)| *field == name);
+                known.map_or_else(|| name.to_uppercase(), |(_, heading)| (*heading).to_owned())
+            };
+            // What is wrong with a template is told with the rows.
+            lines.push_str(&self.template.heading(&heading).unwrap_or_default());
             lines.push('\n');
         }
         let shown: &dyn Fn(String) -> String = if self.table { &cell } else { &show };
         for row in rows {
             let line = self.template.render(row, shown);
-            lines.push_str(&line.map_err(|why| {
-                anyhow!("failed to execute template: template: :1: executing \"\" {why}")
-            })?);
+            lines.push_str(&line.map_err(|why| anyhow!("template parsing error: {why}"))?);
             lines.push('\n');
         }
         Ok(if self.table { tabwriter::align(&lines, 10, 3) } else { lines })
@@ -69,7 +66,7 @@ impl<'a> List<'a> {
 }
 
 /// `\t` and `\n` of a shell's single quotes, as docker takes them.
-fn unescape_outside(format: &str) -> String {
+fn unescape(format: &str) -> String {
     format.replace("\\t", "\t").replace("\\n", "\n")
 }
 

@@ -1,14 +1,18 @@
 //! Output: values, Go's templates over them, tables. What containers and images named is escaped
 //! on a terminal (R26).
 
+mod compare;
 pub(crate) mod fields;
-pub(crate) mod function;
+mod function;
 mod lexer;
 pub(crate) mod list;
+mod literal;
 mod parser;
+mod printf;
 pub(crate) mod tabwriter;
 pub(crate) mod template;
 pub(crate) mod text;
+mod tree;
 pub(crate) mod value;
 
 pub(crate) use list::List;

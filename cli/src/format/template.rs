@@ -1,52 +1,37 @@
-//! Go's text/template, as far as people use it for `--format`: fields, pipelines, variables,
-//! `if`/`else`/`range`/`with`/`end`, comments, trimming, and docker's functions.
+//! Go's text/template: all of it but complex numbers and calls of functions that are values, of
+//! which documents have none.
 
-use super::{Value, function, lexer, parser::Parser, value::Zero};
+use std::collections::HashMap;
+
+use super::{
+    Value, function, parser,
+    text::quote,
+    tree::{Branch, Command, Kind, Node, Operand, Pipeline},
+    value::Zero,
+};
 
 /// A template that was read.
 #[derive(Clone, Debug)]
 pub(crate) struct Template {
+    source: String,
     nodes: Vec<Node>,
+    templates: Templates,
 }
 
-#[derive(Clone, Debug)]
-pub(super) enum Node {
-    Text(String),
-    Print(Pipeline),
-    /// The variable, and its value.
-    Set(String, Pipeline),
-    If(Vec<(Option<Pipeline>, Vec<Node>)>),
-    With(Pipeline, Vec<Node>, Vec<Node>),
-    /// Index and element variables, the list, the body, and what there is for an empty one.
-    Range(Option<String>, Option<String>, Pipeline, Vec<Node>, Vec<Node>),
-}
-
-/// Commands, each of which gets the value of the one before as its last argument.
-pub(super) type Pipeline = Vec<Vec<Operand>>;
-
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Operand {
-    Literal(Value),
-    /// Names after the dot; none is the dot itself.
-    Field(Vec<String>),
-    /// A variable and fields of it; `$` has the empty name.
-    Variable(String, Vec<String>),
-    Function(String),
-    Group(Pipeline, Vec<String>),
-}
+/// What `define` gave a name.
+pub(super) type Templates = HashMap<String, Vec<Node>>;
 
 /// The most nesting: formats are short.
 pub(super) const MAX_DEPTH: usize = 64;
+/// The most bytes of output, and rounds of all loops: a template can repeat itself without end.
+const MAX_OUTPUT_BYTES: usize = 64 << 20;
+const MAX_ROUNDS: usize = 1_000_000;
 
 impl Template {
     /// Reads a template.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let mut parser = Parser { pieces: lexer::split(text)?.into(), depth: 0 };
-        let (nodes, end) = parser.nodes()?;
-        match end {
-            None => Ok(Self { nodes }),
-            Some(word) => Err(format!("template: :1: unexpected {{{{{word}}}}}")),
-        }
+    pub(crate) fn parse(source: &str) -> Result<Self, String> {
+        let (nodes, templates) = parser::parse(source)?;
+        Ok(Self { source: source.to_owned(), nodes, templates })
     }
 
     /// Writes it with a value as the dot. Values pass through `show` when they are printed.
@@ -55,280 +40,501 @@ impl Template {
         dot: &Value,
         show: &dyn Fn(String) -> String,
     ) -> Result<String, String> {
-        let mut scope = Scope { root: dot, variables: Vec::new(), show, out: String::new() };
-        scope.run(&self.nodes, dot)?;
+        self.run(dot, show, Mode::Typed)
+    }
+
+    /// As [`Self::render`]; where that fails, with the document as its JSON has it, as docker's
+    /// `inspect` does.
+    pub(crate) fn render_document(
+        &self,
+        document: &Value,
+        show: &dyn Fn(String) -> String,
+    ) -> Result<String, String> {
+        self.render(document, show).or_else(|_| self.run(&document.raw(), show, Mode::Raw))
+    }
+
+    /// The line above a table: each field is what `heading` says.
+    pub(crate) fn heading(&self, heading: &dyn Fn(&str) -> String) -> Result<String, String> {
+        let mut names = Vec::new();
+        let all = self.templates.values().flatten().chain(&self.nodes);
+        all.for_each(|node| first_names(node, &mut names));
+        let dot = names.iter().map(|name| (name.clone(), Value::Text(heading(name))));
+        self.run(&Value::Object(dot.collect()), &|text| text, Mode::Heading)
+    }
+
+    fn run(
+        &self,
+        dot: &Value,
+        show: &dyn Fn(String) -> String,
+        mode: Mode,
+    ) -> Result<String, String> {
+        let mut scope = Scope {
+            template: self,
+            name: "",
+            mode,
+            variables: vec![(String::new(), dot.clone())],
+            show,
+            out: String::new(),
+            depth: 0,
+            rounds: 0,
+        };
+        scope.nodes(&self.nodes, dot)?;
         Ok(scope.out)
     }
 
-    /// The fields that are printed for themselves, each with its argument, if any: a table's
-    /// heading is made of them.
-    pub(crate) fn map_fields(&self, heading: &dyn Fn(&str, Option<&str>) -> String) -> String {
-        let mut line = String::new();
-        for node in &self.nodes {
-            match node {
-                Node::Text(text) => line.push_str(text),
-                Node::Print(pipeline) => {
-                    if let Some((name, argument)) = first_field(pipeline) {
-                        line.push_str(&heading(&name, argument.as_deref()));
-                    }
-                }
-                _ => {}
-            }
-        }
-        line
-    }
-
-    /// Whether a field is used anywhere at the top.
+    /// Whether a field is used anywhere.
     pub(crate) fn uses(&self, name: &str) -> bool {
-        format!("{:?}", self.nodes).contains(&format!("{name:?}"))
+        format!("{:?}{:?}", self.nodes, self.templates).contains(&format!("{name:?}"))
     }
 }
 
-fn first_field(pipeline: &Pipeline) -> Option<(String, Option<String>)> {
-    for command in pipeline {
-        for (at, operand) in command.iter().enumerate() {
-            match operand {
-                Operand::Field(names) if !names.is_empty() => {
-                    let argument = match command.get(at + 1) {
-                        Some(Operand::Literal(Value::Text(text))) if at == 0 => Some(text.clone()),
-                        _ => None,
-                    };
-                    return names.last().map(|name| (name.clone(), argument));
-                }
-                Operand::Group(inner, _) => {
-                    if let Some(found) = first_field(inner) {
-                        return Some(found);
-                    }
-                }
-                _ => {}
+/// What the dot is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Mode {
+    /// Structures, whose fields are known, and maps, which have or have not.
+    Typed,
+    /// Maps that must have what is asked for.
+    Raw,
+    /// Headings: functions leave them as they are.
+    Heading,
+}
+
+/// Names of fields that stand first, wherever.
+fn first_names(node: &Node, names: &mut Vec<String>) {
+    match node {
+        Node::Print(pipeline) => pipeline_names(pipeline, names),
+        Node::If(branch) | Node::With(branch) | Node::Range(branch) => {
+            pipeline_names(&branch.pipeline, names);
+            branch.body.iter().chain(&branch.other).for_each(|node| first_names(node, names));
+        }
+        Node::Template(_, _, Some(pipeline)) => pipeline_names(pipeline, names),
+        Node::Template(..) | Node::Text(_) | Node::Break | Node::Continue => {}
+    }
+}
+
+fn pipeline_names(pipeline: &Pipeline, names: &mut Vec<String>) {
+    for operand in pipeline.commands.iter().flat_map(|command| &command.operands) {
+        match &operand.kind {
+            Kind::Field(fields) | Kind::Variable(_, fields) => {
+                names.extend(fields.first().cloned());
             }
+            Kind::Group(inner) | Kind::Chain(inner, _) => pipeline_names(inner, names),
+            Kind::Dot | Kind::Nil | Kind::Literal(..) | Kind::Function(_) => {}
         }
     }
-    None
+}
+
+/// How a list of nodes ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Flow {
+    Next,
+    Break,
+    Continue,
 }
 
 struct Scope<'a> {
-    root: &'a Value,
+    template: &'a Template,
+    /// Of the template that runs.
+    name: &'a str,
+    mode: Mode,
+    /// `$` has the empty name.
     variables: Vec<(String, Value)>,
     show: &'a dyn Fn(String) -> String,
     out: String,
+    depth: usize,
+    rounds: usize,
 }
 
-impl Scope<'_> {
-    fn run(&mut self, nodes: &[Node], dot: &Value) -> Result<(), String> {
-        let outer = self.variables.len();
+impl<'a> Scope<'a> {
+    /// An error, with its place.
+    fn wrong<T>(&self, at: usize, node: &str, why: &str) -> Result<T, String> {
+        let before = self.template.source.get(..at).unwrap_or_default();
+        let line = 1 + before.matches('\n').count();
+        let column = match before.rfind('\n') {
+            Some(end) => at - end - 1,
+            None => at,
+        };
+        let name = quote(self.name);
+        Err(format!("template: :{line}:{column}: executing {name} at <{node}>: {why}"))
+    }
+
+    fn nodes(&mut self, nodes: &'a [Node], dot: &Value) -> Result<Flow, String> {
         for node in nodes {
-            match node {
-                Node::Text(text) => self.out.push_str(text),
+            let flow = match node {
+                Node::Text(text) => {
+                    self.out.push_str(text);
+                    Flow::Next
+                }
                 Node::Print(pipeline) => {
-                    let value = match self.evaluate(pipeline, dot)? {
-                        // What text/template prints where there is nothing.
-                        Value::Nil => "<no value>".to_owned(),
-                        value => value.to_string(),
+                    let value = self.pipeline(pipeline, dot)?;
+                    if pipeline.variables.is_empty() {
+                        self.print(&value);
+                    }
+                    Flow::Next
+                }
+                Node::If(branch) => {
+                    let known = self.variables.len();
+                    let value = self.pipeline(&branch.pipeline, dot)?;
+                    let body = if value.truth() { &branch.body } else { &branch.other };
+                    let flow = self.nodes(body, dot)?;
+                    self.variables.truncate(known);
+                    flow
+                }
+                Node::With(branch) => {
+                    let known = self.variables.len();
+                    let value = self.pipeline(&branch.pipeline, dot)?;
+                    let flow = match value.truth() {
+                        true => self.nodes(&branch.body, &value)?,
+                        false => self.nodes(&branch.other, dot)?,
                     };
-                    let shown = (self.show)(value);
-                    self.out.push_str(&shown);
+                    self.variables.truncate(known);
+                    flow
                 }
-                Node::Set(name, pipeline) => {
-                    let value = self.evaluate(pipeline, dot)?;
-                    self.variables.push((name.clone(), value));
+                Node::Range(branch) => self.range(branch, dot)?,
+                Node::Template(at, name, pipeline) => {
+                    self.call(*at, name, pipeline.as_ref(), dot)?;
+                    Flow::Next
                 }
-                Node::If(branches) => {
-                    for (condition, body) in branches {
-                        let holds = match condition {
-                            Some(condition) => self.evaluate(condition, dot)?.truth(),
-                            None => true,
-                        };
-                        if holds {
-                            self.run(body, dot)?;
-                            break;
-                        }
-                    }
-                }
-                Node::With(pipeline, body, other) => {
-                    let value = self.evaluate(pipeline, dot)?;
-                    if value.truth() { self.run(body, &value)? } else { self.run(other, dot)? }
-                }
-                Node::Range(index, element, list, body, other) => {
-                    let items: Vec<(Value, Value)> = match self.evaluate(list, dot)? {
-                        Value::List(items) => (0_i64..).map(Value::Int).zip(items).collect(),
-                        Value::Object(fields) | Value::Hidden(fields) => {
-                            let mut fields = fields;
-                            fields.sort_by(|(a, _), (b, _)| a.cmp(b));
-                            fields
-                                .into_iter()
-                                .map(|(key, value)| (Value::Text(key), value))
-                                .collect()
-                        }
-                        Value::Nil | Value::Zero(Zero::List | Zero::Map) => Vec::new(),
-                        other => return Err(format!("range can't iterate over {other}")),
-                    };
-                    if items.is_empty() {
-                        self.run(other, dot)?;
-                    }
-                    for (at, item) in items {
-                        let here = self.variables.len();
-                        self.variables.extend(index.clone().map(|name| (name, at)));
-                        self.variables.extend(element.clone().map(|name| (name, item.clone())));
-                        self.run(body, &item)?;
-                        self.variables.truncate(here);
-                    }
-                }
+                Node::Break => Flow::Break,
+                Node::Continue => Flow::Continue,
+            };
+            if flow != Flow::Next {
+                return Ok(flow);
+            }
+            if self.out.len() > MAX_OUTPUT_BYTES {
+                return Err("template: the output is too long".to_owned());
             }
         }
-        self.variables.truncate(outer);
+        Ok(Flow::Next)
+    }
+
+    fn print(&mut self, value: &Value) {
+        let text = match value {
+            // What text/template prints where there is nothing.
+            Value::Nil => "<no value>".to_owned(),
+            value => value.to_string(),
+        };
+        let shown = (self.show)(text);
+        self.out.push_str(&shown);
+    }
+
+    fn range(&mut self, branch: &'a Branch, dot: &Value) -> Result<Flow, String> {
+        let known = self.variables.len();
+        let pipeline = &branch.pipeline;
+        let list = self.evaluate(pipeline, dot)?;
+        let last = pipeline.commands.last();
+        let items: Vec<(Value, Value)> = match list {
+            Value::List(items) => (0_i64..).map(Value::Int).zip(items).collect(),
+            Value::Map(mut fields) | Value::Object(mut fields) => {
+                fields.sort_by(|(a, _), (b, _)| a.cmp(b));
+                fields.into_iter().map(|(key, value)| (Value::Text(key), value)).collect()
+            }
+            Value::Int(count) if count <= 0 => Vec::new(),
+            Value::Int(count) if count <= 1 << 20 => {
+                (0..count).map(|at| (Value::Int(at), Value::Int(at))).collect()
+            }
+            Value::Nil | Value::Zero(Zero::List | Zero::Map) => Vec::new(),
+            other => {
+                let at = last.map_or(0, |command| command.at);
+                let why = format!("range can't iterate over {other}");
+                return self.wrong(at, &pipeline.to_string(), &why);
+            }
+        };
+        if items.is_empty() {
+            let flow = self.nodes(&branch.other, dot)?;
+            self.variables.truncate(known);
+            return Ok(flow);
+        }
+        for (key, item) in items {
+            self.rounds += 1;
+            if self.rounds > MAX_ROUNDS {
+                return Err("template: it repeats itself too often".to_owned());
+            }
+            match (pipeline.variables.as_slice(), pipeline.assigns) {
+                ([index, element], assigns) => {
+                    self.set(index, key, assigns, last)?;
+                    self.set(element, item.clone(), assigns, last)?;
+                }
+                ([element], assigns) => self.set(element, item.clone(), assigns, last)?,
+                _ => {}
+            }
+            let flow = self.nodes(&branch.body, &item)?;
+            self.variables.truncate(known);
+            if flow == Flow::Break {
+                break;
+            }
+        }
+        Ok(Flow::Next)
+    }
+
+    fn set(
+        &mut self,
+        name: &str,
+        value: Value,
+        assigns: bool,
+        at: Option<&Command>,
+    ) -> Result<(), String> {
+        if !assigns {
+            self.variables.push((name.to_owned(), value));
+            return Ok(());
+        }
+        match self.variables.iter_mut().rev().find(|(known, _)| known == name) {
+            Some((_, there)) => {
+                *there = value;
+                Ok(())
+            }
+            None => {
+                let (at, node) = at.map_or((0, String::new()), |at| (at.at, at.to_string()));
+                self.wrong(at, &node, &format!("undefined variable: ${name}"))
+            }
+        }
+    }
+
+    /// Runs another template.
+    fn call(
+        &mut self,
+        at: usize,
+        name: &'a str,
+        pipeline: Option<&'a Pipeline>,
+        dot: &Value,
+    ) -> Result<(), String> {
+        let node = || match pipeline {
+            Some(pipeline) => format!("{{{{template {} {pipeline}}}}}", quote(name)),
+            None => format!("{{{{template {}}}}}", quote(name)),
+        };
+        let template = self.template;
+        let Some(nodes) = template.templates.get(name) else {
+            return self.wrong(at, &node(), &format!("template {} not defined", quote(name)));
+        };
+        if self.depth == MAX_DEPTH {
+            return self.wrong(
+                at,
+                &node(),
+                &format!("exceeded maximum template depth ({MAX_DEPTH})"),
+            );
+        }
+        let dot = match pipeline {
+            Some(pipeline) => self.pipeline(pipeline, dot)?,
+            None => Value::Nil,
+        };
+        let own = vec![(String::new(), dot.clone())];
+        let (variables, outer) = (std::mem::replace(&mut self.variables, own), self.name);
+        (self.name, self.depth) = (name, self.depth + 1);
+        self.nodes(nodes, &dot)?;
+        (self.name, self.depth, self.variables) = (outer, self.depth - 1, variables);
         Ok(())
     }
 
-    fn evaluate(&self, pipeline: &Pipeline, dot: &Value) -> Result<Value, String> {
+    /// A pipeline's value, which its variables get.
+    fn pipeline(&mut self, pipeline: &Pipeline, dot: &Value) -> Result<Value, String> {
+        let value = self.evaluate(pipeline, dot)?;
+        for name in &pipeline.variables {
+            self.set(name, value.clone(), pipeline.assigns, pipeline.commands.last())?;
+        }
+        Ok(value)
+    }
+
+    fn evaluate(&mut self, pipeline: &Pipeline, dot: &Value) -> Result<Value, String> {
         let mut last = None;
-        for command in pipeline {
-            let mut arguments = Vec::new();
-            let Some((first, rest)) = command.split_first() else { continue };
-            for operand in rest {
-                arguments.push(self.operand(operand, dot)?);
-            }
-            arguments.extend(last.take());
-            last = Some(match first {
-                Operand::Function(name) => function::call(name, arguments)?,
-                // `.Label "key"`: docker's one method with an argument is an entry of a map.
-                first => match (self.operand(first, dot)?, arguments.as_slice()) {
-                    (value, []) => value,
-                    (value @ (Value::Object(_) | Value::Hidden(_)), [Value::Text(key)]) => {
-                        value.field(key).cloned().unwrap_or_else(|| Value::Text(String::new()))
-                    }
-                    (value, _) => {
-                        return Err(format!("can't give argument to non-function {value}"));
-                    }
-                },
-            });
+        for command in &pipeline.commands {
+            last = Some(self.command(command, dot, last)?);
         }
-        last.ok_or_else(|| "missing value for command".to_owned())
+        Ok(last.unwrap_or(Value::Nil))
     }
 
-    fn operand(&self, operand: &Operand, dot: &Value) -> Result<Value, String> {
-        match operand {
-            Operand::Literal(value) => Ok(value.clone()),
-            Operand::Field(names) => descend(dot, names),
-            Operand::Variable(name, names) if name.is_empty() => descend(self.root, names),
-            Operand::Variable(name, names) => {
-                let (_, value) = self
-                    .variables
-                    .iter()
-                    .rev()
-                    .find(|(known, _)| known == name)
-                    .ok_or_else(|| format!("undefined variable \"${name}\""))?;
-                descend(value, names)
-            }
-            Operand::Function(name) => function::call(name, Vec::new()),
-            Operand::Group(pipeline, names) => descend(&self.evaluate(pipeline, dot)?, names),
-        }
-    }
-}
-
-/// Fields that are maps of whatever people name: what is not in them is no error.
-const MAPS: [&str; 5] = [".Actor.Attributes", ".Labels", ".Options", ".Ports", ".Networks"];
-
-fn descend(value: &Value, names: &[String]) -> Result<Value, String> {
-    let mut value = value;
-    let mut path = String::new();
-    for name in names {
-        let is_map = MAPS.iter().any(|map| path.ends_with(map));
-        path = format!("{path}.{name}");
-        value = match value {
-            Value::Object(_) | Value::Hidden(_) => match value.field(name) {
-                Some(field) => field,
-                None if is_map => &Value::Nil,
-                None => {
-                    return Err(format!("at <{path}>: map has no entry for key \"{name}\""));
+    /// `last` is the value of the command before.
+    fn command(
+        &mut self,
+        command: &Command,
+        dot: &Value,
+        last: Option<Value>,
+    ) -> Result<Value, String> {
+        let Some((first, rest)) = command.operands.split_first() else { return Ok(Value::Nil) };
+        let has_arguments = !rest.is_empty() || last.is_some();
+        match &first.kind {
+            Kind::Function(name) => self.function(name, first, command, dot, last),
+            Kind::Field(names) | Kind::Variable(_, names) | Kind::Chain(_, names)
+                if !names.is_empty() =>
+            {
+                let (name, path) =
+                    names.split_last().map_or(("", names.as_slice()), |(n, p)| (n, p));
+                let start = match &first.kind {
+                    Kind::Variable(variable, _) => self.variable(variable, first)?,
+                    Kind::Chain(pipeline, _) => self.pipeline(pipeline, dot)?,
+                    _ => dot.clone(),
+                };
+                let receiver = self.descend(start, path, first)?;
+                match receiver.field(name) {
+                    Some(Value::Hidden(entries)) => {
+                        self.method(name, entries, first, rest, dot, last)
+                    }
+                    Some(_) if has_arguments && self.mode == Mode::Heading => {
+                        self.method(name, &[], first, rest, dot, last)
+                    }
+                    Some(_) if has_arguments => {
+                        let why = format!("{name} is not a method but has arguments");
+                        self.wrong(first.at, &first.to_string(), &why)
+                    }
+                    _ => self.descend(receiver, &[name.to_owned()], first),
                 }
-            },
-            Value::Zero(Zero::Map) => &Value::Nil,
-            Value::Nil | Value::Zero(Zero::Pointer) => {
-                return Err(format!("at <{path}>: nil pointer evaluating {name}"));
             }
-            _ => return Err(format!("at <{path}>: can't evaluate field {name}")),
-        };
+            _ if has_arguments => {
+                let why = format!("can't give argument to non-function {first}");
+                self.wrong(first.at, &first.to_string(), &why)
+            }
+            Kind::Nil => self.wrong(first.at, "nil", "nil is not a command"),
+            _ => self.operand(first, dot),
+        }
     }
-    Ok(value.clone())
+
+    /// `.Label "key"`.
+    fn method(
+        &mut self,
+        name: &str,
+        entries: &[(String, Value)],
+        first: &Operand,
+        rest: &[Operand],
+        dot: &Value,
+        last: Option<Value>,
+    ) -> Result<Value, String> {
+        let mut arguments = Vec::new();
+        for operand in rest {
+            arguments.push(self.operand(operand, dot)?);
+        }
+        arguments.extend(last);
+        match arguments.as_slice() {
+            [Value::Text(key)] if self.mode == Mode::Heading => {
+                let last = key.rsplit('.').next().unwrap_or_default();
+                Ok(Value::Text(last.replace(['-', '_'], " ")))
+            }
+            [Value::Text(key)] => {
+                let found = entries.iter().find(|(known, _)| known == key);
+                Ok(found.map_or_else(|| Value::Text(String::new()), |(_, value)| value.clone()))
+            }
+            [other] => {
+                let why = format!("expected string; found {other}");
+                self.wrong(first.at, &first.to_string(), &why)
+            }
+            others => {
+                let count = others.len();
+                let why = format!("wrong number of args for {name}: want 1 got {count}");
+                self.wrong(first.at, &first.to_string(), &why)
+            }
+        }
+    }
+
+    fn function(
+        &mut self,
+        name: &str,
+        first: &Operand,
+        command: &Command,
+        dot: &Value,
+        last: Option<Value>,
+    ) -> Result<Value, String> {
+        let rest = command.operands.get(1..).unwrap_or_default();
+        let count = rest.len() + usize::from(last.is_some());
+        if let Err(want) = function::takes(name, count) {
+            let why = format!("wrong number of args for {name}: want {want} got {count}");
+            return self.wrong(first.at, name, &why);
+        }
+        // These two look no further than they must.
+        if let "and" | "or" = name {
+            let mut value = Value::Nil;
+            for operand in rest {
+                value = self.operand(operand, dot)?;
+                if value.truth() == (name == "or") {
+                    return Ok(value);
+                }
+            }
+            return Ok(last.unwrap_or(value));
+        }
+        let mut arguments = Vec::new();
+        for (at, operand) in rest.iter().enumerate() {
+            let value = self.operand(operand, dot)?;
+            let is_literal = matches!(operand.kind, Kind::Literal(..));
+            if let Err(why) = function::accepts(name, at, &value, is_literal.then_some(operand)) {
+                return self.wrong(operand.at, &operand.to_string(), &why);
+            }
+            arguments.push(value);
+        }
+        if let Some(value) = last {
+            if let Err(why) = function::accepts(name, arguments.len(), &value, None) {
+                return self.wrong(command.at, &command.to_string(), &why);
+            }
+            arguments.push(value);
+        }
+        // A heading names the column, whatever is done with its values.
+        if self.mode == Mode::Heading && function::is_of_values(name) {
+            return Ok(arguments.into_iter().next().unwrap_or(Value::Nil));
+        }
+        match function::call(name, arguments) {
+            Ok(value) => Ok(value),
+            Err(why) => {
+                let why = format!("error calling {name}: {why}");
+                self.wrong(command.at, &command.to_string(), &why)
+            }
+        }
+    }
+
+    fn variable(&self, name: &str, operand: &Operand) -> Result<Value, String> {
+        match self.variables.iter().rev().find(|(known, _)| known == name) {
+            Some((_, value)) => Ok(value.clone()),
+            None => {
+                let why = format!("undefined variable: ${name}");
+                self.wrong(operand.at, &operand.to_string(), &why)
+            }
+        }
+    }
+
+    fn operand(&mut self, operand: &Operand, dot: &Value) -> Result<Value, String> {
+        match &operand.kind {
+            Kind::Dot => Ok(dot.clone()),
+            Kind::Nil => Ok(Value::Nil),
+            Kind::Literal(value, _) => Ok(value.clone()),
+            Kind::Group(pipeline) => self.pipeline(pipeline, dot),
+            Kind::Variable(name, names) if names.is_empty() => self.variable(name, operand),
+            _ => {
+                let command = Command { at: operand.at, operands: vec![operand.clone()] };
+                self.command(&command, dot, None)
+            }
+        }
+    }
+
+    fn descend(&self, start: Value, names: &[String], node: &Operand) -> Result<Value, String> {
+        let mut value = start;
+        for name in names {
+            let why = match (&value, value.field(name)) {
+                (_, Some(field)) => {
+                    value = field.clone();
+                    continue;
+                }
+                (Value::Map(_) | Value::Zero(Zero::Map), None) if self.mode == Mode::Typed => {
+                    value = Value::Nil;
+                    continue;
+                }
+                // As Go: what is not in a map can be asked for more.
+                (Value::Nil, None) if self.mode == Mode::Typed => {
+                    value = Value::Nil;
+                    continue;
+                }
+                (Value::Map(_), None) => format!("map has no entry for key {}", quote(name)),
+                (Value::Nil | Value::Zero(Zero::Pointer), None) => {
+                    format!("nil pointer evaluating interface {{}}.{name}")
+                }
+                (Value::Object(_), None) => format!("can't evaluate field {name}"),
+                (value, None) => {
+                    let kind = match self.mode {
+                        Mode::Raw if !matches!(node.kind, Kind::Chain(..)) => "interface {}",
+                        _ => value.type_name(),
+                    };
+                    format!("can't evaluate field {name} in type {kind}")
+                }
+            };
+            return self.wrong(node.at, &node.to_string(), &why);
+        }
+        Ok(value)
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn render(template: &str) -> Result<String, String> {
-        let dot: Value = serde_json::from_str(
-            r#"{"Name":"one","N":5,"On":true,"Off":false,"Empty":"","List":["a","b"],"Nil":null,
-                "Labels":{"x.y":"1","a":"<b>"},"Mounts":[{"D":"/x"},{"D":"/y"}],"Config":{"Cmd":["sh","-c"]}}"#,
-        )
-        .unwrap();
-        Template::parse(template)?.render(&dot, &|text| text)
-    }
-
-    #[test]
-    fn templates_print_what_go_prints() {
-        for (template, text) in [
-            ("{{.Name}}", "one"),
-            ("a {{ .N }} b", "a 5 b"),
-            ("{{.List}} {{.Labels}} {{.Config.Cmd}}", "[a b] map[a:<b> x.y:1] [sh -c]"),
-            ("{{json .Labels}}", r#"{"x.y":"1","a":"\u003cb\u003e"}"#),
-            ("{{json .Name}}{{json .Nil}}", "\"one\"null"),
-            ("{{.Nil}}", "<no value>"),
-            ("{{index .Labels \"x.y\"}} {{index .List 1}}", "1 b"),
-            ("{{.Labels \"x.y\"}}|{{.Labels \"no\"}}", "1|"),
-            ("{{index .Labels \"none\"}}", ""),
-            ("{{range .Mounts}}{{.D}} {{end}}", "/x /y "),
-            ("{{range $i, $m := .Mounts}}{{$i}}={{$m.D}};{{end}}", "0=/x;1=/y;"),
-            ("{{range $k, $v := .Labels}}{{$k}}:{{$v}} {{end}}", "a:<b> x.y:1 "),
-            ("{{range .Nil}}x{{else}}none{{end}}", "none"),
-            ("{{if .On}}yes{{else}}no{{end}}", "yes"),
-            ("{{if .Off}}a{{else if eq .N 5}}b{{else}}c{{end}}", "b"),
-            ("{{if and .On (not .Off)}}x{{end}}", "x"),
-            ("{{if or .Off .Empty}}x{{else}}y{{end}}", "y"),
-            ("{{with .Config}}{{len .Cmd}}{{end}}", "2"),
-            ("{{.Name | upper | printf \"%s-%s\" \"x\"}}", "x-ONE"),
-            ("{{upper .Name}}{{lower \"ABC\"}}{{title .Name}}", "ONEabcOne"),
-            ("{{join .List \",\"}}", "a,b"),
-            ("{{split \"a,b\" \",\"}}", "[a b]"),
-            ("{{println .Name .N}}", "one 5\n"),
-            ("{{printf \"%-5s|%5d|%q|%v\" .Name .N .Name .On}}", "one  |    5|\"one\"|true"),
-            ("{{truncate .Name 2}}{{pad .Name 1 2}}", "on one  "),
-            ("{{slice .Name 1 2}}", "n"),
-            ("{{eq .Name \"x\" \"one\"}}{{ne .N 5}}{{lt .N 6}}{{ge .N 6}}", "truefalsetruefalse"),
-            ("{{$x := .Name}}{{$x}}{{$.N}}", "one5"),
-            ("a  {{- /* c */ -}}  b {{- .N -}} c", "ab5c"),
-            ("{{(index .Mounts 0).D}}", "/x"),
-            ("{{\"\\\"q\\\"\"}}{{`r\\n`}}", "\"q\"r\\n"),
-            ("{{\"}}\"}}", "}}"),
-            ("{{len .Name}}{{.}}", "3"),
-        ] {
-            let rendered = render(template).unwrap_or_else(|error| panic!("{template}: {error}"));
-            if template.ends_with("{{.}}") {
-                assert!(rendered.starts_with("3map[Config:map["), "{rendered}");
-            } else {
-                assert_eq!(rendered, text, "{template}");
-            }
-        }
-    }
-
-    #[test]
-    fn mistakes_are_told() {
-        for (template, words) in [
-            ("{{.ID", "template: :1: unclosed action"),
-            ("{{foo .}}", "template: :1: function \"foo\" not defined"),
-            ("{{if .On}}", "template: :1: unexpected EOF"),
-            ("{{end}}", "template: :1: unexpected {{end}}"),
-            ("{{.Nosuch}}", "at <.Nosuch>: map has no entry for key \"Nosuch\""),
-            ("{{.Config.X}}", "at <.Config.X>: map has no entry for key \"X\""),
-            ("{{$x}}", "undefined variable \"$x\""),
-            ("{{}}", "template: :1: missing value for command"),
-            ("{{(.N}}", "template: :1: unclosed left paren"),
-            ("{{index .List 9}}", "error calling index: index out of range: 9"),
-        ] {
-            assert_eq!(render(template).unwrap_err(), words, "{template}");
-        }
-        assert!(render(&"{{if .On}}".repeat(100)).is_err());
-        assert!(render(&format!("{{{{{}1}}}}", "(".repeat(100))).is_err());
-    }
-}
+mod tests;

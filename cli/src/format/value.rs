@@ -18,7 +18,10 @@ pub(crate) enum Value {
     Float(f64),
     Text(String),
     List(Vec<Value>),
+    /// A structure: its fields are known.
     Object(Vec<(String, Value)>),
+    /// A map of whatever people name.
+    Map(Vec<(String, Value)>),
     /// An object that templates can look in, and JSON does not show.
     Hidden(Vec<(String, Value)>),
     /// What has no value, but a type.
@@ -46,13 +49,20 @@ impl Value {
         let mut fields: Vec<_> =
             fields.into_iter().map(|(name, value)| (name.to_owned(), Self::Text(value))).collect();
         fields.sort_by(|(a, _), (b, _)| a.cmp(b));
+        // Nobody can ask for it: only rows have what JSON does not show.
+        fields.push((String::new(), Self::Hidden(Vec::new())));
         Self::Object(fields)
+    }
+
+    fn is_row(&self) -> bool {
+        let Self::Object(fields) = self else { return false };
+        fields.iter().any(|(_, value)| matches!(value, Self::Hidden(_)))
     }
 
     /// A field of an object.
     pub(crate) fn field(&self, name: &str) -> Option<&Self> {
         match self {
-            Self::Object(fields) | Self::Hidden(fields) => {
+            Self::Object(fields) | Self::Map(fields) => {
                 fields.iter().find(|(key, _)| key == name).map(|(_, value)| match value {
                     Self::Omitted(value) => value.as_ref(),
                     value => value,
@@ -72,14 +82,63 @@ impl Value {
             Self::Float(value) => *value != 0.0,
             Self::Text(value) => !value.is_empty(),
             Self::List(items) => !items.is_empty(),
-            Self::Object(fields) | Self::Hidden(fields) => !fields.is_empty(),
+            Self::Object(fields) => !fields.is_empty(),
+            Self::Map(fields) | Self::Hidden(fields) => !fields.is_empty(),
         }
     }
 
-    /// As JSON on one line, with the escapes that Go's encoder makes for HTML.
+    /// The document as its JSON has it: maps and lists, and what templates know besides is gone.
+    pub(crate) fn raw(&self) -> Self {
+        match self {
+            Self::Object(fields) | Self::Map(fields) => Self::Map(
+                fields
+                    .iter()
+                    .filter(|(_, value)| !matches!(value, Self::Hidden(_) | Self::Omitted(_)))
+                    .map(|(key, value)| (key.clone(), value.raw()))
+                    .collect(),
+            ),
+            Self::List(items) => Self::List(items.iter().map(Self::raw).collect()),
+            Self::Zero(_) => Self::Nil,
+            other => other.clone(),
+        }
+    }
+
+    /// Go's name of the type that it would have if it came from JSON.
+    pub(crate) fn type_name(&self) -> &'static str {
+        match self {
+            Self::Nil => "nil",
+            Self::Bool(_) => "bool",
+            Self::Int(_) => "int",
+            Self::Float(_) => "float64",
+            Self::Text(_) => "string",
+            Self::List(_) | Self::Zero(Zero::List) => "[]interface {}",
+            Self::Object(_) | Self::Map(_) | Self::Zero(Zero::Map) => "map[string]interface {}",
+            Self::Zero(Zero::Pointer) => "interface {}",
+            Self::Hidden(_) => "func(string) string",
+            Self::Omitted(value) => value.type_name(),
+        }
+    }
+
+    /// As JSON on one line. Rows have the escapes that Go's encoder makes for HTML, as docker's.
     pub(crate) fn json(&self) -> String {
         let text = serde_json::to_string(self).unwrap_or_default();
+        if !self.is_row() {
+            return text;
+        }
         text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+    }
+}
+
+/// Go's `%v` of a number: as few digits as tell it, with an exponent where it is large or small.
+pub(crate) fn float(number: f64) -> String {
+    let text = format!("{number:e}");
+    let Some((mantissa, exponent)) = text.split_once('e') else { return text };
+    match exponent.parse::<i32>() {
+        Ok(exponent) if !(-4..6).contains(&exponent) => {
+            let sign = if exponent < 0 { '-' } else { '+' };
+            format!("{mantissa}e{sign}{:02}", exponent.abs())
+        }
+        _ => number.to_string(),
     }
 }
 
@@ -93,7 +152,7 @@ impl fmt::Display for Value {
             Self::Omitted(value) => value.fmt(f),
             Self::Bool(value) => value.fmt(f),
             Self::Int(value) => value.fmt(f),
-            Self::Float(value) => value.fmt(f),
+            Self::Float(value) => f.write_str(&float(*value)),
             Self::Text(value) => f.write_str(value),
             Self::List(items) => {
                 f.write_str("[")?;
@@ -102,7 +161,16 @@ impl fmt::Display for Value {
                 }
                 f.write_str("]")
             }
-            Self::Object(fields) | Self::Hidden(fields) => {
+            Self::Object(fields) => {
+                f.write_str("{")?;
+                let values = fields.iter().map(|(_, value)| value);
+                let shown = values.filter(|value| !matches!(value, Self::Hidden(_)));
+                for (index, value) in shown.enumerate() {
+                    write!(f, "{}{value}", if index > 0 { " " } else { "" })?;
+                }
+                f.write_str("}")
+            }
+            Self::Map(fields) | Self::Hidden(fields) => {
                 f.write_str("map[")?;
                 let mut fields: Vec<_> = fields.iter().collect();
                 fields.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -125,12 +193,13 @@ impl Serialize for Value {
             Self::Float(value) => serializer.serialize_f64(*value),
             Self::Text(value) => serializer.serialize_str(value),
             Self::List(items) => serializer.collect_seq(items),
-            Self::Object(fields) | Self::Hidden(fields) => serializer.collect_map(
-                fields
-                    .iter()
-                    .filter(|(_, value)| !matches!(value, Self::Hidden(_) | Self::Omitted(_)))
-                    .map(|(key, value)| (key, value)),
-            ),
+            Self::Object(fields) | Self::Map(fields) | Self::Hidden(fields) => serializer
+                .collect_map(
+                    fields
+                        .iter()
+                        .filter(|(_, value)| !matches!(value, Self::Hidden(_) | Self::Omitted(_)))
+                        .map(|(key, value)| (key, value)),
+                ),
         }
     }
 }
@@ -195,10 +264,12 @@ mod tests {
 
     #[test]
     fn json_keeps_its_order_and_prints_as_go_prints() {
-        let json = r#"{"b":[1,2.5,"x"],"a":null,"c":{"z":true,"y":"\u003cn\u003e"}}"#;
+        let json = r#"{"b":[1,2.5,"x"],"a":null,"c":{"z":true,"y":"<n>"}}"#;
         let value: Value = serde_json::from_str(json).unwrap();
         assert_eq!(value.json(), json);
-        assert_eq!(value.to_string(), "map[a:<nil> b:[1 2.5 x] c:map[y:<n> z:true]]");
+        assert_eq!(value.to_string(), "{[1 2.5 x] <nil> {true <n>}}");
+        assert_eq!(value.raw().to_string(), "map[a:<nil> b:[1 2.5 x] c:map[y:<n> z:true]]");
+        assert_eq!(Value::row([("A", "<b>".into())]).json(), r#"{"A":"\u003cb\u003e"}"#);
         assert!(!value.field("a").unwrap().truth() && value.field("b").unwrap().truth());
     }
 }

@@ -10,7 +10,7 @@ const MAX_PROFILE_BYTES: usize = 4 << 20;
 /// What the options say.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Security {
-    /// For the manager; a seccomp profile is its JSON.
+    /// For the manager, as they were given; a seccomp profile is its JSON.
     pub(crate) options: Vec<String>,
     /// systempaths=unconfined: nothing is masked, nothing read-only.
     pub(crate) all_paths: bool,
@@ -29,22 +29,18 @@ pub(crate) fn lower(given: &[String], read: impl Fn(&Path) -> Result<Vec<u8>>) -
         match (key, value) {
             ("systempaths", "unconfined") => security.all_paths = true,
             ("systempaths", _) => bail!("Invalid --security-opt: {option:?}"),
-            ("seccomp", "unconfined" | "builtin") => {
-                security.options.push(option.replacen(':', "=", 1))
-            }
+            ("seccomp", "unconfined" | "builtin") => security.options.push(option.clone()),
             ("seccomp", path) => {
                 let profile = read(Path::new(path))
                     .with_context(|| format!("opening seccomp profile ({path}) failed"))?;
                 security.options.push(format!("seccomp={}", compact(&profile, path)?));
             }
             ("no-new-privileges", value) => {
-                let on = super::parse_bool(value)
+                super::parse_bool(value)
                     .map_err(|_| anyhow::anyhow!("Invalid --security-opt: {option:?}"))?;
-                security.options.push(format!("no-new-privileges={on}"));
+                security.options.push(option.clone());
             }
-            ("apparmor" | "label" | "mask" | "unmask", value) => {
-                security.options.push(format!("{key}={value}"));
-            }
+            ("apparmor" | "label" | "mask" | "unmask", _) => security.options.push(option.clone()),
             _ => bail!("Invalid --security-opt: {option:?}"),
         }
     }
@@ -78,13 +74,13 @@ mod tests {
             lower(&options.iter().map(|&option| option.to_owned()).collect::<Vec<_>>(), read)
         };
         for (given, option) in [
-            ("no-new-privileges", "no-new-privileges=true"),
-            ("no-new-privileges:true", "no-new-privileges=true"),
+            ("no-new-privileges", "no-new-privileges"),
+            ("no-new-privileges:true", "no-new-privileges:true"),
             ("no-new-privileges=false", "no-new-privileges=false"),
             ("seccomp=unconfined", "seccomp=unconfined"),
-            ("seccomp:unconfined", "seccomp=unconfined"),
+            ("seccomp:unconfined", "seccomp:unconfined"),
             ("seccomp=/p", "seccomp={\"a\":1}"),
-            ("apparmor:unconfined", "apparmor=unconfined"),
+            ("apparmor:unconfined", "apparmor:unconfined"),
             ("label=type:x", "label=type:x"),
             ("mask=/a:/b", "mask=/a:/b"),
         ] {

@@ -26,10 +26,12 @@ pub(crate) fn parse(text: &str, here: &Path) -> Result<Mount, String> {
         return Err("invalid specification: destination can't be '/'".to_owned());
     }
     let mut mount = Mount { target: target.to_owned(), ..Mount::default() };
+    text.clone_into(&mut mount.short_form);
     if source.starts_with('/') {
         mount.source = source.to_owned();
     } else if source.starts_with('.') {
         mount.source = join(here, source)?;
+        mount.short_form = text.replacen(source, &mount.source, 1);
     } else {
         mount.r#type = Type::Volume.into();
         mount.source = source.to_owned();
@@ -81,8 +83,12 @@ pub(crate) fn tmpfs(text: &str) -> Result<Mount, String> {
     if !target.starts_with('/') {
         return Err(format!("invalid tmpfs specification: '{text}': mount path must be absolute"));
     }
-    let mut mount =
-        Mount { r#type: Type::Tmpfs.into(), target: target.to_owned(), ..Mount::default() };
+    let mut mount = Mount {
+        r#type: Type::Tmpfs.into(),
+        target: target.to_owned(),
+        short_form: text.to_owned(),
+        ..Mount::default()
+    };
     for option in options.split(',').filter(|option| !option.is_empty()) {
         match option.split_once('=') {
             Some(("size", size)) if !size.ends_with('%') => {
@@ -126,6 +132,8 @@ mod tests {
             );
             assert_eq!(mount.create_source, kind == Type::Bind);
         }
+        let short = |text| parse(text, Path::new("/here")).unwrap().short_form;
+        assert_eq!((short("./a:/a:ro"), short("v:/b")), ("/here/a:/a:ro".into(), "v:/b".into()));
         let mount = parse("/a:/b:ro,rshared,z", Path::new("/")).unwrap();
         assert!(mount.read_only && mount.propagation == "rshared" && mount.selinux_relabel == "z");
         assert!(parse("/a:/b:idmap", Path::new("/")).unwrap().id_mapped);
@@ -148,6 +156,7 @@ mod tests {
         let mount = tmpfs("/t:size=1m,mode=1777,noexec,ro").unwrap();
         assert_eq!((mount.tmpfs_size_bytes, mount.tmpfs_mode), (1 << 20, Some(0o1777)));
         assert!(mount.read_only && mount.tmpfs_options == ["noexec"]);
+        assert_eq!(mount.short_form, "/t:size=1m,mode=1777,noexec,ro");
         for bad in ["t", "", "/t:mode=9", "/t:size=x"] {
             assert!(tmpfs(bad).is_err(), "{bad}");
         }

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::{
     args::system::FormatArgs,
     connect::Manager,
-    failure::refused,
+    failure::{BAD_TEMPLATE, Failure, refused},
     format::{Template, Value},
     terminal::output::print,
 };
@@ -33,10 +33,12 @@ pub(crate) fn templated(format: &str, document: &serde_json::Value) -> Result<St
     if format == "json" {
         return Ok(format!("{}\n", value.json()));
     }
-    let template =
-        Template::parse(format).map_err(|why| anyhow!("template parsing error: {why}"))?;
+    let template = Template::parse(format).map_err(|why| Failure {
+        code: BAD_TEMPLATE,
+        message: format!("template parsing error: {why}"),
+    })?;
     let line = template.render(&value, &|text| text);
-    Ok(format!("{}\n", line.map_err(|why| { anyhow!("template: :1: executing \"\" {why}") })?))
+    Ok(format!("{}\n", line.map_err(|why| anyhow!(why))?))
 }
 
 fn commit() -> &'static str {

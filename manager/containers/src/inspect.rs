@@ -3,9 +3,10 @@
 use std::{fs, path::Path};
 
 use hull_manager_core::{Error, Result};
+use hull_manager_spec::{self as spec, Host};
 use hull_specs_api::v1;
 
-use crate::{Containers, Inner, prepare};
+use crate::{Containers, Inner, prepare, record::Record};
 
 /// How many containers there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +49,22 @@ impl Inner {
     }
 }
 
+/// The options in effect, with what follows from them on this host.
+fn shown(record: &Record, host: &Host) -> Result<v1::ContainerOptions> {
+    let mut options = record.effective.clone();
+    if spec::container_of(&options.network_mode).is_none() {
+        options.hostname = spec::hostname(&options, record.id(), &prepare::host_name());
+    }
+    // As docker has it: nothing is said of a privileged container, in which nothing is closed.
+    if !options.privileged {
+        let spec::SystemPaths { masked, read_only } =
+            spec::paths_of(&options, host).map_err(Error::invalid)?;
+        options.masked_paths = Some(v1::Words { words: masked });
+        options.readonly_paths = Some(v1::Words { words: read_only });
+    }
+    Ok(options)
+}
+
 fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
@@ -69,7 +86,11 @@ impl Containers {
         }
         let (directory, bundle) = (inner.directory(&handle.id), inner.bundle(&handle.id));
         let snapshots = &inner.parts.snapshots;
-        let data = snapshots.data(&handle.id).unwrap_or_default();
+        let mut data = snapshots.data(&handle.id).unwrap_or_default();
+        if data.contains_key("UpperDir") {
+            data.insert("MergedDir".to_owned(), text(&bundle.join(crate::bundle::ROOTFS)));
+        }
+        let effective = shown(&handle.record(), &inner.settings().defaults.host)?;
         Ok(v1::InspectContainerResponse {
             container: Some(container),
             log_path: inner.public_log(&handle).map(|path| text(&path)).unwrap_or_default(),
@@ -81,7 +102,7 @@ impl Containers {
             exec_ids: inner.execs.of(&handle.id).iter().map(|exec| exec.id.clone()).collect(),
             oci_spec_json: fs::read(bundle.join(prepare::CONFIG)).unwrap_or_default(),
             bundle_path: text(&bundle),
-            effective: Some(handle.record().effective.clone()),
+            effective: Some(effective),
             network_namespace_path: handle
                 .attached()
                 .and_then(|attached| attached.namespace_path().map(text))

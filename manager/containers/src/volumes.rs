@@ -43,6 +43,7 @@ pub(crate) fn acquire(inner: &Inner, record: &mut Record) -> Result<()> {
     let mut image = None;
     for mount in &mut record.effective.mounts {
         let (mut name, mut source) = (String::new(), String::new());
+        let is_named = !mount.source.is_empty();
         match kind(mount)? {
             Type::Bind => {
                 bind_source(mount)?;
@@ -74,13 +75,24 @@ pub(crate) fn acquire(inner: &Inner, record: &mut Record) -> Result<()> {
             source,
             destination: mount.target.clone(),
             driver: if kind(mount)? == Type::Volume { "local".into() } else { String::new() },
-            mode: if mount.read_only { "ro".into() } else { String::new() },
+            mode: mode(mount, is_named),
             read_write: !mount.read_only && kind(mount)? != Type::Image,
             propagation: mount.propagation.clone(),
         });
     }
     record.container.mounts = points;
     Ok(())
+}
+
+/// What docker shows as the mode: the words of `-v`, and for other volumes `z`, which is what they
+/// would have with SELinux; for those that only `-v /TARGET` or the image asks for, nothing.
+fn mode(mount: &v1::Mount, is_named: bool) -> String {
+    let mut parts = mount.short_form.splitn(3, ':');
+    match (parts.nth(2), kind(mount)) {
+        (Some(words), Ok(Type::Bind | Type::Volume)) => words.to_owned(),
+        (None, Ok(Type::Volume)) if is_named || mount.short_form.is_empty() => "z".to_owned(),
+        _ => String::new(),
+    }
 }
 
 /// Makes the source of a bind if it is to be made.
@@ -194,6 +206,28 @@ pub(crate) fn forget_others(inner: &Inner, known: &BTreeSet<String>) -> Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn modes_are_those_of_docker() {
+        let of = |kind: Type, short: &str, is_named| {
+            let mount =
+                v1::Mount { r#type: kind.into(), short_form: short.into(), ..Default::default() };
+            mode(&mount, is_named)
+        };
+        for (kind, short, is_named, words) in [
+            (Type::Volume, "v1:/v:ro,z", true, "ro,z"),
+            (Type::Volume, "v1:/v", true, "z"),
+            (Type::Volume, "", true, "z"),
+            (Type::Volume, "", false, "z"),
+            (Type::Volume, "/v", false, ""),
+            (Type::Bind, "/a:/v:rw", true, "rw"),
+            (Type::Bind, "/a:/v", true, ""),
+            (Type::Bind, "", true, ""),
+            (Type::Tmpfs, "/t:size=1m", false, ""),
+        ] {
+            assert_eq!(of(kind, short, is_named), words, "{short}");
+        }
+    }
 
     #[test]
     fn the_source_of_a_bind_is_made_only_if_asked() {

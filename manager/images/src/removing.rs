@@ -170,6 +170,10 @@ impl Images {
                 }
             }
         }
+        // A filter names images; what is of none is not meant then.
+        if !["label", "label!", "until"].iter().any(|key| filters.has(key)) {
+            response.reclaimed_bytes += self.remove_unreferenced()?;
+        }
         self.write_index()?;
         let reclaimed = response.reclaimed_bytes.to_string();
         self.journal.record("image", "prune", "", &[("reclaimed", &reclaimed)]);
@@ -188,7 +192,7 @@ impl Images {
     async fn collect_older(&self, least: Duration) -> Result<Collected> {
         self.blocking(move |images| {
             let _one = images.changes();
-            images.remove_orphans()?;
+            images.remove_orphans(&mut 0)?;
             images.content.collect(|| images.records.blobs(), |_, age| age >= least)
         })
         .await
@@ -211,8 +215,16 @@ impl Images {
         self.blocking(|images| images.content.forget_unfinished(Duration::ZERO)).await.map(drop)
     }
 
+    /// What no image refers to and nobody is at work on, however young: the bytes of it.
+    fn remove_unreferenced(&self) -> Result<u64> {
+        let mut bytes = 0;
+        self.remove_orphans(&mut bytes)?;
+        bytes += self.content.collect(|| self.records.blobs(), |_, _| true)?.bytes;
+        Ok(bytes + self.content.forget_unfinished(Duration::ZERO)?)
+    }
+
     /// Layers without an image. Of those that lie on each other the upper ones go first.
-    fn remove_orphans(&self) -> Result<()> {
+    fn remove_orphans(&self, bytes: &mut u64) -> Result<()> {
         let layers: Vec<Digest> = self
             .snapshots
             .list()?
@@ -223,8 +235,13 @@ impl Images {
         loop {
             let mut removed = 0;
             for chain in &layers {
-                if self.snapshots.has_layer(chain)? && self.remove_layer(chain)? {
+                if !self.snapshots.has_layer(chain)? {
+                    continue;
+                }
+                let size = self.snapshots.layer_usage(chain)?.bytes;
+                if self.remove_layer(chain)? {
                     removed += 1;
+                    *bytes += size;
                 }
             }
             if removed == 0 {

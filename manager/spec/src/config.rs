@@ -160,13 +160,7 @@ pub fn config(input: &Input<'_>) -> Result<oci::Spec> {
         Some((i64::from(device.major), i64::from(device.minor)))
     };
     let resources = oci::Resources { devices: devices.rules, ..resources::lower(&limits, number)? };
-    let system = security::system_paths(
-        options.masked_paths.as_ref().map(|paths| paths.words.as_slice()),
-        options.readonly_paths.as_ref().map(|paths| paths.words.as_slice()),
-        security,
-        options.privileged,
-        host,
-    );
+    let system = security::system_paths(options, security, host);
     let namespaces = namespaces(input)?;
     let own =
         |kind| namespaces.iter().any(|ns: &oci::Namespace| ns.kind == kind && ns.path.is_empty());

@@ -46,4 +46,5 @@ pub use logging::parse_bool;
 pub use names::{container_of, hostname};
 pub use process::process;
 pub use resources::{check as check_resources, lower as resources};
+pub use security::{SystemPaths, paths_of};
 pub use signal::parse as parse_signal;

@@ -1,5 +1,7 @@
 //! `--security-opt`.
 
+use hull_specs_api::v1;
+
 use crate::{
     defaults::Host,
     error::{Error, Result, must, refuse},
@@ -117,9 +119,20 @@ pub(crate) fn check(list: &[String], host: &Host) -> Result<()> {
 }
 
 /// The masked and the read-only paths: docker's, with the machine's own, or exactly the given.
-pub(crate) struct SystemPaths {
-    pub(crate) masked: Vec<String>,
-    pub(crate) read_only: Vec<String>,
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SystemPaths {
+    /// That nobody in the container can read.
+    pub masked: Vec<String>,
+    /// That nobody in the container can write.
+    pub read_only: Vec<String>,
+}
+
+/// Those of a container.
+///
+/// # Errors
+/// If its security options are no such.
+pub fn paths_of(options: &v1::ContainerOptions, host: &Host) -> Result<SystemPaths> {
+    Ok(system_paths(options, &parse(&options.security_options)?, host))
 }
 
 /// Docker's today, and of R7: the names of what is read through power and thermal counters
@@ -143,16 +156,15 @@ const READ_ONLY: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 pub(crate) fn system_paths(
-    masked: Option<&[String]>,
-    read_only: Option<&[String]>,
+    container: &v1::ContainerOptions,
     options: &Options,
-    privileged: bool,
     host: &Host,
 ) -> SystemPaths {
-    let open = privileged || options.systempaths_unconfined;
-    let or = |given: Option<&[String]>, default: &[&str]| -> Vec<String> {
+    let open = container.privileged || options.systempaths_unconfined;
+    let (masked, read_only) = (&container.masked_paths, &container.readonly_paths);
+    let or = |given: &Option<v1::Words>, default: &[&str]| -> Vec<String> {
         match given {
-            Some(given) => given.to_vec(),
+            Some(given) => given.words.clone(),
             None if open => Vec::new(),
             None => default.iter().map(|&path| path.to_owned()).collect(),
         }
@@ -245,8 +257,13 @@ mod tests {
     fn masks_are_dockers_unless_told_otherwise() {
         let host = Host { thermal_throttle: words("/sys/t"), ..example().host };
         let of = |masked: Option<&[String]>, options: &str, privileged| {
-            let options = parse(&words(options)).unwrap();
-            system_paths(masked, None, &options, privileged, &host)
+            let options = v1::ContainerOptions {
+                privileged,
+                security_options: words(options),
+                masked_paths: masked.map(|words| v1::Words { words: words.to_vec() }),
+                ..v1::ContainerOptions::default()
+            };
+            paths_of(&options, &host).unwrap()
         };
         let default = of(None, "", false);
         assert_eq!((default.masked.len(), default.read_only.len()), (13, 5));

@@ -166,7 +166,7 @@ pub fn inspect(answer: &v1::InspectContainerResponse) -> Container {
         restart_count: state.restart_count,
         driver: answer.snapshotter.clone(),
         platform: "linux".to_owned(),
-        app_armor_profile: apparmor_profile(&answer.oci_spec_json),
+        app_armor_profile: apparmor_profile(&answer.oci_spec_json, &given.security_options),
         exec_ids: (!answer.exec_ids.is_empty()).then(|| answer.exec_ids.clone()),
         host_config: HostConfig::of(&given, &effective),
         graph_driver: GraphDriver {
@@ -175,8 +175,13 @@ pub fn inspect(answer: &v1::InspectContainerResponse) -> Container {
         },
         size_rw: of.size_rw_bytes,
         size_root_fs: of.size_root_bytes,
-        mounts: of.mounts.iter().map(Into::into).collect(),
-        config: Config::of_container(&of, &given, effective),
+        mounts: of
+            .mounts
+            .iter()
+            .filter(|point| !is_of_tmpfs_option(point, &given.mounts))
+            .map(Into::into)
+            .collect(),
+        config: Config::of_container(&of, effective),
         network_settings: NetworkSettings::new(&of, &answer.network_namespace_path),
         id: of.id,
         ..Container::default()
@@ -228,9 +233,21 @@ impl From<&v1::MountPoint> for MountPoint {
             driver: mount.driver.clone(),
             mode: mount.mode.clone(),
             rw: mount.read_write,
-            propagation: mount.propagation.clone(),
+            propagation: match mount.r#type() {
+                v1::mount::Type::Bind if mount.propagation.is_empty() => "rprivate".to_owned(),
+                _ => mount.propagation.clone(),
+            },
         }
     }
+}
+
+/// Whether it is of `--tmpfs`, which docker has beside the mounts.
+fn is_of_tmpfs_option(point: &v1::MountPoint, given: &[v1::Mount]) -> bool {
+    let clean = |target: &str| target.trim_end_matches('/').to_owned();
+    point.r#type() == v1::mount::Type::Tmpfs
+        && given.iter().any(|mount| {
+            !mount.short_form.is_empty() && clean(&mount.target) == clean(&point.destination)
+        })
 }
 
 /// Docker's word for a type of mount.
@@ -245,17 +262,15 @@ pub fn kind(kind: v1::mount::Type) -> &'static str {
 }
 
 impl Config {
-    fn of_container(
-        container: &v1::Container,
-        given: &v1::ContainerOptions,
-        of: v1::ContainerOptions,
-    ) -> Self {
+    fn of_container(container: &v1::Container, of: v1::ContainerOptions) -> Self {
         let some = |list: Vec<String>| (!list.is_empty()).then_some(list);
         let short: String = container.id.chars().take(12).collect();
-        let anonymous = given
-            .mounts
-            .iter()
-            .filter(|mount| mount.r#type() == v1::mount::Type::Volume && mount.source.is_empty());
+        // Of `-v /TARGET`, and of the image.
+        let anonymous = of.mounts.iter().filter(|mount| {
+            mount.r#type() == v1::mount::Type::Volume
+                && mount.short_form.starts_with('/')
+                && !mount.short_form.contains(':')
+        });
         let volumes = set(anonymous.map(|mount| mount.target.clone()));
         Self {
             hostname: if of.hostname.is_empty() { short } else { of.hostname },
@@ -288,8 +303,17 @@ impl Config {
     }
 }
 
-/// The profile that the runtime was told; none is known before the first start.
-fn apparmor_profile(config: &[u8]) -> String {
+/// The profile that was asked for, or that the runtime was told: before the first start none is.
+fn apparmor_profile(config: &[u8], given: &[String]) -> String {
+    let asked = |option: &String| {
+        option
+            .strip_prefix("apparmor")
+            .and_then(|rest| rest.strip_prefix(['=', ':']))
+            .map(Into::into)
+    };
+    if let Some(profile) = given.iter().rev().find_map(asked) {
+        return profile;
+    }
     #[derive(Default, serde::Deserialize)]
     #[serde(rename_all = "camelCase", default)]
     struct Process {
@@ -309,13 +333,11 @@ mod tests {
 
     #[test]
     fn the_profile_is_the_runtimes() {
-        for (config, expected) in [
-            (r#"{"ociVersion":"1.2.0","process":{"cwd":"/","apparmorProfile":"p"}}"#, "p"),
-            (r#"{"process":{}}"#, ""),
-            ("{}", ""),
-            ("", ""),
-        ] {
-            assert_eq!(apparmor_profile(config.as_bytes()), expected, "{config}");
+        let told = r#"{"ociVersion":"1.2.0","process":{"cwd":"/","apparmorProfile":"p"}}"#;
+        let asked = ["label=disable", "apparmor:unconfined"].map(str::to_owned);
+        assert_eq!(apparmor_profile(b"", &asked), "unconfined");
+        for (config, expected) in [(told, "p"), (r#"{"process":{}}"#, ""), ("{}", ""), ("", "")] {
+            assert_eq!(apparmor_profile(config.as_bytes(), &[]), expected, "{config}");
         }
     }
 
@@ -329,6 +351,7 @@ mod tests {
             mounts: vec![v1::Mount {
                 r#type: v1::mount::Type::Volume.into(),
                 target: "/v".into(),
+                short_form: "/v".into(),
                 ..v1::Mount::default()
             }],
             ..v1::ContainerOptions::default()

@@ -1,7 +1,7 @@
 //! `HostConfig`: the options of a container that depend on the host.
 //!
-//! hull keeps one list of mounts. Here it is told apart as `-v`, `--tmpfs` and `--mount` would
-//! have been: a mount that `-v` can say is a bind.
+//! hull keeps one list of mounts. Here it is told apart by how each was asked for: `-v`, `--tmpfs`
+//! or `--mount`.
 #![expect(missing_docs, reason = "the fields are Docker's, documented in its API reference")]
 
 use std::collections::BTreeMap;
@@ -159,8 +159,8 @@ impl HostConfig {
             auto_remove: given.auto_remove,
             volumes_from: some(&given.volumes_from),
             annotations: given.annotations.clone().into_iter().collect(),
-            cap_add: some(&given.cap_add),
-            cap_drop: some(&given.cap_drop),
+            cap_add: some(&effective.cap_add),
+            cap_drop: some(&effective.cap_drop),
             cgroupns_mode: effective.cgroupns_mode.clone(),
             group_add: some(&given.group_add),
             ipc_mode: effective.ipc_mode.clone(),
@@ -168,7 +168,7 @@ impl HostConfig {
             pid_mode: given.pid_mode.clone(),
             privileged: given.privileged,
             readonly_rootfs: given.read_only,
-            security_opt: some(&given.security_options),
+            security_opt: some(&security_options(given)),
             storage_opt: given.storage_options.clone().into_iter().collect(),
             tmpfs,
             uts_mode: given.uts_mode.clone(),
@@ -207,7 +207,11 @@ impl HostConfig {
             memory_swappiness: of.memory_swappiness,
             oom_kill_disable: of.oom_kill_disable,
             pids_limit: of.pids_limit,
-            ulimits: effective.ulimits.iter().map(Into::into).collect(),
+            ulimits: {
+                let mut limits: Vec<Ulimit> = effective.ulimits.iter().map(Into::into).collect();
+                limits.sort_by(|a, b| a.name.cmp(&b.name));
+                limits
+            },
             mounts,
             init: given.init,
             masked_paths: words(&effective.masked_paths),
@@ -257,62 +261,99 @@ fn links(given: &v1::ContainerOptions, name: &str) -> Vec<String> {
         .collect()
 }
 
-/// Binds, mounts, tmpfs.
+/// Binds, mounts, tmpfs: by how they were asked for.
 fn split(mounts: &[v1::Mount]) -> (Vec<String>, Vec<Value>, BTreeMap<String, String>) {
+    use v1::mount::Type;
     let (mut binds, mut others, mut tmpfs) = (Vec::new(), Vec::new(), BTreeMap::new());
     for mount in mounts {
-        match mount.r#type() {
-            v1::mount::Type::Tmpfs => {
-                tmpfs.insert(mount.target.clone(), tmpfs_options(mount));
+        match (mount.short_form.split_once(':'), mount.r#type()) {
+            _ if mount.short_form.is_empty() => others.push(long_form(mount)),
+            (options, Type::Tmpfs) => {
+                let options = options.map_or("", |(_, options)| options);
+                tmpfs.insert(mount.target.clone(), options.to_owned());
             }
+            (Some(_), _) => binds.push(mount.short_form.clone()),
             // `-v /target`: in the configuration's `Volumes`.
-            v1::mount::Type::Volume if mount.source.is_empty() && plain(mount) => {}
-            v1::mount::Type::Bind if mount.create_source => binds.push(bind(mount)),
-            v1::mount::Type::Volume if plain(mount) => binds.push(bind(mount)),
-            _ => others.push(json!({
-                "Type": kind(mount.r#type()),
-                "Source": mount.source,
-                "Target": mount.target,
-                "ReadOnly": mount.read_only,
-            })),
+            (None, _) => {}
         }
     }
     (binds, others, tmpfs)
 }
 
-/// Whether `-v` can say it.
-fn plain(mount: &v1::Mount) -> bool {
-    mount.volume_labels.is_empty()
-        && mount.volume_options.is_empty()
-        && mount.volume_driver.is_empty()
-        && mount.subpath.is_empty()
+/// A mount as docker's API has it: without what has no value.
+fn long_form(mount: &v1::Mount) -> Value {
+    let of_volume = !mount.volume_driver.is_empty() || !mount.volume_options.is_empty();
+    let driver = of_volume
+        .then(|| filled(json!({"Name": mount.volume_driver, "Options": mount.volume_options})));
+    let (family, options) = match mount.r#type() {
+        v1::mount::Type::Bind => (
+            "BindOptions",
+            json!({
+                "Propagation": mount.propagation,
+                "NonRecursive": mount.non_recursive,
+                "CreateMountpoint": mount.create_source,
+                "ReadOnlyNonRecursive": mount.read_only_non_recursive,
+                "ReadOnlyForceRecursive": mount.read_only_force_recursive,
+            }),
+        ),
+        v1::mount::Type::Volume => (
+            "VolumeOptions",
+            json!({
+                "NoCopy": mount.no_copy,
+                "Labels": mount.volume_labels,
+                "Subpath": mount.subpath,
+                "DriverConfig": driver,
+            }),
+        ),
+        v1::mount::Type::Tmpfs => (
+            "TmpfsOptions",
+            json!({
+                "SizeBytes": mount.tmpfs_size_bytes,
+                "Mode": mount.tmpfs_mode,
+                "Options": mount.tmpfs_options.iter().map(option_words).collect::<Vec<_>>(),
+            }),
+        ),
+        v1::mount::Type::Image => ("ImageOptions", json!({"Subpath": mount.subpath})),
+    };
+    filled(json!({
+        "Type": kind(mount.r#type()),
+        "Source": mount.source,
+        "Target": mount.target,
+        "ReadOnly": mount.read_only,
+        family: filled(options),
+    }))
 }
 
-fn bind(mount: &v1::Mount) -> String {
-    let options: Vec<_> = [
-        if mount.read_only { "ro" } else { "" },
-        &mount.propagation,
-        &mount.selinux_relabel,
-        if mount.no_copy { "nocopy" } else { "" },
-    ]
-    .into_iter()
-    .filter(|option| !option.is_empty())
-    .collect();
-    let text = format!("{}:{}", mount.source, mount.target);
-    if options.is_empty() { text } else { format!("{text}:{}", options.join(",")) }
+/// `uid=0` as docker has it: a list of one or two words.
+fn option_words(option: &String) -> Vec<&str> {
+    option.splitn(2, '=').collect()
 }
 
-fn tmpfs_options(mount: &v1::Mount) -> String {
-    let mut options = Vec::new();
-    if mount.read_only {
-        options.push("ro".to_owned());
+/// An object without its empty fields.
+fn filled(mut object: Value) -> Value {
+    if let Value::Object(fields) = &mut object {
+        fields.retain(|_, value| match value {
+            Value::Null | Value::Bool(false) => false,
+            Value::Number(number) => number.as_u64() != Some(0),
+            Value::String(text) => !text.is_empty(),
+            Value::Array(items) => !items.is_empty(),
+            Value::Object(fields) => !fields.is_empty(),
+            Value::Bool(true) => true,
+        });
     }
-    if mount.tmpfs_size_bytes > 0 {
-        options.push(format!("size={}", mount.tmpfs_size_bytes));
+    object
+}
+
+/// What was given, and what docker adds of itself: where processes or memory are shared with
+/// everybody, labels of SELinux are off.
+fn security_options(given: &v1::ContainerOptions) -> Vec<String> {
+    const OFF: &str = "label=disable";
+    let mut options = given.security_options.clone();
+    let shared = given.privileged || given.pid_mode == "host" || given.ipc_mode == "host";
+    if shared && !options.iter().any(|option| option.starts_with("label")) {
+        options.push(OFF.to_owned());
     }
-    options.extend(mount.tmpfs_mode.map(|mode| format!("mode={mode:o}")));
-    options.extend(mount.tmpfs_options.iter().cloned());
-    options.join(",")
+    options
 }
 
 /// A span in nanoseconds, as Go has it.
@@ -327,30 +368,64 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mounts_are_told_apart_by_who_could_have_said_them() {
+    fn mounts_are_told_apart_by_how_they_were_asked_for() {
         use v1::mount::Type;
-        let mount = |kind: Type, source: &str, target: &str| v1::Mount {
+        let mount = |kind: Type, source: &str, target: &str, short: &str| v1::Mount {
             r#type: kind.into(),
             source: source.into(),
             target: target.into(),
+            short_form: short.into(),
             ..v1::Mount::default()
         };
         let given = v1::ContainerOptions {
             mounts: vec![
-                v1::Mount { create_source: true, read_only: true, ..mount(Type::Bind, "/a", "/b") },
-                mount(Type::Bind, "/c", "/d"),
-                mount(Type::Volume, "vol", "/v"),
-                mount(Type::Volume, "", "/anonymous"),
-                v1::Mount { subpath: "x".into(), ..mount(Type::Volume, "vol", "/w") },
-                v1::Mount { tmpfs_size_bytes: 5, ..mount(Type::Tmpfs, "", "/t") },
+                mount(Type::Bind, "/a", "/b", "/a:/b:ro"),
+                v1::Mount {
+                    read_only: true,
+                    propagation: "rslave".into(),
+                    ..mount(Type::Bind, "/c", "/d", "")
+                },
+                mount(Type::Volume, "vol", "/v", "vol:/v"),
+                mount(Type::Volume, "", "/anonymous", "/anonymous"),
+                v1::Mount { no_copy: true, ..mount(Type::Volume, "vol", "/w", "") },
+                mount(Type::Tmpfs, "", "/t", "/t:size=1m"),
+                mount(Type::Tmpfs, "", "/u", "/u"),
+                v1::Mount {
+                    tmpfs_size_bytes: 5,
+                    tmpfs_mode: Some(0o700),
+                    ..mount(Type::Tmpfs, "", "/x", "")
+                },
             ],
             ..v1::ContainerOptions::default()
         };
         let config = HostConfig::of(&given, &given);
         assert_eq!(config.binds.unwrap(), ["/a:/b:ro", "vol:/v"]);
-        let targets: Vec<_> = config.mounts.iter().map(|mount| mount["Target"].clone()).collect();
-        assert_eq!(targets, ["/d", "/w"]);
-        assert_eq!(config.tmpfs, [("/t".to_owned(), "size=5".to_owned())].into());
+        assert_eq!(
+            Value::from(config.mounts),
+            json!([
+                {"Type": "bind", "Source": "/c", "Target": "/d", "ReadOnly": true,
+                 "BindOptions": {"Propagation": "rslave"}},
+                {"Type": "volume", "Source": "vol", "Target": "/w",
+                 "VolumeOptions": {"NoCopy": true}},
+                {"Type": "tmpfs", "Target": "/x", "TmpfsOptions": {"SizeBytes": 5, "Mode": 448}},
+            ])
+        );
+        let tmpfs = [("/t".to_owned(), "size=1m".to_owned()), ("/u".to_owned(), String::new())];
+        assert_eq!(config.tmpfs, tmpfs.into());
         assert_eq!((config.shm_size, config.network_mode.as_str()), (64 << 20, "default"));
+    }
+
+    #[test]
+    fn where_much_is_shared_labels_are_off() {
+        let of = |pid: &str, options: &[&str]| {
+            security_options(&v1::ContainerOptions {
+                pid_mode: pid.into(),
+                security_options: options.iter().map(|&option| option.to_owned()).collect(),
+                ..v1::ContainerOptions::default()
+            })
+        };
+        assert_eq!(of("", &["no-new-privileges"]), ["no-new-privileges"]);
+        assert_eq!(of("host", &["seccomp=unconfined"]), ["seccomp=unconfined", "label=disable"]);
+        assert_eq!(of("host", &["label:disable"]), ["label:disable"]);
     }
 }

@@ -260,6 +260,44 @@ pub(crate) fn what_a_killed_manager_left_is_collected() {
     assert!(String::from_utf8(index).unwrap().contains("docker.io/library/a:latest"));
 }
 
+pub(crate) fn what_did_not_end_is_pruned_and_what_is_at_work_is_not() {
+    let manager = Manager::new();
+    let sample = Sample::usual("a", Compression::None);
+    manager.load(&sample.archive(&["a"])).unwrap();
+    let orphan = Digest::of(b"orphan");
+    manager.snapshots.stage("s").unwrap();
+    manager.snapshots.commit_layer("s", &orphan, None).unwrap();
+    let lease = manager.content.lease();
+    let left = vec![b'l'; 5000];
+    let blob = manager.content.add(&left, &lease).unwrap();
+    drop(lease);
+    let at_work = manager.content.lease();
+    let wanted = manager.content.add(b"being pulled", &at_work).unwrap();
+    // Two that are half there: somebody writes one of them.
+    let parts = [b"one", b"two"].map(|bytes| Digest::of(bytes));
+    let [given_up, begun] = parts.map(|digest| {
+        let claim = manager.run(manager.content.claim(digest));
+        let mut ingest = claim.open(1000, |_| Ok(())).unwrap();
+        ingest.write(&[b'p'; 700]).unwrap();
+        ingest
+    });
+    drop(given_up);
+    let prune = |pairs: &[(&str, &str)]| {
+        let request = v1::PruneImagesRequest { filters: filters(pairs) };
+        manager.run(manager.images.prune(request)).unwrap().reclaimed_bytes
+    };
+    assert_eq!(prune(&[("label", "none")]), 0);
+    assert!(manager.content.has(&blob), "a filter is of images");
+    let bytes = prune(&[]);
+    assert!((5700..50_000).contains(&bytes), "{bytes}");
+    assert!(!manager.content.has(&blob) && manager.content.has(&wanted));
+    assert_eq!(manager.ingests(), [(parts[1].hex().to_owned(), 700)]);
+    assert!(!manager.snapshots.has_layer(&orphan).unwrap());
+    assert_eq!(manager.read("a", "changed").unwrap(), b"new");
+    drop((begun, at_work));
+    assert_eq!(prune(&[]), 712);
+}
+
 pub(crate) fn a_held_image_keeps_its_layers() {
     let manager = Manager::new();
     let sample = Sample::usual("a", Compression::None);

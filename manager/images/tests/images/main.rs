@@ -40,6 +40,7 @@ tests! {
         lists_are_filtered,
         what_nobody_uses_is_pruned,
         what_a_killed_manager_left_is_collected,
+        what_did_not_end_is_pruned_and_what_is_at_work_is_not,
         a_held_image_keeps_its_layers,
         damage_is_found_and_repaired,
         what_images_take_is_counted_once;

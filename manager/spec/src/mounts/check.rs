@@ -57,7 +57,8 @@ pub(crate) fn check<'a>(
     let of_image = image_volumes.map(|target| {
         // Relative, it is below the root.
         let target = path::clean(&format!("/{target}"));
-        v1::Mount { r#type: Type::Volume.into(), target, ..Default::default() }
+        let short_form = target.clone();
+        v1::Mount { r#type: Type::Volume.into(), target, short_form, ..Default::default() }
     });
     for mount in anonymous.into_iter().chain(of_image) {
         must!(mount.target != "/", "invalid volume: destination can't be '/'");
