@@ -426,24 +426,19 @@ fn another_runtime() {
 fn an_out_of_memory_kill_is_known() {
     let engine = Engine::start();
     let eat = "x=0123456789abcdef; while :; do x=$x$x; done";
-    engine
-        .run(&[
-            "run",
-            "--name",
-            "one",
-            "--network",
-            "none",
-            "--memory",
-            "12m",
-            "--memory-swap",
-            "12m",
-            "busybox",
-            "sh",
-            "-c",
-            eat,
-        ])
-        .exits(137);
-    assert_eq!(engine.inspect("one", "{{.State.OOMKilled}} {{.State.ExitCode}}"), "true 137");
+    let run = |name: &str, script: &str| {
+        let limits = ["--network", "none", "--memory", "12m", "--memory-swap", "12m"];
+        let (first, last) = (["run", "--name", name], ["busybox", "sh", "-c", script]);
+        engine.run(&[&first[..], &limits, &last].concat())
+    };
+    let state = |name: &str| engine.inspect(name, "{{.State.OOMKilled}} {{.State.ExitCode}}");
+    run("one", eat).exits(137);
+    assert_eq!(state("one"), "true 137");
+    // Not the first process, which goes on.
+    run("two", &format!("sh -c '{eat}'; exit 3")).exits(3);
+    assert_eq!(state("two"), "true 3");
+    run("three", "exit 4").exits(4);
+    assert_eq!(state("three"), "false 4");
 }
 
 fn entrypoint_and_command() {

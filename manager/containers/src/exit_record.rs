@@ -38,6 +38,7 @@ pub(crate) struct ExitRecord {
 }
 
 impl ExitRecord {
+    /// Whether the first process was killed for want of memory; [`Self::oom_kills`] counts others.
     pub(crate) fn oom_killed(&self) -> bool {
         self.reason == "oom-killed"
     }

@@ -45,6 +45,7 @@ pub(crate) struct Facts {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Ended {
     pub(crate) exit_code: i32,
+    /// Any of its processes, not the first alone.
     pub(crate) oom_killed: bool,
     pub(crate) at: SystemTime,
 }

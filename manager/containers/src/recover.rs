@@ -402,7 +402,8 @@ impl Containers {
 
 /// A record in the row of an end.
 pub(crate) fn ended(record: &ExitRecord) -> Ended {
-    Ended { exit_code: record.shell_code, oom_killed: record.oom_killed(), at: record.exited_at }
+    let oom_killed = record.oom_kills > 0;
+    Ended { exit_code: record.shell_code, oom_killed, at: record.exited_at }
 }
 
 #[cfg(test)]
