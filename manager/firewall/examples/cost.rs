@@ -24,6 +24,7 @@ fn endpoint(number: u16, ports: u16) -> Endpoint {
     };
     Endpoint {
         interface: format!("veth{number}"),
+        index: 1000 + u32::from(number),
         bridge: "hull0".into(),
         mac: Mac([2, 0x42, 172, 17, high, low]),
         addresses: vec![address],
@@ -38,6 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let firewall = Firewall::open(Settings::default())?;
     let network = Network {
         bridge: "hull0".into(),
+        index: 1,
         subnets: vec!["172.17.0.0/16".parse()?],
         masquerade: true,
         internal: false,

@@ -21,6 +21,8 @@ pub struct Rules {
 pub struct Network {
     /// The bridge's interface.
     pub bridge: String,
+    /// Its number; what is not of that number (0: of any) is found by its name, which is slower.
+    pub index: u32,
     /// The addresses of its containers. What comes from elsewhere with one of them is dropped.
     pub subnets: Vec<Subnet>,
     /// Whether what leaves the host from these subnets gets the host's address.
@@ -36,6 +38,8 @@ pub struct Network {
 pub struct Endpoint {
     /// The end of the veth pair that is a port of the bridge.
     pub interface: String,
+    /// Its number; what is not of that number (0: of any) is found by its name, which is slower.
+    pub index: u32,
     /// The bridge of its network.
     pub bridge: String,
     /// Its hardware address, and the only one that it may send from.
@@ -392,6 +396,7 @@ mod tests {
                 let (masquerade, internal, inter_container) = (true, false, true);
                 let network = Network {
                     bridge: bridge.clone(),
+                    index: 0,
                     subnets,
                     masquerade,
                     internal,

@@ -10,6 +10,7 @@ use hull_manager_core::{Error, Result};
 use hull_manager_firewall as firewall;
 use hull_specs_api::v1;
 use ipnet::IpNet;
+use nix::net::if_::if_nametoindex;
 
 use crate::{
     Inner, audit,
@@ -27,11 +28,17 @@ pub(crate) fn network_rule(network: &Definition) -> Option<firewall::Network> {
     let subnet = |net: &IpNet| firewall::Subnet::new(net.addr(), net.prefix_len()).ok();
     Some(firewall::Network {
         bridge: bridge.interface.clone(),
+        index: index(&bridge.interface),
         subnets: network.pools.iter().filter_map(|pool| subnet(&pool.subnet)).collect(),
         masquerade: bridge.masquerade && !network.internal,
         internal: network.internal,
         inter_container: bridge.icc,
     })
+}
+
+/// An interface's number; 0 where it is not there.
+fn index(interface: &str) -> u32 {
+    if_nametoindex(interface).unwrap_or(0)
 }
 
 /// The place that a container's ports lead to: that by which it reaches the world, or its first
@@ -139,6 +146,7 @@ impl Inner {
         let Driver::Bridge(bridge) = &network.driver else { return Ok(None) };
         let links = if bridge.icc { Vec::new() } else { self.links_to(endpoint, sandbox)? };
         Ok(Some(firewall::Endpoint {
+            index: index(&endpoint.host_interface()),
             interface: endpoint.host_interface(),
             bridge: bridge.interface.clone(),
             mac: firewall::Mac(endpoint.mac.0),

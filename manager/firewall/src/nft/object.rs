@@ -67,6 +67,9 @@ pub(crate) struct Set {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Field {
     Interface,
+    /// An interface's number.
+    Index,
+    /// An address; behind it in a key there is room for an ethertype.
     Mac,
     Ipv4,
     Ipv6,
@@ -80,7 +83,7 @@ impl Field {
         match self {
             Self::Interface | Self::Ipv6 => 16,
             Self::Mac => 8,
-            Self::Ipv4 | Self::Protocol | Self::Port => 4,
+            Self::Index | Self::Ipv4 | Self::Protocol | Self::Port => 4,
         }
     }
 
@@ -89,7 +92,7 @@ impl Field {
         match self {
             Self::Interface | Self::Ipv6 => 16,
             Self::Mac => 6,
-            Self::Ipv4 => 4,
+            Self::Index | Self::Ipv4 => 4,
             Self::Protocol => 1,
             Self::Port => 2,
         }
@@ -103,6 +106,7 @@ impl Field {
             Self::Mac => 9,
             Self::Protocol => 12,
             Self::Port => 13,
+            Self::Index => 20,
             Self::Interface => 41,
         }
     }
@@ -148,7 +152,7 @@ impl Set {
             writer.put_u32(7, data_bytes);
         }
         writer.put_u32(10, id);
-        if self.key == [Field::Interface] {
+        if matches!(self.key, [Field::Interface | Field::Index]) {
             // libnftnl's TLV: the key is in host order, or `nft` could not read it back.
             let [a, b, c, d] = 1u32.to_ne_bytes();
             writer.put(13, &[0, 4, a, b, c, d]);

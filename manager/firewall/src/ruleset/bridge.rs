@@ -4,13 +4,14 @@
 //! bridge's (`CONFIG_NFT_BRIDGE_META`). What a guarded port may send is a list; everything else is
 //! dropped: tagged frames, unknown protocols, IPv6 where there is none.
 
-use super::{Situation, name};
+use super::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, PLAIN_IPV4, Situation, name};
 use crate::nft::{
     Chain, Hook,
     Load::{
-        ArpHeader, ArpSenderIp, ArpSenderMac, DestinationPort, EtherSource, EtherType,
-        FrameProtocol, IcmpType, InputInterface, Ip4Destination, Ip4Source, Ip6Source,
-        NeighbourTarget, OutputInterface, SourcePort, TransportProtocol,
+        ArpHeader, ArpSenderIp, ArpSenderMac, DestinationPort, EtherSource, EtherSourceAndType,
+        EtherType, FrameProtocol, IcmpType, InputIndex, InputInterface, Ip4Destination,
+        Ip4Protocol, Ip4Source, Ip6Source, IpVersion, NeighbourTarget, OutputInterface, SourcePort,
+        TransportProtocol,
     },
     Rule, Verdict,
 };
@@ -20,9 +21,7 @@ const PREROUTING: u32 = 0;
 const FORWARD: u32 = 2;
 const FILTER: i32 = -200;
 
-const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
 const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
-const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
 
 /// Ethernet, IPv4, and the lengths of their addresses (RFC 826): what makes the sender's
 /// addresses stand where the rules look.
@@ -49,6 +48,7 @@ pub(super) fn chains(situation: Situation) -> Vec<Chain> {
     let chain = |name, rules| Chain { name, hook: None, rules };
     let mut chains = vec![
         base("prerouting", PREROUTING, prerouting()),
+        chain("prerouting-others", prerouting_others()),
         chain("guard", guard()),
         chain("guard-arp", guard_arp()),
         chain("guard-ip", guard_ip()),
@@ -70,20 +70,31 @@ fn accept() -> Rule {
     Rule::new("").then(Verdict::Accept)
 }
 
+/// First what the guards would let pass after several look-ups; they know more of ICMP. A frame of
+/// another protocol may look like an IP packet here, but its ethertype is in no set.
 fn prerouting() -> Vec<Rule> {
-    // What the guards would let pass after three look-ups. They know more of ICMP.
-    let vouched =
-        |ether_type, icmp| Rule::new("").is(EtherType, ether_type).differs(TransportProtocol, icmp);
-    let own = |address| [InputInterface, EtherSource, address];
     vec![
-        vouched(&ETHERTYPE_IPV4, &ICMP)
-            .within(&own(Ip4Source), name::VOUCHED4)
+        goto(Rule::new("").differs(IpVersion, &PLAIN_IPV4), "prerouting-others"),
+        Rule::new("")
+            .differs(Ip4Protocol, &ICMP)
+            .within(&[InputIndex, EtherSourceAndType, Ip4Source], name::VOUCHED4)
             .then(Verdict::Accept),
-        vouched(&ETHERTYPE_IPV6, &ICMPV6)
-            .within(&own(Ip6Source), name::VOUCHED6)
-            .then(Verdict::Accept),
-        goto(Rule::new("").within(&[InputInterface], name::GUARDED), "guard"),
+        guarded(),
     ]
+}
+
+fn prerouting_others() -> Vec<Rule> {
+    vec![
+        Rule::new("")
+            .differs(TransportProtocol, &ICMPV6)
+            .within(&[InputIndex, EtherSourceAndType, Ip6Source], name::VOUCHED6)
+            .then(Verdict::Accept),
+        guarded(),
+    ]
+}
+
+fn guarded() -> Rule {
+    goto(Rule::new("").within(&[InputInterface], name::GUARDED), "guard")
 }
 
 fn guard() -> Vec<Rule> {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use super::{Situation, name};
+use super::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Situation, name};
 use crate::{
     nft::{Element, Family},
     rules::{Endpoint, Network, Port, Protocol, Subnet},
@@ -16,6 +16,9 @@ pub(crate) fn of_network(network: &Network) -> Elements {
     let bridge = interface(&network.bridge);
     let mut inet = |set, key| elements.insert(plain(Family::Inet, set, key));
     inet(name::BRIDGES, bridge.clone());
+    if network.index != 0 {
+        inet(name::INSIDE, network.index.to_ne_bytes().to_vec());
+    }
     inet(name::PAIRS, [bridge.clone(), bridge.clone()].concat());
     if network.internal {
         inet(name::INTERNAL, bridge.clone());
@@ -67,12 +70,16 @@ fn guard(endpoint: &Endpoint, port: &[u8], elements: &mut Elements) {
     bridge(name::MACS, [port, &mac].concat());
     let mut has_ipv6 = false;
     for address in &endpoint.addresses {
-        let (set, vouched) = match address.is_ipv4() {
-            true => (name::ADDRESSES4, name::VOUCHED4),
-            false => (name::ADDRESSES6, name::VOUCHED6),
+        let (set, vouched, ether_type) = match address.is_ipv4() {
+            true => (name::ADDRESSES4, name::VOUCHED4, ETHERTYPE_IPV4),
+            false => (name::ADDRESSES6, name::VOUCHED6, ETHERTYPE_IPV6),
         };
         bridge(set, [port, &bytes(*address)].concat());
-        bridge(vouched, [port, &mac, &bytes(*address)].concat());
+        if endpoint.index != 0 {
+            let index = endpoint.index.to_ne_bytes();
+            let key = [&index[..], &endpoint.mac.0, &ether_type, &bytes(*address)];
+            bridge(vouched, key.concat());
+        }
         has_ipv6 |= address.is_ipv6();
     }
     if has_ipv6 {

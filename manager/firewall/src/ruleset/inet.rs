@@ -1,12 +1,12 @@
 //! The chains that see packets: what is routed, and where published ports lead.
 
-use super::{Situation, name};
+use super::{PLAIN_IPV4, Situation, name};
 use crate::nft::{
     Chain, Family, Hook,
     Load::{
-        ConntrackState, ConntrackStatus, DestinationKind, DestinationPort, InputInterface,
-        Ip4Destination, Ip4DestinationByte, Ip4Source, Ip4SourceByte, Ip6Destination, Ip6Source,
-        NetworkProtocol, OutputInterface, TransportProtocol,
+        self, ConntrackState, ConntrackStatus, DestinationKind, DestinationPort, InputIndex,
+        InputInterface, Ip4Destination, Ip4DestinationByte, Ip4Source, Ip4SourceByte,
+        Ip6Destination, Ip6Source, IpVersion, NetworkProtocol, OutputInterface, TransportProtocol,
     },
     Rule, Verdict,
 };
@@ -44,6 +44,8 @@ pub(super) fn chains(situation: Situation) -> Vec<Chain> {
     };
     vec![
         base("prerouting", "filter", PREROUTING, RAW, arriving()),
+        Chain { name: "arriving-others", hook: None, rules: arriving_others() },
+        Chain { name: "to-loopback", hook: None, rules: to_loopback() },
         base("forward", "filter", FORWARD, FILTER, forward()),
         Chain { name: "ours", hook: None, rules: ours() },
         base("nat-prerouting", "nat", PREROUTING, DSTNAT, to_us(situation)),
@@ -61,26 +63,50 @@ fn v6(comment: &'static str) -> Rule {
     Rule::new(comment).is(NetworkProtocol, &[Family::IPV6])
 }
 
-/// What comes in and lies about where it is from, or goes where only loopback may.
+/// What comes in and lies about where it is from, or goes where only loopback may. Each packet
+/// that the host gets or forwards comes by here.
 fn arriving() -> Vec<Rule> {
-    let spoofed = "containers' addresses only come from their bridges";
-    let outside = |rule: Rule| {
-        rule.differs(InputInterface, &LOOPBACK_INTERFACE).outside(&[InputInterface], name::BRIDGES)
-    };
     vec![
-        outside(v4(spoofed)).within(&[Ip4Source], name::SUBNETS4).drop(),
-        outside(v6(spoofed)).within(&[Ip6Source], name::SUBNETS6).drop(),
-        // The kernel refuses these itself, unless route_localnet is on.
+        Rule::new("").differs(IpVersion, &PLAIN_IPV4).then(Verdict::Goto("arriving-others")),
+        Rule::new("").is(Ip4DestinationByte, &LOOPBACK4).then(Verdict::Goto("to-loopback")),
+        inside(),
+        spoofed(Rule::new, Ip4Source, name::SUBNETS4),
+    ]
+}
+
+fn arriving_others() -> Vec<Rule> {
+    vec![
+        v4("").is(Ip4DestinationByte, &LOOPBACK4).then(Verdict::Goto("to-loopback")),
+        inside(),
+        spoofed(v4, Ip4Source, name::SUBNETS4),
+        spoofed(v6, Ip6Source, name::SUBNETS6),
+    ]
+}
+
+/// The kernel refuses these itself, unless route_localnet is on.
+fn to_loopback() -> Vec<Rule> {
+    vec![
+        spoofed(v4, Ip4Source, name::SUBNETS4),
         v4("containers do not reach the host's loopback")
-            .is(Ip4DestinationByte, &LOOPBACK4)
             .within(&[InputInterface], name::BRIDGES)
             .drop(),
         v4("ports on loopback take loopback only")
-            .is(Ip4DestinationByte, &LOOPBACK4)
             .differs(InputInterface, &LOOPBACK_INTERFACE)
             .within(&[Ip4Destination, TransportProtocol, DestinationPort], name::LOOPBACK_PORTS)
             .drop(),
     ]
+}
+
+fn inside() -> Rule {
+    Rule::new("").within(&[InputIndex], name::INSIDE).then(Verdict::Accept)
+}
+
+fn spoofed(of: fn(&'static str) -> Rule, source: Load, subnets: &'static str) -> Rule {
+    of("containers' addresses only come from their bridges")
+        .within(&[source], subnets)
+        .differs(InputInterface, &LOOPBACK_INTERFACE)
+        .outside(&[InputInterface], name::BRIDGES)
+        .drop()
 }
 
 /// What the host forwards is ours to judge when it touches a bridge of ours, and only then.

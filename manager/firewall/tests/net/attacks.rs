@@ -163,15 +163,23 @@ fn traffic_that_the_host_only_routes_is_not_caught_by_a_port() {
     assert_eq!(answer(&lab.neighbour, "tcp", &format!("{HOST}:8080")), format!("one {NEIGHBOUR}"));
 }
 
-/// Sends a frame of the neighbour's to a UDP socket on the host's loopback, then something
-/// from the host itself; says whether the first arrived.
+type Form = fn(&[u8]) -> Vec<u8>;
+
+/// A header without options, and one with them.
+const FORMS: [Form; 2] = [<[u8]>::to_vec, frame::with_options];
+
+/// Sends frames of the neighbour's to a UDP socket on the host's loopback, then something
+/// from the host itself; says whether one of the first arrived.
 fn reaches_loopback(lab: &Lab, to_port: u16) -> bool {
     let socket = lab.host.run(move || UdpSocket::bind(("127.0.0.1", to_port))).unwrap();
     socket.set_read_timeout(Some(crate::lab::DEADLINE)).unwrap();
     let wire = Wire::open(&lab.neighbour, "eth0");
     let packet = frame::udp(v4(NEIGHBOUR).into(), v4("127.0.0.1").into(), to_port, b"from outside");
     let host = link_address(&lab.host, "uplink");
-    wire.send(&frame::ethernet(host, link_address(&lab.neighbour, "eth0"), 0x0800, &packet));
+    let own = link_address(&lab.neighbour, "eth0");
+    for form in FORMS {
+        wire.send(&frame::ethernet(host, own, 0x0800, &form(&packet)));
+    }
     lab.host.run(move || {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.send_to(b"from inside", ("127.0.0.1", to_port)).unwrap();
@@ -208,7 +216,10 @@ fn containers_do_not_reach_the_hosts_loopback() {
         let packet = frame::udp(v4(ONE4).into(), v4("127.0.0.1").into(), 5355, b"from inside");
         let bridge = link_address(&lab.host, "br0");
         let own = lab.containers[ONE].endpoint.mac.0;
-        Wire::open(one, "eth0").send(&frame::ethernet(bridge, own, 0x0800, &packet));
+        let wire = Wire::open(one, "eth0");
+        for form in FORMS {
+            wire.send(&frame::ethernet(bridge, own, 0x0800, &form(&packet)));
+        }
         lab.host.run(|| {
             UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"end", "127.0.0.1:5355").unwrap();
         });
@@ -310,7 +321,12 @@ fn attacks(lab: &Lab) -> Vec<Attack> {
     let multicast = |payload: Vec<u8>| frame::ethernet(all_nodes.0, own, 0x86dd, &payload);
     vec![
         ("foreign-mac", frame::ethernet(two, foreign, 0x0800, &udp4(ONE4, b"foreign-mac"))),
+        (
+            "neighbour-whole",
+            frame::ethernet(frame::BROADCAST, two, 0x0800, &udp4(TWO4, b"neighbour-whole")),
+        ),
         ("foreign-ip4", ether(0x0800, udp4("172.30.0.77", b"foreign-ip4"))),
+        ("options-ip4", ether(0x0800, frame::with_options(&udp4("172.30.0.77", b"options-ip4")))),
         ("gateways-ip4", ether(0x0800, udp4(GATEWAY4, b"gateways-ip4"))),
         ("neighbours-ip4", ether(0x0800, udp4(TWO4, b"neighbours-ip4"))),
         ("loopback-ip4", ether(0x0800, udp4("127.0.0.1", b"loopback-ip4"))),
@@ -387,9 +403,12 @@ fn spoofing_is_dropped(lab: &Lab) {
             frame::ethernet(two, own, 0x0806, &frame::arp(own, v4(ONE4), v4(TWO4), b"end-arp")),
         ),
     ];
+    let own_arp = frame::arp(two, v4(TWO4), v4(ONE4), b"here");
     let arrives = |(name, bytes): &Attack| {
         let capture = Wire::open(lab.container_namespace(TWO), "eth0");
         sender.send(bytes);
+        // Where the bridge has learnt that two is here, it learns better.
+        capture.send(&frame::ethernet(frame::BROADCAST, two, 0x0806, &own_arp));
         sender.send(&honest[0].1);
         capture.sees(name.as_bytes(), b"end-4")
     };
@@ -397,14 +416,19 @@ fn spoofing_is_dropped(lab: &Lab) {
         assert!(arrives(&attack), "the control: {}", attack.0);
     }
     let firewall = lab.firewall(Settings::default());
-    firewall.replace(lab.rules()).unwrap();
-    for attack in attacks(lab) {
-        assert!(!arrives(&attack), "{}", attack.0);
-    }
-    for (name, bytes) in &honest {
-        let capture = Wire::open(lab.container_namespace(TWO), "eth0");
-        sender.send(bytes);
-        assert!(capture.sees_within(name.as_bytes(), crate::lab::DEADLINE), "{name}");
+    // Whose port it is, is known by its number; else by its name.
+    let mut by_name = lab.rules();
+    by_name.endpoints.values_mut().for_each(|endpoint| endpoint.index = 0);
+    for rules in [by_name, lab.rules()] {
+        firewall.replace(rules).unwrap();
+        for attack in attacks(lab) {
+            assert!(!arrives(&attack), "{}", attack.0);
+        }
+        for (name, bytes) in &honest {
+            let capture = Wire::open(lab.container_namespace(TWO), "eth0");
+            sender.send(bytes);
+            assert!(capture.sees_within(name.as_bytes(), crate::lab::DEADLINE), "{name}");
+        }
     }
     // A router of containers may.
     let endpoint = Endpoint { may_spoof: true, ..lab.containers[ONE].endpoint.clone() };
@@ -444,11 +468,28 @@ fn nobody_outside_sends_with_a_containers_address() {
     let wire = Wire::open(&lab.neighbour, "eth0");
     let arrives = |from: &str| {
         let capture = Wire::open(one, "eth0");
-        for (from, mark) in [(from, b"attack"), (NEIGHBOUR, b"honest")] {
-            let packet = frame::udp(v4(from).into(), v4(HOST).into(), 5300, mark);
-            wire.send(&frame::ethernet(host, own, 0x0800, &packet));
+        let packet = |from: &str, mark| frame::udp(v4(from).into(), v4(HOST).into(), 5300, mark);
+        for form in FORMS {
+            wire.send(&frame::ethernet(host, own, 0x0800, &form(&packet(from, b"attack"))));
         }
+        wire.send(&frame::ethernet(host, own, 0x0800, &packet(NEIGHBOUR, b"honest")));
         capture.sees(b"attack", b"honest")
+    };
+    let socket = lab.host.run(|| UdpSocket::bind("[::]:5301")).unwrap();
+    socket.set_read_timeout(Some(crate::lab::DEADLINE)).unwrap();
+    let arrives6 = |from: &str| {
+        for from in [from, NEIGHBOUR6] {
+            let packet = frame::udp(v6(from).into(), v6(HOST6).into(), 5301, from.as_bytes());
+            wire.send(&frame::ethernet(host, own, 0x86dd, &packet));
+        }
+        let mut buffer = [0; 64];
+        let mut next = || socket.recv(&mut buffer).map(|count| buffer[..count].to_vec()).unwrap();
+        let first = next();
+        if first == from.as_bytes() {
+            assert_eq!(next(), NEIGHBOUR6.as_bytes());
+            return true;
+        }
+        false
     };
     lab.host.nft(&format!(
         "table ip naive {{ chain c {{ type nat hook prerouting priority -100; \
@@ -456,6 +497,7 @@ fn nobody_outside_sends_with_a_containers_address() {
     ));
     // Flows are tracked, so that each attack needs an address that was not used before.
     assert!(arrives("172.30.0.77"), "the control");
+    assert!(arrives6("fd30::77"), "the control");
     lab.host.nft("delete table ip naive");
     let mut rules = lab.rules();
     rules.endpoints.get_mut("v-one").unwrap().ports =
@@ -465,6 +507,7 @@ fn nobody_outside_sends_with_a_containers_address() {
     for from in ["172.30.0.78", "172.31.0.2", "172.30.0.1"] {
         assert!(!arrives(from), "{from}");
     }
+    assert!(!arrives6("fd30::78"));
     // From a container of another network neither: its own port refuses already.
 }
 

@@ -39,6 +39,18 @@ pub(crate) fn icmp_redirect(from: Ipv4Addr, to: Ipv4Addr, body: &[u8]) -> Vec<u8
     ip4(from, to, 1, &message)
 }
 
+/// The same packet of IPv4 with options in its header, which say nothing.
+pub(crate) fn with_options(packet: &[u8]) -> Vec<u8> {
+    let (header, body) = packet.split_at(20);
+    let mut header = [header, &[1; 4]].concat();
+    header[0] += 1;
+    header[3] += 4;
+    header[10..12].fill(0);
+    let sum = checksum(&header);
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
+    [&header[..], body].concat()
+}
+
 /// A packet whose transport checksum is at this offset.
 fn packet(from: IpAddr, to: IpAddr, protocol: u8, body: &mut [u8], at: usize) -> Vec<u8> {
     let length = u32::try_from(body.len()).expect("a short body");

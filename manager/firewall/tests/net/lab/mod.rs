@@ -89,6 +89,12 @@ impl Namespace {
         });
     }
 
+    /// The number of an interface.
+    pub(crate) fn index(&self, interface: &str) -> u32 {
+        let line = self.command(&format!("ip -o link show {interface}"));
+        line.split(':').next().and_then(|number| number.parse().ok()).expect("a number")
+    }
+
     pub(crate) fn sysctl(&self, name: &str, value: &str) {
         let path = format!("/proc/sys/net/{}", name.replace('.', "/"));
         let value = value.to_owned();
@@ -193,6 +199,7 @@ impl Lab {
         }
         self.networks.push(Network {
             bridge: bridge.into(),
+            index: self.host.index(bridge),
             subnets,
             masquerade: true,
             internal: false,
@@ -223,6 +230,7 @@ impl Lab {
             addresses.push(format!("{net6}{host}").parse().expect("an address"));
         }
         let endpoint = Endpoint {
+            index: self.host.index(&interface),
             interface,
             bridge: bridge.into(),
             mac,
