@@ -14,6 +14,7 @@ use super::*;
 use crate::{plan, sysctl};
 
 mod interfaces;
+mod switching;
 
 /// A data root, an exec root that is a mount of its own, and the networks in them.
 struct Lab {
