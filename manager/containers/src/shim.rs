@@ -18,6 +18,7 @@ use containerd_shim_protos::{
     ttrpc::{self, context::Context},
 };
 use hull_manager_core::{Error, ErrorKind, Result, error::IoContext as _, name};
+use hull_runtime_sys::fd;
 use protobuf::{Message, MessageField, well_known_types::any::Any};
 
 use crate::settings::Settings;
@@ -148,7 +149,25 @@ pub(crate) fn wait_for_others(bundle: &Path) -> Result<()> {
     claim(bundle).map(drop)
 }
 
-fn run(mut command: Command, bundle: &Path, input: &[u8]) -> Result<Vec<u8>> {
+/// The manager has some descriptors for each published port. A child that it makes would get a
+/// copy of each, and close each at its exec: milliseconds, where there are thousands.
+fn run(command: Command, bundle: &Path, input: &[u8]) -> Result<Vec<u8>> {
+    const FIRST_BEHIND_STDERR: u32 = 3;
+    let apart = || {
+        fd::leave_from(FIRST_BEHIND_STDERR)
+            .map_err(|cause| Error::internal("a thread's descriptors").because(cause))?;
+        run_here(command, bundle, input)
+    };
+    let ran = thread::scope(|scope| scope.spawn(apart).join());
+    let (answer, said) = ran.map_err(|_| Error::internal("a thread panicked"))??;
+    if !said.is_empty() {
+        tracing::warn!("{said}");
+    }
+    Ok(answer)
+}
+
+/// What the program answers, and what it says beside.
+fn run_here(mut command: Command, bundle: &Path, input: &[u8]) -> Result<(Vec<u8>, String)> {
     let name = command.get_program().to_string_lossy().into_owned();
     let mut lock = claim(bundle)?;
     // It is there whole before the program is: that one could outlive us.
@@ -172,10 +191,7 @@ fn run(mut command: Command, bundle: &Path, input: &[u8]) -> Result<Vec<u8>> {
         let why = if said.is_empty() { status.to_string() } else { said.to_owned() };
         return Err(Error::internal(why));
     }
-    if !said.is_empty() {
-        tracing::warn!("{said}");
-    }
-    Ok(answer)
+    Ok((answer, said.to_owned()))
 }
 
 /// The address that a shim has left in its bundle.

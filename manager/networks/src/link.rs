@@ -22,6 +22,7 @@ const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
+const RTM_NEWNEIGH: u16 = 28;
 
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
@@ -38,6 +39,7 @@ const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_BRPORT_MODE: u16 = 4;
+const IFLA_BRPORT_LEARNING: u16 = 8;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 const NLA_F_NESTED: u16 = 0x8000;
 const IFLA_MACVLAN_MODE: u16 = 1;
@@ -57,6 +59,8 @@ const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
 const RTA_TABLE: u16 = 15;
+
+const NDA_LLADDR: u16 = 2;
 
 const AF_INET: u8 = libc::AF_INET as u8;
 const AF_INET6: u8 = libc::AF_INET6 as u8;
@@ -218,6 +222,17 @@ pub(crate) struct Peer<'a, F> {
     pub(crate) namespace: F,
     pub(crate) name: &'a str,
     pub(crate) mac: Mac,
+}
+
+/// What is said of a port of a bridge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Port {
+    /// It reaches the bridge itself, and no other isolated port.
+    pub(crate) isolated: bool,
+    /// It is sent back what came from it and is for it.
+    pub(crate) hairpin: bool,
+    /// The one hardware address there. None: the bridge learns from each frame.
+    pub(crate) only: Option<Mac>,
 }
 
 /// The interface on another one that a macvlan or ipvlan is.
@@ -403,16 +418,23 @@ impl Socket {
         self.change(RTM_SETLINK, 0, &Body::link(index, 0, 0).with_u32(IFLA_MASTER, bridge))
     }
 
-    /// Sets up a port of a bridge. An isolated one reaches the bridge itself and no other
-    /// isolated port; one in hairpin mode is sent back what came from it and is for it.
-    pub(crate) fn set_port(&self, index: u32, isolated: bool, hairpin: bool) -> sys::Result<()> {
+    /// Sets up a port of a bridge.
+    pub(crate) fn set_port(&self, index: u32, port: Port) -> sys::Result<()> {
         // The kernel wants the flag that says "nested" here.
-        let port = Body::nested()
-            .with_u8(IFLA_BRPORT_MODE, hairpin.into())
-            .with_u8(IFLA_BRPORT_ISOLATED, isolated.into());
-        let body =
-            Body::of_family(AF_BRIDGE, index, 0, 0).with_nested(IFLA_PROTINFO | NLA_F_NESTED, port);
-        self.change(RTM_SETLINK, 0, &body)
+        let settings = Body::nested()
+            .with_u8(IFLA_BRPORT_MODE, port.hairpin.into())
+            .with_u8(IFLA_BRPORT_LEARNING, port.only.is_none().into())
+            .with_u8(IFLA_BRPORT_ISOLATED, port.isolated.into());
+        let body = Body::of_family(AF_BRIDGE, index, 0, 0)
+            .with_nested(IFLA_PROTINFO | NLA_F_NESTED, settings);
+        self.change(RTM_SETLINK, 0, &body)?;
+        match port.only {
+            Some(mac) => {
+                let body = Body::switched(index).with(NDA_LLADDR, &mac.0);
+                self.change(RTM_NEWNEIGH, REPLACE, &body)
+            }
+            None => Ok(()),
+        }
     }
 
     /// An address that is usable at once: nobody else has it, so nobody is asked.

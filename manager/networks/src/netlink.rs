@@ -57,6 +57,17 @@ impl Body {
         Self(bytes)
     }
 
+    /// ndmsg of a bridge's port: an entry that the bridge does not forget by itself.
+    pub(crate) fn switched(port: u32) -> Self {
+        const STATIC: u16 = libc::NUD_NOARP;
+        const OF_THE_BRIDGE: u8 = libc::NTF_MASTER;
+        let mut bytes = vec![libc::AF_BRIDGE as u8, 0, 0, 0];
+        bytes.extend(port.to_ne_bytes());
+        bytes.extend(STATIC.to_ne_bytes());
+        bytes.extend([OF_THE_BRIDGE, 0]);
+        Self(bytes)
+    }
+
     /// rtmsg of a unicast route of the main table.
     pub(crate) fn route(family: u8, prefix: u8, scope: u8) -> Self {
         Self(vec![

@@ -22,6 +22,7 @@ mod names;
 mod places;
 mod plugins;
 mod publishing;
+mod switching;
 mod sysctls;
 mod wires;
 

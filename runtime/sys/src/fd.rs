@@ -183,6 +183,17 @@ pub fn close_from(first: u32, kept: &[BorrowedFd<'_>]) -> Result<()> {
     Ok(())
 }
 
+/// The calling thread gets descriptors of its own: those below `first`, and what it opens from now
+/// on (close_range(2), `CLOSE_RANGE_UNSHARE`). The cost does not grow with the number of those that
+/// it leaves. Other threads keep all: what they own means nothing in this one, and must be neither
+/// used nor dropped there.
+pub fn leave_from(first: u32) -> Result<()> {
+    let flags = libc::CLOSE_RANGE_UNSHARE;
+    // SAFETY: close_range takes integers; what is closed is this thread's copy, which has no owner.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) };
+    check("close_range", result).map(drop)
+}
+
 /// Whether `number` is an open descriptor of this process.
 #[must_use]
 pub fn is_open(number: i32) -> bool {
@@ -313,3 +324,25 @@ pub const STDIN: BorrowedFd<'static> = unsafe { BorrowedFd::borrow_raw(0) };
 /// Standard output.
 // SAFETY: nothing in this program closes descriptor 1.
 pub const STDOUT: BorrowedFd<'static> = unsafe { BorrowedFd::borrow_raw(1) };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_thread_leaves_the_others_keep() {
+        let (reader, _writer) = std::io::pipe().unwrap();
+        let number = reader.as_raw_fd();
+        let (before, after, own) = std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                let before = is_open(number);
+                leave_from(3).unwrap();
+                let after = is_open(number);
+                (before, after, std::fs::File::open("/dev/null").unwrap().as_raw_fd())
+            });
+            thread.join().unwrap()
+        });
+        assert_eq!((before, after, own), (true, false, 3));
+        assert!(is_open(number));
+    }
+}
