@@ -142,10 +142,14 @@ impl Hull {
         self.daemon = Some(start_daemon(&self.site, &self.place, &self.flags));
     }
 
-    /// Writes the configuration anew, with the runtime under test by these names too, and has
-    /// hulld read it.
-    pub fn reload(&self, runtimes: &[&str]) {
+    /// Writes the configuration anew, with the runtime under test by these names too.
+    pub fn configure(&self, runtimes: &[&str]) {
         configure(&self.site, self.networks, &[&[OWN_RUNTIME], runtimes].concat());
+    }
+
+    /// Writes the configuration anew, and has hulld read it.
+    pub fn reload(&self, runtimes: &[&str]) {
+        self.configure(runtimes);
         let pid = i32::try_from(self.pid()).expect("process ids are positive");
         signal::kill(Pid::from_raw(pid), Signal::SIGHUP).expect("hulld runs");
     }
@@ -164,6 +168,11 @@ impl Hull {
             assert_eq!(daemon.stop(), None, "hulld ends when asked");
         }
         self.restart();
+    }
+
+    /// The words that start hulld.
+    pub fn daemon_words(&self) -> Vec<String> {
+        daemon_words(&self.site, &self.place, &self.flags)
     }
 
     /// A command of hull, as words.
@@ -216,7 +225,7 @@ fn socket(site: &Site) -> String {
     site.path("hull.sock")
 }
 
-fn start_daemon(site: &Site, place: &[String], flags: &[String]) -> Daemon {
+fn daemon_words(site: &Site, place: &[String], flags: &[String]) -> Vec<String> {
     let mut words = place.to_vec();
     words.extend([
         program("HULL_HULLD", "hulld"),
@@ -236,7 +245,11 @@ fn start_daemon(site: &Site, place: &[String], flags: &[String]) -> Daemon {
         program("HULL_INIT", "hull-init"),
     ]);
     words.extend_from_slice(flags);
-    Daemon::start(&words, &site.path("hulld.log"), &socket(site))
+    words
+}
+
+fn start_daemon(site: &Site, place: &[String], flags: &[String]) -> Daemon {
+    Daemon::start(&daemon_words(site, place, flags), &site.path("hulld.log"), &socket(site))
 }
 
 impl Drop for Hull {
