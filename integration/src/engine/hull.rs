@@ -34,6 +34,9 @@ const OWN_RUNTIME: &str = "hull";
 
 const HIDE_UNIFIED: &str = "umount /sys/fs/cgroup/unified && exec \"$@\"";
 
+/// The value of `--exec-opt` with which systemd makes the cgroups.
+pub const SYSTEMD_CGROUPS: &str = "native.cgroupdriver=systemd";
+
 /// The data root, in the site.
 const DATA: &str = "data";
 
@@ -238,7 +241,10 @@ fn daemon_words(site: &Site, place: &[String], flags: &[String]) -> Vec<String> 
         "--socket".to_owned(),
         socket(site),
         "--cgroup-parent".to_owned(),
-        site.cgroup(),
+        match flags.iter().any(|flag| flag == SYSTEMD_CGROUPS) {
+            true => site.slice(),
+            false => site.cgroup(),
+        },
         "--shim-path".to_owned(),
         program("HULL_SHIM_PROGRAM", "containerd-shim-hull-v2"),
         "--init-path".to_owned(),

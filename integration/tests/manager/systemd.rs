@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use hull_integration::engine::{Engine, Hull, SLEEPER, command};
-use hull_integration::{Output, SOON, require, tests, wait_for, wait_until};
+use hull_integration::engine::{Engine, Hull, SLEEPER, SYSTEMD_CGROUPS, busybox_archive, command};
+use hull_integration::{Output, SOON, cgroup, require, tests, wait_for, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -14,6 +14,7 @@ use crate::require_vm;
 
 tests![
     systemd_stops_and_starts_the_manager_alone,
+    systemd_makes_the_cgroups_if_asked_to,
     journald_has_lines_with_their_fields,
     a_journald_that_restarts_loses_nothing,
 ];
@@ -68,9 +69,14 @@ impl Drop for Unit {
     }
 }
 
-fn systemd_stops_and_starts_the_manager_alone() {
+/// Ends a test that needs systemd where there is none.
+fn require_systemd() {
     hull_only();
     require!(Path::new("/run/systemd/system").exists(), "systemd does not run here");
+}
+
+fn systemd_stops_and_starts_the_manager_alone() {
+    require_systemd();
     let mut hull = Hull::start();
     let unit = Unit::start(&mut hull);
     let run = ["run", "--detach", "--name", "one", "--network", "none"];
@@ -98,6 +104,43 @@ fn systemd_stops_and_starts_the_manager_alone() {
     let run = ["run", "--rm", "--network", "none", "--runtime", "another", "busybox", "true"];
     wait_until("the new configuration is used", SOON, || hull.run(&run).code() == Some(0));
     lives_on();
+}
+
+/// Ends a slice with the value: systemd keeps empty ones.
+struct Slice(String);
+
+impl Drop for Slice {
+    fn drop(&mut self) {
+        systemctl(&["stop", &self.0]);
+    }
+}
+
+fn systemd_makes_the_cgroups_if_asked_to() {
+    require_systemd();
+    require!(cgroup::layout() == cgroup::Layout::V2, "cgroups of version 1 are elsewhere");
+    let hull = Hull::start_empty(&["--exec-opt", SYSTEMD_CGROUPS]);
+    let slice = Slice(hull.site().slice());
+    hull.run(&["import", busybox_archive(), "busybox"]).ok();
+    hull.run(&["info", "--format", "{{.CgroupDriver}}"]).ok().says("systemd");
+    let run = ["run", "--detach", "--name", "one", "--network", "none", "--cgroupns", "host"];
+    hull.run(&[&run[..], &["--memory", "64m", "busybox", "sh", "-c", SLEEPER]].concat()).ok();
+    let id = hull.run(&["inspect", "--format", "{{.Id}}", "one"]).ok().text().to_owned();
+    let scope = format!("hull-{id}.scope");
+    let path = format!("0::/hull.slice/{}/{scope}", slice.0);
+    hull.run(&["exec", "one", "cat", "/proc/self/cgroup"]).ok().says(&path);
+    let limit = || systemctl(&["show", "--property=MemoryMax", "--value", &scope]).ok();
+    limit().says("67108864");
+    hull.run(&["update", "--memory", "96m", "one"]).ok();
+    limit().says("100663296");
+    let stats = ["stats", "--no-stream", "--format", "{{.MemUsage}}", "one"];
+    let used = hull.run(&stats).ok();
+    assert!(used.text().ends_with("/ 96MiB"), "{}", used.text());
+    hull.run(&["create", "--cgroup-parent", "/web", "busybox", "true"])
+        .fails()
+        .stderr_says("cgroup-parent for systemd cgroup should be a valid slice");
+    hull.run(&["rm", "--force", "one"]).ok();
+    let active = || systemctl(&["is-active", &scope]).text().to_owned();
+    assert_eq!(active(), "inactive");
 }
 
 fn require_journald() {
