@@ -36,6 +36,9 @@ const OWN_RUNTIME: &str = "hull";
 
 const HIDE_UNIFIED: &str = "umount /sys/fs/cgroup/unified && exec \"$@\"";
 
+/// The value of `--exec-opt` with which systemd makes the cgroups.
+pub const SYSTEMD_CGROUPS: &str = "native.cgroupdriver=systemd";
+
 /// The data root, in the site.
 const DATA: &str = "data";
 
@@ -144,10 +147,14 @@ impl Hull {
         self.daemon = Some(start_daemon(&self.site, &self.place, &self.flags));
     }
 
-    /// Writes the configuration anew, with the runtime under test by these names too, and has
-    /// hulld read it.
-    pub fn reload(&self, runtimes: &[&str]) {
+    /// Writes the configuration anew, with the runtime under test by these names too.
+    pub fn configure(&self, runtimes: &[&str]) {
         configure(&self.site, self.networks, &[&[OWN_RUNTIME], runtimes].concat());
+    }
+
+    /// Writes the configuration anew, and has hulld read it.
+    pub fn reload(&self, runtimes: &[&str]) {
+        self.configure(runtimes);
         let pid = i32::try_from(self.pid()).expect("process ids are positive");
         signal::kill(Pid::from_raw(pid), Signal::SIGHUP).expect("hulld runs");
     }
@@ -166,6 +173,11 @@ impl Hull {
             assert_eq!(daemon.stop(), None, "hulld ends when asked");
         }
         self.restart();
+    }
+
+    /// The words that start hulld.
+    pub fn daemon_words(&self) -> Vec<String> {
+        daemon_words(&self.site, &self.place, &self.flags)
     }
 }
 
@@ -202,7 +214,7 @@ fn socket(site: &Site) -> String {
     site.path("hull.sock")
 }
 
-fn start_daemon(site: &Site, place: &[String], flags: &[String]) -> Daemon {
+fn daemon_words(site: &Site, place: &[String], flags: &[String]) -> Vec<String> {
     let mut words = place.to_vec();
     words.extend([
         program("HULL_HULLD", "hulld"),
@@ -215,14 +227,21 @@ fn start_daemon(site: &Site, place: &[String], flags: &[String]) -> Daemon {
         "--socket".to_owned(),
         socket(site),
         "--cgroup-parent".to_owned(),
-        site.cgroup(),
+        match flags.iter().any(|flag| flag == SYSTEMD_CGROUPS) {
+            true => site.slice(),
+            false => site.cgroup(),
+        },
         "--shim-path".to_owned(),
         program("HULL_SHIM_PROGRAM", "containerd-shim-hull-v2"),
         "--init-path".to_owned(),
         program("HULL_INIT", "hull-init"),
     ]);
     words.extend_from_slice(flags);
-    Daemon::start(&words, &site.path("hulld.log"), &socket(site))
+    words
+}
+
+fn start_daemon(site: &Site, place: &[String], flags: &[String]) -> Daemon {
+    Daemon::start(&daemon_words(site, place, flags), &site.path("hulld.log"), &socket(site))
 }
 
 impl Drop for Hull {

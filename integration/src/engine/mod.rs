@@ -30,7 +30,7 @@ pub use containerd::{Containerd, Setup};
 pub use docker::Docker;
 pub use either::{Engine, reference};
 pub use grpc::Grpc;
-pub use hull::{Hull, program};
+pub use hull::{Hull, SYSTEMD_CGROUPS, program};
 pub use image::{busybox_archive, cached, debian_archive, oci_layout};
 pub use lab::{Lab, Side};
 pub use podman::Podman;

@@ -81,6 +81,11 @@ impl Site {
         format!("/{}", self.tag)
     }
 
+    /// The slice below which every container is where systemd makes the cgroups.
+    pub fn slice(&self) -> String {
+        format!("{}.slice", self.tag)
+    }
+
     /// The directories of one cgroup below it, one a hierarchy.
     pub fn cgroup_directories(&self, name: &str) -> Vec<String> {
         residue::cgroups(&self.tag)

@@ -20,11 +20,20 @@ mod options;
 mod recovery;
 mod sessions;
 mod storage;
+mod systemd;
 mod volumes;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use hull_integration::engine::{program, reference};
+use hull_integration::require;
+
+/// Ends a test of the machine's own settings and services, unless the machine was made for it.
+fn require_vm() {
+    let ours = Path::new("/vm/command").exists();
+    require!(ours, "it changes the machine itself: `make test-vm` has a machine for it");
+}
 
 fn main() -> ExitCode {
     hull_integration::suite::main(
@@ -47,6 +56,7 @@ fn main() -> ExitCode {
             recovery::TESTS,
             sessions::TESTS,
             storage::TESTS,
+            systemd::TESTS,
             volumes::TESTS,
         ],
     )

@@ -111,7 +111,7 @@ async fn info(parts: &Parts) -> Result<v1::InfoResponse> {
         log_driver: config.log_driver.clone(),
         log_drivers: crate::config::LOG_DRIVERS.map(Into::into).to_vec(),
         cgroup_version: host::cgroup_version().into(),
-        cgroup_driver: "cgroupfs".into(),
+        cgroup_driver: if config.systemd_cgroups { "systemd" } else { "cgroupfs" }.into(),
         kernel: host::kernel(),
         operating_system: host::operating_system(),
         architecture: std::env::consts::ARCH.into(),

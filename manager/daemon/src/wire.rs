@@ -325,6 +325,7 @@ fn container_settings(config: &Config) -> hull_manager_containers::Settings {
                 })
                 .collect(),
             init: config.init,
+            systemd_cgroups: config.systemd_cgroups,
             cgroup_parent: config.cgroup_parent.clone(),
             ..Defaults::new(host::facts(), &config.default_runtime)
         },

@@ -59,10 +59,27 @@ fn main() -> ExitCode {
     }
 }
 
+/// The folder of a machine, in the temporary directory; our process id follows.
+const FOLDER: &str = "hull-vm.";
+
+/// Removes what machines that were killed have left.
+fn remove_leftovers() {
+    for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let rest = name.to_str().and_then(|name| name.strip_prefix(FOLDER));
+        let owner = rest.and_then(|rest| rest.split('.').next()?.parse::<u32>().ok());
+        if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 fn run(options: Options) -> Result<u8> {
     fs::create_dir_all(&options.cache).context("make the cache folder")?;
     let kernel = debian::kernel(&options.cache)?;
-    let folder = tempfile::Builder::new().prefix("hull-vm.").tempdir().context("make a folder")?;
+    remove_leftovers();
+    let prefix = format!("{FOLDER}{}.", std::process::id());
+    let folder = tempfile::Builder::new().prefix(&prefix).tempdir().context("make a folder")?;
     let mut payload = Payload::new(folder.path())?;
     for program in &options.programs {
         payload.add_program(program)?;
@@ -104,8 +121,10 @@ fn boot(
     qemu.arg(format!("{}M", options.memory_mib));
     qemu.arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs);
     qemu.arg("-append").arg(
+        // The emulated counter of cycles is measured at boot: on a busy host wrongly, up to twice as
+        // fast as the world, and with it every time limit inside.
         "console=ttyS0 loglevel=4 panic=-1 mitigations=off no_timer_check tsc=reliable \
-         apparmor=1 lsm=landlock,lockdown,yama,integrity,apparmor,bpf \
+         clocksource=hpet apparmor=1 lsm=landlock,lockdown,yama,integrity,apparmor,bpf \
          systemd.unified_cgroup_hierarchy=1 systemd.unit=hull-vm.service net.ifnames=0 rw",
     );
     qemu.args(["-chardev", "stdio,id=output,signal=off"]);

@@ -93,7 +93,12 @@ pub(crate) struct Flags {
     /// An option of the default log driver: KEY=VALUE; may be repeated
     #[arg(long = "log-opt", value_name = "KEY=VALUE")]
     log_opts: Vec<String>,
-    /// The cgroup below which containers get theirs, unless they name one [default: /hull]
+    /// Who makes containers' cgroups: native.cgroupdriver=cgroupfs or native.cgroupdriver=systemd
+    /// [default: cgroupfs]
+    #[arg(long = "exec-opt", value_name = "KEY=VALUE")]
+    exec_opts: Vec<String>,
+    /// The cgroup below which containers get theirs, unless they name one; with systemd a slice
+    /// [default: /hull, or system.slice]
     #[arg(long, value_name = "PATH")]
     cgroup_parent: Option<String>,
     /// Give containers an init unless they say otherwise
@@ -219,6 +224,7 @@ impl Flags {
             default_ulimits: map("default-ulimit", &self.default_ulimits, limit)?,
             log_driver: self.log_driver.clone(),
             log_opts: map("log-opt", &self.log_opts, |value| Ok(value.to_owned()))?,
+            exec_opts: list(&self.exec_opts),
             cgroup_parent: self.cgroup_parent.clone(),
             init: self.init.then_some(true),
             init_path: self.init_path.clone(),

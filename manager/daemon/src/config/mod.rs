@@ -58,6 +58,8 @@ pub(crate) struct Config {
     pub(crate) default_ulimits: Vec<Ulimit>,
     pub(crate) log_driver: String,
     pub(crate) log_opts: BTreeMap<String, String>,
+    /// systemd makes containers' cgroups, as scopes.
+    pub(crate) systemd_cgroups: bool,
     pub(crate) cgroup_parent: String,
     pub(crate) init: bool,
     pub(crate) shutdown_timeout: Duration,
@@ -192,6 +194,19 @@ impl Config {
             LOG_DRIVERS.contains(&log_driver.as_str()),
             "log-driver: {log_driver:?} is not json-file, local, none, syslog or journald"
         );
+        let mut systemd_cgroups = false;
+        for option in given.exec_opts.unwrap_or_default() {
+            systemd_cgroups = match option.as_str() {
+                "native.cgroupdriver=cgroupfs" => false,
+                "native.cgroupdriver=systemd" => true,
+                _ => bail!("exec-opts: {option:?} is not native.cgroupdriver=cgroupfs or =systemd"),
+            };
+        }
+        let cgroup_parent = given.cgroup_parent.unwrap_or_default();
+        ensure!(
+            !systemd_cgroups || cgroup_parent.is_empty() || cgroup_parent.ends_with(".slice"),
+            "cgroup-parent: {cgroup_parent:?} is not a slice of systemd's, such as web.slice"
+        );
         if let Some(driver) = &given.storage_driver {
             ensure!(
                 hull_manager_snapshots::DRIVERS.contains(&driver.as_str()),
@@ -245,7 +260,8 @@ impl Config {
             default_ulimits,
             log_driver,
             log_opts: given.log_opts.unwrap_or_default(),
-            cgroup_parent: given.cgroup_parent.unwrap_or_default(),
+            systemd_cgroups,
+            cgroup_parent,
             init: given.init.unwrap_or(false),
             shutdown_timeout: Duration::from_secs(given.shutdown_timeout.unwrap_or(15)),
             metrics,
@@ -373,6 +389,7 @@ mod tests {
             "runtimes":{"r":{"path":"/usr/sbin/runc"}},"default-runtime":"r","log-driver":"local",
             "log-opts":{"max-size":"1m"},"shutdown-timeout":3,"bip":"10.1.0.1/24","icc":false,
             "default-address-pools":[{"base":"10.9.0.0/16","size":24}],"dns":["1.1.1.1"],"mtu":1400,
+            "exec-opts":["native.cgroupdriver=systemd"],"cgroup-parent":"web.slice",
             "default-ulimits":{"nofile":{"Name":"nofile","Hard":64000,"Soft":100}}}"#;
         let from_file = load(&[], Some(file)).unwrap();
         let from_flags = load(
@@ -396,6 +413,8 @@ mod tests {
                 "--default-address-pool=base=10.9.0.0/16,size=24",
                 "--dns=1.1.1.1",
                 "--mtu=1400",
+                "--exec-opt=native.cgroupdriver=systemd",
+                "--cgroup-parent=web.slice",
                 "--default-ulimit=nofile=100:64000",
             ],
             None,
@@ -433,6 +452,12 @@ mod tests {
             (&["--add-runtime=x"], "{}", &["add-runtime", "x"]),
             (&[], r#"{"runtimes":{"x":{"path":"/r","runtimeArgs":["-a"]}}}"#, &["runtimeArgs"]),
             (&["--label=x"], "{}", &["labels", "x"]),
+            (&["--exec-opt=native.cgroupdriver=x"], "{}", &["exec-opts", "native.cgroupdriver=x"]),
+            (
+                &["--exec-opt=native.cgroupdriver=systemd", "--cgroup-parent=/web"],
+                "{}",
+                &["cgroup-parent", "/web", "slice"],
+            ),
         ] {
             let refusal = refusal(args, Some(file));
             assert!(words.iter().all(|word| refusal.contains(word)), "{args:?} {file}: {refusal}");

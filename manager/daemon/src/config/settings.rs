@@ -95,6 +95,7 @@ settings! {
     default_ulimits("default-ulimits"): BTreeMap<String, Limit>,
     log_driver("log-driver"): String,
     log_opts("log-opts"): BTreeMap<String, String>,
+    exec_opts("exec-opts"): Vec<String>,
     cgroup_parent("cgroup-parent"): String,
     init("init"): bool,
     init_path("init-path"): String,
