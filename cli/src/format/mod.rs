@@ -5,6 +5,7 @@ pub(crate) mod fields;
 pub(crate) mod function;
 mod lexer;
 pub(crate) mod list;
+pub(crate) mod order;
 mod parser;
 pub(crate) mod tabwriter;
 pub(crate) mod template;
