@@ -45,7 +45,8 @@ pub(crate) async fn command(manager: &Manager, command: Command) -> Result<u8> {
             Ok(0)
         }
         Command::Inspect(args) => {
-            let ask = Ask { kinds: &[Kind::Network], size: false, platform: "" };
+            let traffic = args.verbose;
+            let ask = Ask { kinds: &[Kind::Network], size: false, platform: "", traffic };
             inspect::documents(manager, &ask, &args.networks, args.format.as_deref()).await
         }
         Command::Ls(args) => list(manager, &args).await,

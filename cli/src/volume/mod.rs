@@ -32,7 +32,7 @@ pub(crate) async fn command(manager: &Manager, command: Command) -> Result<u8> {
     match command {
         Command::Create(args) => create(manager, args).await,
         Command::Inspect(args) => {
-            let ask = Ask { kinds: &[Kind::Volume], size: false, platform: "" };
+            let ask = Ask { kinds: &[Kind::Volume], size: false, platform: "", traffic: false };
             inspect::documents(manager, &ask, &args.volumes, args.format.as_deref()).await
         }
         Command::Ls(args) => list(manager, &args).await,
