@@ -51,7 +51,7 @@ use crate::{
 };
 pub use crate::{
     answer::{Addition, Address, Dns, Interface, Route},
-    network::{Network, Plugin, load_directory},
+    network::{Network, Plugin, load_directory, read_list},
     request::Attachment,
     version::Version,
 };
