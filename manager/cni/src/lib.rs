@@ -210,6 +210,20 @@ impl Cni {
         self.run(|inner| async move { inner.version(&network).await }).await
     }
 
+    /// What an attachment was given; none: it is not attached.
+    ///
+    /// # Errors
+    /// If its record can't be read.
+    pub fn attached(
+        &self,
+        network: &str,
+        container: &str,
+        interface: &str,
+    ) -> Result<Option<Addition>> {
+        let entry = self.inner.cache.read(network, container, interface)?;
+        entry.and_then(|entry| entry.result).map(Addition::read).transpose()
+    }
+
     /// All recorded attachments.
     ///
     /// # Errors
