@@ -164,6 +164,9 @@ pub(crate) struct InspectArgs {
     /// Format output: json, or a Go template
     #[arg(short, long, value_name = "string")]
     pub(crate) format: Option<String>,
+    /// Verbose output for diagnostics: what went through each container's interface
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
     #[arg(required = true, value_name = "NETWORK")]
     pub(crate) networks: Vec<String>,
 }

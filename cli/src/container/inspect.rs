@@ -41,7 +41,7 @@ pub(crate) async fn any(manager: &Manager, args: &InspectArgs) -> Result<u8> {
     if args.size && !kinds.contains(&Kind::Container) {
         report::line(&format!("WARNING: --size ignored for {}s", args.kind));
     }
-    let ask = Ask { kinds: &kinds, size: args.size, platform: "" };
+    let ask = Ask { kinds: &kinds, size: args.size, platform: "", traffic: false };
     documents(manager, &ask, &args.names, args.format.as_deref()).await
 }
 
@@ -50,7 +50,7 @@ pub(crate) async fn containers(
     manager: &Manager,
     args: &container_args::InspectArgs,
 ) -> Result<u8> {
-    let ask = Ask { kinds: &[Kind::Container], size: args.size, platform: "" };
+    let ask = Ask { kinds: &[Kind::Container], size: args.size, platform: "", traffic: false };
     documents(manager, &ask, &args.containers, args.format.as_deref()).await
 }
 
@@ -60,6 +60,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) kinds: &'a [Kind],
     pub(crate) size: bool,
     pub(crate) platform: &'a str,
+    /// Of networks: what went through their members' interfaces.
+    pub(crate) traffic: bool,
 }
 
 /// Prints the documents of all names that there are, and tells of the others.
@@ -147,7 +149,7 @@ async fn one(manager: &Manager, kind: Kind, ask: &Ask<'_>, name: &str) -> Result
             fields::image(Value::of(&document.context("the image's configuration")?)?)
         }
         Kind::Network => {
-            let request = InspectNetworkRequest { network: name };
+            let request = InspectNetworkRequest { network: name, traffic: ask.traffic };
             let answer = manager.networks().inspect(request).await.map_err(refused)?;
             fields::network(Value::of(&network::Network::from(&answer.into_inner()))?)
         }

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal as _, stdout};
 
 use anyhow::Result;
-use hull_specs_api::v1::{ContainerStats, StatsRequest};
+use hull_specs_api::v1::{ContainerStats, InterfaceStats, StatsRequest};
 use hull_specs_docker::units;
 
 use crate::{
@@ -22,6 +22,10 @@ const HEADINGS: &[(&str, &str)] = &[
     ("MemUsage", "MEM USAGE / LIMIT"),
     ("MemPerc", "MEM %"),
     ("NetIO", "NET I/O"),
+    // Not docker's: received and sent, as NetIO.
+    ("NetPackets", "NET PACKETS"),
+    ("NetErrors", "NET ERRORS"),
+    ("NetDrops", "NET DROPS"),
     ("BlockIO", "BLOCK I/O"),
     ("PIDs", "PIDS"),
 ];
@@ -59,6 +63,11 @@ pub(crate) async fn stats(manager: &Manager, args: StatsArgs) -> Result<u8> {
 fn row(of: &ContainerStats, asked: Option<&String>, whole: bool) -> Value {
     let id = if whole { of.id.clone() } else { text::short_id(&of.id).to_owned() };
     let pair = |a: u64, b: u64, unit: fn(u64) -> String| format!("{} / {}", unit(a), unit(b));
+    let net = |of_one: fn(&InterfaceStats) -> (u64, u64)| {
+        let add = |(a, b): (u64, u64), (c, d): (u64, u64)| (a + c, b + d);
+        let (received, sent) = of.interfaces.iter().map(of_one).fold((0, 0), add);
+        format!("{received} / {sent}")
+    };
     let decimal: fn(u64) -> String = |bytes| units::decimal_with(bytes, 3);
     #[expect(clippy::cast_precision_loss, reason = "a percentage with two digits")]
     let memory_percent = if of.memory_limit_bytes == 0 {
@@ -73,7 +82,10 @@ fn row(of: &ContainerStats, asked: Option<&String>, whole: bool) -> Value {
         ("CPUPerc", format!("{:.2}%", of.cpu_percent)),
         ("MemUsage", pair(of.memory_usage_bytes, of.memory_limit_bytes, units::binary)),
         ("MemPerc", format!("{memory_percent:.2}%")),
+        ("NetDrops", net(|one| (one.received_dropped, one.sent_dropped))),
+        ("NetErrors", net(|one| (one.received_errors, one.sent_errors))),
         ("NetIO", pair(of.network_received_bytes, of.network_sent_bytes, decimal)),
+        ("NetPackets", net(|one| (one.received_packets, one.sent_packets))),
         ("BlockIO", pair(of.block_read_bytes, of.block_write_bytes, decimal)),
         ("PIDs", of.pids.to_string()),
     ])
@@ -91,6 +103,17 @@ mod tests {
             memory_usage_bytes: 368 << 10,
             memory_limit_bytes: 25_276_510_208,
             pids: 1,
+            interfaces: [1, 10]
+                .map(|n| InterfaceStats {
+                    received_packets: n,
+                    sent_packets: 2 * n,
+                    received_errors: 3 * n,
+                    sent_errors: 4 * n,
+                    received_dropped: 5 * n,
+                    sent_dropped: 6 * n,
+                    ..InterfaceStats::default()
+                })
+                .into(),
             ..ContainerStats::default()
         };
         let list = List::new(None, COLUMNS, HEADINGS, true).unwrap();
@@ -101,7 +124,13 @@ mod tests {
         );
         assert_eq!(
             row(&of, None, false).json(),
-            r#"{"BlockIO":"0B / 0B","CPUPerc":"0.00%","Container":"d763af5452d7","ID":"d763af5452d7","MemPerc":"0.00%","MemUsage":"368KiB / 23.54GiB","Name":"live","NetIO":"0B / 0B","PIDs":"1"}"#
+            r#"{"BlockIO":"0B / 0B","CPUPerc":"0.00%","Container":"d763af5452d7","ID":"d763af5452d7","MemPerc":"0.00%","MemUsage":"368KiB / 23.54GiB","Name":"live","NetDrops":"55 / 66","NetErrors":"33 / 44","NetIO":"0B / 0B","NetPackets":"11 / 22","PIDs":"1"}"#
+        );
+        let columns = "table {{.Name}}\t{{.NetPackets}}\t{{.NetErrors}}\t{{.NetDrops}}";
+        let list = List::new(Some(columns), COLUMNS, HEADINGS, true).unwrap();
+        assert_eq!(
+            list.render(&[row(&of, None, false)]).unwrap(),
+            "NAME      NET PACKETS   NET ERRORS   NET DROPS\nlive      11 / 22       33 / 44      55 / 66\n"
         );
     }
 }

@@ -7,6 +7,7 @@ mod function;
 mod lexer;
 pub(crate) mod list;
 mod literal;
+pub(crate) mod order;
 mod parser;
 mod printf;
 pub(crate) mod tabwriter;

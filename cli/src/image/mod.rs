@@ -36,7 +36,7 @@ pub(crate) async fn group(manager: &Manager, group: Group) -> Result<u8> {
         Group::Rm(args) => remove::remove(manager, args).await,
         Group::Inspect(args) => {
             let platform = args.platform.as_deref().unwrap_or_default();
-            let ask = Ask { kinds: &[Kind::Image], size: false, platform };
+            let ask = Ask { kinds: &[Kind::Image], size: false, platform, traffic: false };
             inspect::documents(manager, &ask, &args.images, args.format.as_deref()).await
         }
         Group::Prune(args) => remove::prune(manager, args).await,

@@ -20,7 +20,7 @@ use crate::{
     },
     each::each,
     failure::refused,
-    format::{List, Value, text},
+    format::{List, Value, order, text},
     options::keyvalue,
     prompt, report,
     terminal::output::print,
@@ -45,7 +45,8 @@ pub(crate) async fn command(manager: &Manager, command: Command) -> Result<u8> {
             Ok(0)
         }
         Command::Inspect(args) => {
-            let ask = Ask { kinds: &[Kind::Network], size: false, platform: "" };
+            let traffic = args.verbose;
+            let ask = Ask { kinds: &[Kind::Network], size: false, platform: "", traffic };
             inspect::documents(manager, &ask, &args.networks, args.format.as_deref()).await
         }
         Command::Ls(args) => list(manager, &args).await,
@@ -117,7 +118,9 @@ async fn list(manager: &Manager, args: &ListArgs) -> Result<u8> {
     let list = List::new(format, COLUMNS, HEADINGS, stdout().is_terminal())?;
     let request = ListNetworksRequest { filters: keyvalue::filters(&args.filter) };
     let answer = manager.networks().list(request).await.map_err(refused)?.into_inner();
-    let rows: Vec<_> = answer.networks.iter().map(|of| row(of, args.no_trunc)).collect();
+    let mut networks = answer.networks;
+    networks.sort_by(|a, b| order::natural(&a.name, &b.name));
+    let rows: Vec<_> = networks.iter().map(|of| row(of, args.no_trunc)).collect();
     print(&list.render(&rows)?)?;
     Ok(0)
 }

@@ -18,7 +18,7 @@ use crate::{
     },
     each::each,
     failure::refused,
-    format::{List, Value},
+    format::{List, Value, order},
     options::keyvalue,
     prompt,
     terminal::output::print,
@@ -32,7 +32,7 @@ pub(crate) async fn command(manager: &Manager, command: Command) -> Result<u8> {
     match command {
         Command::Create(args) => create(manager, args).await,
         Command::Inspect(args) => {
-            let ask = Ask { kinds: &[Kind::Volume], size: false, platform: "" };
+            let ask = Ask { kinds: &[Kind::Volume], size: false, platform: "", traffic: false };
             inspect::documents(manager, &ask, &args.volumes, args.format.as_deref()).await
         }
         Command::Ls(args) => list(manager, &args).await,
@@ -75,7 +75,7 @@ async fn list(manager: &Manager, args: &ListArgs) -> Result<u8> {
     let request = ListVolumesRequest { filters: keyvalue::filters(&args.filter) };
     let answer = manager.volumes().list(request).await.map_err(refused)?.into_inner();
     let mut volumes = answer.volumes;
-    volumes.sort_by(|a, b| a.name.cmp(&b.name));
+    volumes.sort_by(|a, b| order::natural(&a.name, &b.name));
     let rows: Vec<_> = volumes.iter().map(row).collect();
     print(&list.render(&rows)?)?;
     Ok(0)

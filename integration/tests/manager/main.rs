@@ -14,6 +14,8 @@ mod images;
 mod lifecycle;
 mod logging;
 mod network;
+mod network_parents;
+mod network_places;
 mod network_ports;
 mod network_recovery;
 mod options;
@@ -50,6 +52,8 @@ fn main() -> ExitCode {
             lifecycle::TESTS,
             logging::TESTS,
             network::TESTS,
+            network_parents::TESTS,
+            network_places::TESTS,
             network_ports::TESTS,
             network_recovery::TESTS,
             options::TESTS,

@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-use hull_integration::engine::{Hull, Lab, SLEEPER, Side};
+use hull_integration::engine::{Engine, Hull, Lab, SLEEPER, Side, lab};
 use hull_integration::{tests, wait_until};
 
-use crate::network::hull_only;
+use crate::network::{address, fetch, hull_only, serve, start};
 
-tests![a_killed_manager_leaves_nothing, a_manager_killed_while_it_changes_networks_leaves_nothing,];
+tests![
+    a_killed_manager_leaves_nothing,
+    a_manager_killed_while_it_changes_networks_leaves_nothing,
+    a_bridge_that_somebody_changes_is_put_right,
+];
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -105,5 +109,27 @@ fn a_manager_killed_while_it_changes_networks_leaves_nothing() {
             hull.run(&["rm", "-f", "one"]);
             wait_until_clean(&lab, &hull, &["web", "db"]);
         }
+    }
+}
+
+fn a_bridge_that_somebody_changes_is_put_right() {
+    hull_only();
+    let lab = Lab::start();
+    let engine = Engine::start_in(&lab);
+    serve(&engine, "one", &["-p", "8080:80"]);
+    start(&engine, "two", &[], SLEEPER);
+    let one = address(&engine, "one", "bridge");
+    for change in [
+        "link set hull0 down",
+        "address flush dev hull0",
+        "link delete hull0",
+        "link set hull0 down",
+    ] {
+        lab.ip(Side::Host, change).ok();
+        wait_until(&format!("all is well after {change:?}"), SOON, || {
+            lab.page(Side::Neighbour, lab::HOST[0], 8080).as_deref() == Some("one")
+                && lab.page(Side::Host, &one, 80).as_deref() == Some("one")
+                && fetch(&engine, "two", &one).text() == "one"
+        });
     }
 }

@@ -51,7 +51,7 @@ use crate::{
 };
 pub use crate::{
     answer::{Addition, Address, Dns, Interface, Route},
-    network::{Network, Plugin, load_directory},
+    network::{Network, Plugin, load_directory, read_list},
     request::Attachment,
     version::Version,
 };
@@ -208,6 +208,20 @@ impl Cni {
     pub async fn version(&self, network: &Network) -> Result<Version> {
         let network = network.clone();
         self.run(|inner| async move { inner.version(&network).await }).await
+    }
+
+    /// What an attachment was given; none: it is not attached.
+    ///
+    /// # Errors
+    /// If its record can't be read.
+    pub fn attached(
+        &self,
+        network: &str,
+        container: &str,
+        interface: &str,
+    ) -> Result<Option<Addition>> {
+        let entry = self.inner.cache.read(network, container, interface)?;
+        entry.and_then(|entry| entry.result).map(Addition::read).transpose()
     }
 
     /// All recorded attachments.

@@ -62,7 +62,7 @@ impl Network {
     /// # Errors
     /// One sentence on what is wrong with it.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
-        Self::read(bytes, Vec::new())
+        object(bytes).and_then(Self::of)
     }
 
     /// Reads the file of a list. Unless it has `loadOnlyInlinedPlugins`, the plugins in
@@ -71,37 +71,21 @@ impl Network {
     /// # Errors
     /// If it can't be read, or as [`Network::parse`]; the file is named.
     pub fn load(path: &Path) -> Result<Self> {
-        let load = || -> Result<Self> {
-            let bytes = read(path)?;
-            let fields = object(&bytes)?;
-            let mut others = Vec::new();
-            if !switch(&fields, "loadOnlyInlinedPlugins")?
-                && let Some(directory) = path.parent()
-            {
-                for file in files(&directory.join(name(&fields)?), &["conf"])? {
-                    let bytes = read(&file)?;
-                    let other = object(&bytes).map_err(|error| error.context(file.display()))?;
-                    others.push(Value::Object(other));
-                }
-            }
-            Self::read(&bytes, others)
-        };
-        load().map_err(|error| error.context(path.display()))
+        let network = read_list(path).and_then(Self::of);
+        network.map_err(|error| error.context(path.display()))
     }
 
-    fn read(bytes: &[u8], others: Vec<Value>) -> Result<Self> {
-        let mut fields = object(bytes)?;
+    fn of(mut fields: Map<String, Value>) -> Result<Self> {
         let name = name(&fields)?.to_owned();
         let versions = versions(&fields)?;
         let disable_check = switch(&fields, "disableCheck")?;
         let disable_gc = switch(&fields, "disableGC")?;
-        let mut plugins = match fields.remove("plugins") {
+        let plugins = match fields.remove("plugins") {
             Some(Value::Array(plugins)) => plugins,
             Some(_) => return Err(Error::invalid("plugins is not a list")),
             None if fields.contains_key("type") => vec![Value::Object(fields)],
             None => Vec::new(),
         };
-        plugins.extend(others);
         if plugins.is_empty() {
             return Err(Error::invalid(format!("network {name} has no plugins")));
         }
@@ -123,6 +107,38 @@ impl Network {
     pub fn has_capability(&self, name: &str) -> bool {
         self.plugins.iter().any(|plugin| plugin.capabilities().any(|other| other == name))
     }
+}
+
+/// Reads the file of a list, with the plugins in `NAME/*.conf` beside it behind its own, unless it
+/// has `loadOnlyInlinedPlugins`.
+///
+/// # Errors
+/// If a file can't be read, or is none.
+pub fn read_list(path: &Path) -> Result<Map<String, Value>> {
+    let mut fields = object(&read(path)?)?;
+    if switch(&fields, "loadOnlyInlinedPlugins")? {
+        return Ok(fields);
+    }
+    let Some(directory) = path.parent() else { return Ok(fields) };
+    let mut others = Vec::new();
+    for file in files(&directory.join(name(&fields)?), &["conf"])? {
+        let other = read(&file).and_then(|bytes| object(&bytes));
+        others.push(Value::Object(other.map_err(|error| error.context(file.display()))?));
+    }
+    if others.is_empty() {
+        return Ok(fields);
+    }
+    // A single configuration is a list of one.
+    let mut plugins = match fields.get("plugins") {
+        Some(Value::Array(plugins)) => plugins.clone(),
+        None if fields.contains_key("type") => vec![Value::Object(fields.clone())],
+        None => Vec::new(),
+        // Whoever reads it says so.
+        Some(_) => return Ok(fields),
+    };
+    plugins.extend(others);
+    fields.insert("plugins".into(), Value::Array(plugins));
+    Ok(fields)
 }
 
 /// The configuration files of a directory (`.conflist`, `.conf`, `.json`), in their names' order,
@@ -389,6 +405,10 @@ mod tests {
         write("a/2.conf", r#"{"type": "tuning"}"#);
         write("a/1.conf", r#"{"type": "portmap"}"#);
         write("c/1.conf", r#"{"type": "portmap"}"#);
+        write("50-e.conflist", r#"{"name": "e", "cniVersions": ["1.0.0"]}"#);
+        write("e/1.conf", r#"{"type": "ptp"}"#);
+        write("60-f.conflist", r#"{"name": "f", "plugins": {}}"#);
+        write("f/1.conf", r#"{"type": "ptp"}"#);
         let networks = load_directory(directory.path()).unwrap();
         let shown: Vec<String> = networks
             .iter()
@@ -401,7 +421,7 @@ mod tests {
                 Err(error) => format!("{}", error.to_string().starts_with(path.to_str().unwrap())),
             })
             .collect();
-        assert_eq!(shown, ["a bridge+portmap+tuning", "b ptp", "c x", "true"]);
+        assert_eq!(shown, ["a bridge+portmap+tuning", "b ptp", "c x", "true", "e ptp", "true"]);
         assert!(load_directory(&directory.path().join("none")).unwrap().is_empty());
     }
 

@@ -137,7 +137,7 @@ impl Network for Adapter {
     }
 
     fn name_of<'a>(&'a self, network: &'a str) -> BoxFuture<'a, Result<String>> {
-        let request = v1::InspectNetworkRequest { network: network.to_owned() };
+        let request = v1::InspectNetworkRequest { network: network.to_owned(), traffic: false };
         Box::pin(async move { Ok(self.0.inspect(request).await?.name) })
     }
 

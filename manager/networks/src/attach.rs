@@ -8,10 +8,8 @@ use hull_specs_api::v1;
 use crate::{
     Attached, Container, DEFAULT_NETWORK, Inner,
     definition::{Definition, Driver},
-    files,
-    link::Link,
-    list, namespace,
-    plan::{self, Interface, Step},
+    files, list, namespace,
+    plan::{self, Step},
     records::{Endpoint, Sandbox},
     sandbox,
 };
@@ -67,7 +65,7 @@ impl Inner {
     }
 
     /// Networks whose interface somebody has removed get it again.
-    fn prepare(&self, places: &Places) -> Result<()> {
+    pub(crate) fn prepare(&self, places: &Places) -> Result<()> {
         for (_, network) in places {
             if !matches!(network.driver, Driver::Plugins(_))
                 && self.host.socket.link(network.interface()).map_err(anyhow::Error::new)?.is_none()
@@ -78,7 +76,7 @@ impl Inner {
         Ok(())
     }
 
-    fn apply_all(&self, container: &str, steps: &[Step]) -> Result<()> {
+    pub(crate) fn apply_all(&self, container: &str, steps: &[Step]) -> Result<()> {
         for step in steps {
             self.host.apply(container, step)?;
         }
@@ -207,7 +205,7 @@ impl Inner {
     }
 
     /// Interfaces on others have no end on the host: they are removed from inside.
-    fn remove_slaves(&self, container: &str, endpoints: &[Endpoint]) -> Result<()> {
+    pub(crate) fn remove_slaves(&self, container: &str, endpoints: &[Endpoint]) -> Result<()> {
         let names: Vec<_> = {
             let state = self.state();
             let is_slave = |endpoint: &&Endpoint| {
@@ -309,88 +307,13 @@ impl Inner {
         Ok(self.host.apply(container, &Step::Inside(Vec::new(), routes))?)
     }
 
-    /// What a container has that runs. Interfaces that somebody has removed are made again.
-    pub(crate) fn check(&self, container: &str) -> Result<Attached> {
-        let places = self.places(container)?;
-        if self.host.namespaces.open(container)?.is_none() {
-            return Err(Error::conflict(format!(
-                "the network namespace of {container} is gone: it must be started again"
-            )));
-        }
-        self.prepare(&places)?;
-        let mut missing = Vec::new();
-        for (endpoint, network) in &places {
-            let Some(interface) = Interface::of((endpoint, network)) else { continue };
-            if !self.is_connected(container, &interface)? {
-                // A half is worth nothing.
-                self.host.socket.remove_link(&interface.host_name).map_err(anyhow::Error::new)?;
-                self.remove_slaves(container, std::slice::from_ref(endpoint))?;
-                missing.push((endpoint, &**network));
-            }
-        }
-        let mut again = Vec::new();
-        if !missing.is_empty() {
-            tracing::warn!(%container, interfaces = missing.len(), "interfaces are made again");
-            again = plan::connect(&missing, &sandbox::borrow(&places));
-        }
-        let (ports, before) = plan::ports_apart(again);
-        self.apply_all(container, &before)?;
-        self.check_by_plugins(container, &places);
-        self.expose(container, &places)?;
-        self.apply_all(container, &ports)?;
-        self.name(container, &places)?;
-        self.attached(container, &places)
-    }
-
-    /// Whether an interface is there, in the container or as the host's end; and where it is a
-    /// bridge's, this end is a port of it now, as it should be.
-    fn is_connected(&self, container: &str, interface: &Interface) -> Result<bool> {
-        match &interface.on {
-            plan::On::Bridge { bridge, .. } => self.is_port(bridge, interface),
-            plan::On::Parent { parent, .. } => self.is_slave(container, parent, interface),
-        }
-    }
-
-    /// Whatever it is called: a container may give its interface another name.
-    fn is_slave(&self, container: &str, parent: &str, interface: &Interface) -> Result<bool> {
-        let Some(namespace) = self.host.namespaces.open(container)? else { return Ok(true) };
-        let links = namespace::inside(namespace.as_fd(), |socket| Ok(socket.links(false)?))?;
-        let is_it = |link: &Link| link.name == interface.name || link.mac == Some(interface.mac);
-        if links.iter().any(is_it) {
-            return Ok(true);
-        }
-        // Without that it cannot be made again; somebody else's is somebody else's business.
-        let back = self.host.socket.link(parent).map_err(anyhow::Error::new)?.is_some();
-        if !back {
-            tracing::warn!(%container, parent, "not connected: the interface that it was on is gone");
-        }
-        Ok(!back)
-    }
-
-    fn is_port(&self, bridge: &str, interface: &Interface) -> Result<bool> {
-        let find = |name: &str| -> Result<_> {
-            Ok(self.host.socket.link(name).map_err(anyhow::Error::new)?)
-        };
-        let (Some(port), Some(bridge)) = (find(&interface.host_name)?, find(bridge)?) else {
-            return Ok(false);
-        };
-        if port.master != Some(bridge.index) || !port.up {
-            tracing::warn!(port = %port.name, "a port of a bridge was changed by somebody: put right");
-        }
-        if port.master != Some(bridge.index) {
-            self.host.socket.set_master(port.index, bridge.index).map_err(anyhow::Error::new)?;
-        }
-        self.host.apply(&interface.host_name, &Step::Port(interface.clone()))?;
-        Ok(true)
-    }
-
     pub(crate) fn sandbox(&self, container: &str) -> Result<Sandbox> {
         self.records.sandbox(container)?.ok_or_else(|| {
             Error::conflict(format!("container {container} is in no network of its own"))
         })
     }
 
-    fn attached(&self, container: &str, places: &Places) -> Result<Attached> {
+    pub(crate) fn attached(&self, container: &str, places: &Places) -> Result<Attached> {
         let sandbox = self.sandbox(container)?;
         let own: Vec<IpAddr> = places
             .iter()

@@ -191,6 +191,8 @@ fn read(file: &Path) -> Result<Definition> {
     if !metadata.is_file() || metadata.len() > MAX_BYTES {
         return Err(Error::invalid("it is no file of at most 1 MiB".to_owned()));
     }
-    let content = fs::read(file).about(file.display())?;
+    // With the plugins that are in files of their own.
+    let list = hull_manager_cni::read_list(file)?;
+    let content = serde_json::to_vec(&list).map_err(anyhow::Error::new)?;
     Definition::from_list(&content, metadata.modified().about(file.display())?)
 }

@@ -89,8 +89,10 @@ pub(crate) struct Parent {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct List {
+    #[serde(default)]
     cni_version: String,
     name: String,
+    #[serde(default)]
     plugins: Vec<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hull: Option<Own>,

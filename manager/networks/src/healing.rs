@@ -1,15 +1,18 @@
 //! What somebody takes away from our interfaces is put back, or said in the log.
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{fmt, net::IpAddr, os::fd::AsFd as _, sync::Arc};
 
-use hull_manager_core::Result;
+use hull_manager_core::{Error, Result};
 use ipnet::IpNet;
 
 use crate::{
-    Inner,
+    Attached, Inner,
     catalog::Known,
     definition::{Definition, Driver},
     link::Link,
+    namespace,
+    plan::{self, Interface, Step},
+    sandbox,
 };
 
 /// What may not be as it should be.
@@ -92,6 +95,81 @@ impl Inner {
             }
         }
         Ok(healed)
+    }
+
+    /// What a container has that runs. Interfaces that somebody has removed are made again.
+    pub(crate) fn check(&self, container: &str) -> Result<Attached> {
+        let places = self.places(container)?;
+        if self.host.namespaces.open(container)?.is_none() {
+            return Err(Error::conflict(format!(
+                "the network namespace of {container} is gone: it must be started again"
+            )));
+        }
+        self.prepare(&places)?;
+        let mut missing = Vec::new();
+        for (endpoint, network) in &places {
+            let Some(interface) = Interface::of((endpoint, network)) else { continue };
+            if !self.is_connected(container, &interface)? {
+                // A half is worth nothing.
+                self.host.socket.remove_link(&interface.host_name).map_err(anyhow::Error::new)?;
+                self.remove_slaves(container, std::slice::from_ref(endpoint))?;
+                missing.push((endpoint, &**network));
+            }
+        }
+        let mut again = Vec::new();
+        if !missing.is_empty() {
+            tracing::warn!(%container, interfaces = missing.len(), "interfaces are made again");
+            again = plan::connect(&missing, &sandbox::borrow(&places));
+        }
+        let (ports, before) = plan::ports_apart(again);
+        self.apply_all(container, &before)?;
+        self.check_by_plugins(container, &places);
+        self.expose(container, &places)?;
+        self.apply_all(container, &ports)?;
+        self.name(container, &places)?;
+        self.attached(container, &places)
+    }
+
+    /// Whether an interface is there, in the container or as the host's end; and where it is a
+    /// bridge's, this end is a port of it now, as it should be.
+    fn is_connected(&self, container: &str, interface: &Interface) -> Result<bool> {
+        match &interface.on {
+            plan::On::Bridge { bridge, .. } => self.is_port(bridge, interface),
+            plan::On::Parent { parent, .. } => self.is_slave(container, parent, interface),
+        }
+    }
+
+    /// Whatever it is called: a container may give its interface another name.
+    fn is_slave(&self, container: &str, parent: &str, interface: &Interface) -> Result<bool> {
+        let Some(namespace) = self.host.namespaces.open(container)? else { return Ok(true) };
+        let links = namespace::inside(namespace.as_fd(), |socket| Ok(socket.links(false)?))?;
+        let is_it = |link: &Link| link.name == interface.name || link.mac == Some(interface.mac);
+        if links.iter().any(is_it) {
+            return Ok(true);
+        }
+        // Without that it cannot be made again; somebody else's is somebody else's business.
+        let back = self.host.socket.link(parent).map_err(anyhow::Error::new)?.is_some();
+        if !back {
+            tracing::warn!(%container, parent, "not connected: the interface that it was on is gone");
+        }
+        Ok(!back)
+    }
+
+    fn is_port(&self, bridge: &str, interface: &Interface) -> Result<bool> {
+        let find = |name: &str| -> Result<_> {
+            Ok(self.host.socket.link(name).map_err(anyhow::Error::new)?)
+        };
+        let (Some(port), Some(bridge)) = (find(&interface.host_name)?, find(bridge)?) else {
+            return Ok(false);
+        };
+        if port.master != Some(bridge.index) || !port.up {
+            tracing::warn!(port = %port.name, "a port of a bridge was changed by somebody: put right");
+        }
+        if port.master != Some(bridge.index) {
+            self.host.socket.set_master(port.index, bridge.index).map_err(anyhow::Error::new)?;
+        }
+        self.host.apply(&interface.host_name, &Step::Port(interface.clone()))?;
+        Ok(true)
     }
 
     fn networks_where(&self, is_meant: impl Fn(&Definition) -> bool) -> Vec<Arc<Definition>> {

@@ -212,7 +212,14 @@ impl Networks {
     /// # Errors
     /// If there is none, or the text means several.
     pub async fn inspect(&self, request: v1::InspectNetworkRequest) -> Result<v1::Network> {
-        self.blocking(move |inner| inner.inspect(&request.network)).await
+        self.blocking(move |inner| {
+            let mut network = inner.inspect(&request.network)?;
+            if request.traffic {
+                inner.count(&mut network)?;
+            }
+            Ok(network)
+        })
+        .await
     }
 
     /// Who reaches what, port by port, and why.

@@ -148,10 +148,25 @@ impl Inner {
                 ipv6_address: text(endpoint.ipv6),
                 container_id: endpoint.container,
                 endpoint_id: endpoint.id,
+                traffic: None,
             });
         }
         network.members.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(network)
+    }
+
+    /// Adds what went through the interfaces of a network's members.
+    pub(crate) fn count(&self, network: &mut v1::Network) -> Result<()> {
+        for member in &mut network.members {
+            let endpoints = self.records.of_container(&member.container_id)?;
+            let own = endpoints.into_iter().find(|endpoint| endpoint.id == member.endpoint_id);
+            // One that ends meanwhile has nothing to tell any more.
+            let counted = self.counters(&member.container_id).unwrap_or_default();
+            member.traffic = own.and_then(|endpoint| {
+                counted.into_iter().find(|interface| interface.name == endpoint.interface)
+            });
+        }
+        Ok(())
     }
 }
 

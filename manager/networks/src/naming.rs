@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, os::fd::AsFd as _, sync::Arc};
 
 use anyhow::Context as _;
+use hull_manager_cni::Dns;
 use hull_manager_core::Result;
 use hull_manager_names::{ADDRESS, Forward, Link, Member, Sockets, View};
 use hull_specs_api::v1;
@@ -59,21 +60,28 @@ fn view(places: &Places, servers: &[std::net::IpAddr]) -> View {
     }
 }
 
+/// The first list that says something.
+fn first_of<T: Clone>(lists: [&[T]; 3]) -> Vec<T> {
+    lists.into_iter().find(|list| !list.is_empty()).unwrap_or_default().to_vec()
+}
+
 impl Inner {
-    /// The resolver that a container asks for, and the manager's defaults behind it.
-    fn wanted_resolver(&self, options: &v1::ContainerOptions) -> Result<Resolver> {
+    /// The resolver that a container asks for, behind it that of its networks by plugins, and then
+    /// the manager's defaults.
+    fn wanted_resolver(&self, options: &v1::ContainerOptions, told: &Dns) -> Result<Resolver> {
         let servers = options
             .dns
             .iter()
             .map(|text| address("DNS server", text))
             .collect::<Result<Vec<_>>>()?;
-        let or = |own: &[String], ours: &[String]| {
-            if own.is_empty() { ours.to_vec() } else { own.to_vec() }
-        };
+        // What a plugin calls a server and is none helps nobody.
+        let theirs = told.nameservers.iter().filter_map(|text| text.parse().ok());
+        let theirs: Vec<_> = theirs.collect();
+        let settings = &self.settings;
         Ok(Resolver {
-            servers: if servers.is_empty() { self.settings.dns.clone() } else { servers },
-            search: or(&options.dns_search, &self.settings.dns_search),
-            options: or(&options.dns_options, &self.settings.dns_options),
+            servers: first_of([&servers, &theirs, &settings.dns]),
+            search: first_of([&options.dns_search, &told.search, &settings.dns_search]),
+            options: first_of([&options.dns_options, &told.options, &settings.dns_options]),
         })
     }
 
@@ -101,7 +109,8 @@ impl Inner {
     }
 
     pub(crate) fn resolv_conf(&self, sandbox: &Sandbox, places: &Places) -> Result<String> {
-        let wanted = self.wanted_resolver(&sandbox.options)?;
+        let told = self.dns_by_plugins(&sandbox.container, places)?;
+        let wanted = self.wanted_resolver(&sandbox.options, &told)?;
         let mut host = self.host_resolver()?;
         let ask = self.asks(places, &wanted, &host);
         host.servers = files::reachable(&host);
@@ -115,7 +124,7 @@ impl Inner {
         options: &v1::ContainerOptions,
         is_host: bool,
     ) -> Result<String> {
-        let wanted = self.wanted_resolver(options)?;
+        let wanted = self.wanted_resolver(options, &Dns::default())?;
         let mut host = self.host_resolver()?;
         if !is_host {
             host.servers = files::reachable(&host);
@@ -126,7 +135,8 @@ impl Inner {
     /// Lets the name service know a container, and answer it.
     pub(crate) fn name(&self, container: &str, places: &Places) -> Result<()> {
         let sandbox = self.sandbox(container)?;
-        let wanted = self.wanted_resolver(&sandbox.options)?;
+        let told = self.dns_by_plugins(container, places)?;
+        let wanted = self.wanted_resolver(&sandbox.options, &told)?;
         let ask = self.asks(places, &wanted, &self.host_resolver()?);
         for (endpoint, network) in places.iter().filter(|(_, network)| has_names(network)) {
             self.names.network(&network.id, &network.name);

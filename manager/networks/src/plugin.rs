@@ -33,7 +33,7 @@ use crate::{
 const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 
 /// What the runtime adds to a configuration.
-const ADDED: [&str; 8] = [
+const ADDED: [&str; 9] = [
     "cniVersion",
     "name",
     "prevResult",
@@ -41,8 +41,13 @@ const ADDED: [&str; 8] = [
     "args",
     "dataDir",
     "runDir",
-    "cni.dev/valid-attachments",
+    ATTACHMENTS[0],
+    ATTACHMENTS[1],
 ];
+
+/// What of a GC says which attachments are valid: the specification's key, and that of libcni's
+/// first versions.
+const ATTACHMENTS: [&str; 2] = ["cni.dev/valid-attachments", "cni.dev/attachments"];
 
 /// Error codes of the specification, section 5.
 const UNSUPPORTED_VERSION: u32 = 1;
@@ -252,9 +257,14 @@ impl Call<'_> {
                 .unwrap_or_default(),
             ..Default::default()
         };
-        let listed = runtime["ips"].as_array().into_iter().flatten();
-        let listed = listed.filter_map(|ip| ip.as_str().map(str::to_owned));
-        for text in listed.chain(argument("IP")) {
+        // The conventions' three ways; the runtime's own word comes last, and counts.
+        let listed = |list: &Value| -> Vec<String> {
+            let all = list.as_array().into_iter().flatten();
+            all.filter_map(|ip| ip.as_str().map(str::to_owned)).collect()
+        };
+        let arguments = self.fields.get("args").map(|args| listed(&args["cni"]["ips"]));
+        let asked = argument("IP").into_iter().chain(arguments.into_iter().flatten());
+        for text in asked.chain(listed(&runtime["ips"])) {
             let plain = text.split_once('/').map_or(text.as_str(), |(address, _)| address);
             match plain.parse::<IpAddr>() {
                 Ok(IpAddr::V4(_)) => endpoint.ipv4_address = plain.to_owned(),
@@ -363,10 +373,14 @@ impl Call<'_> {
 
     /// What is not among the valid attachments goes.
     fn collect(&self) -> Result<Value, Refusal> {
-        let valid = self.fields.get("cni.dev/valid-attachments").and_then(Value::as_array);
+        let named = |key| self.fields.get(key).and_then(Value::as_array);
+        let valid = ATTACHMENTS.into_iter().find_map(named).ok_or_else(|| {
+            // None at all would mean that all go.
+            let said = format!("{} is not a list", ATTACHMENTS[0]);
+            Refusal(INVALID_CONFIGURATION, Error::invalid(said))
+        })?;
         let valid: Vec<_> = valid
-            .into_iter()
-            .flatten()
+            .iter()
             .filter_map(|attachment| {
                 let container = attachment["containerID"].as_str()?;
                 Some(format!("{}.{container}.{}", self.name, attachment["ifname"].as_str()?))

@@ -18,8 +18,25 @@ use crate::{
 type Places = [(Endpoint, Arc<Definition>)];
 
 /// The capability arguments of an endpoint (CNI conventions), for the plugins that take them.
-fn capabilities(endpoint: &Endpoint, ports: &[v1::PublishedPort]) -> Map<String, Value> {
+fn capabilities(
+    endpoint: &Endpoint,
+    ports: &[v1::PublishedPort],
+    container: &v1::ContainerOptions,
+) -> Map<String, Value> {
     let mut capabilities = Map::new();
+    let dns = [
+        ("servers", &container.dns),
+        ("searches", &container.dns_search),
+        ("options", &container.dns_options),
+    ];
+    let dns: Map<_, _> = dns
+        .into_iter()
+        .filter(|(_, list)| !list.is_empty())
+        .map(|(key, list)| (key.to_owned(), json!(list)))
+        .collect();
+    if !dns.is_empty() {
+        capabilities.insert("dns".into(), Value::Object(dns));
+    }
     let options = &endpoint.options;
     if !options.mac_address.is_empty() {
         capabilities.insert("mac".into(), json!(options.mac_address));
@@ -54,6 +71,7 @@ impl Inner {
     /// Has plugins connect a container's places that are theirs, and writes down what they gave.
     pub(crate) fn add_by_plugins(&self, container: &str, places: &mut Places) -> Result<()> {
         let ports = self.mapped(container, places);
+        let options = self.sandbox(container)?.options;
         for (endpoint, network) in places {
             if !matches!(network.driver, Driver::Plugins(_)) {
                 continue;
@@ -70,6 +88,7 @@ impl Inner {
                 capabilities: capabilities(
                     endpoint,
                     if list.has_capability("portMappings") { &ports } else { &[] },
+                    &options,
                 ),
             };
             let added = self.wait(self.cni.add(&list, attachment))?;
@@ -149,6 +168,25 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    /// How names are resolved in the networks that are done by plugins, as these say.
+    pub(crate) fn dns_by_plugins(&self, container: &str, places: &Places) -> Result<cni::Dns> {
+        let mut all = cni::Dns::default();
+        for (endpoint, network) in places {
+            if !matches!(network.driver, Driver::Plugins(_)) {
+                continue;
+            }
+            let attached = self.cni.attached(&network.name, container, &endpoint.interface)?;
+            let Some(cni::Addition { dns, .. }) = attached else { continue };
+            all.nameservers.extend(dns.nameservers);
+            // resolv.conf(5): the local domain is a search list of one.
+            let domain = dns.search.is_empty() && !dns.domain.is_empty();
+            all.search.extend(domain.then_some(dns.domain));
+            all.search.extend(dns.search);
+            all.options.extend(dns.options);
+        }
+        Ok(all)
     }
 
     /// Waits for what is asynchronous, from a thread that may block.

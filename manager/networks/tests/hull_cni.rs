@@ -104,8 +104,18 @@ impl Lab {
 
     /// The plugin, by hand.
     fn call(&self, command: &str, id: &str) -> std::process::Child {
+        self.call_with(command, id, |_| {})
+    }
+
+    fn call_with(
+        &self,
+        command: &str,
+        id: &str,
+        change: impl FnOnce(&mut serde_json::Map<String, Value>),
+    ) -> std::process::Child {
         let plugin = &self.network(|_| {}).plugins[0];
         let mut request = plugin.fields.clone();
+        change(&mut request);
         request.insert("cniVersion".into(), "1.0.0".into());
         request.insert("name".into(), "lan".into());
         let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_hull-cni"))
@@ -343,4 +353,92 @@ fn run(program: &str, words: &[&str]) -> String {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {words:?}: {said}");
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn published_ports_of_both_families_are_checked_and_put_back() {
+    on_a_host(|lab| {
+        run("ip", &["link", "add", "up0", "type", "veth", "peer", "name", "up1"]);
+        run("ip", &["address", "add", "192.0.2.1/24", "dev", "up0"]);
+        run("ip", &["address", "add", "2001:db8::1/64", "dev", "up0", "nodad"]);
+        for name in ["up0", "up1"] {
+            run("ip", &["link", "set", name, "up"]);
+        }
+        let ranges = json!([[{ "subnet": "10.40.0.0/24" }], [{ "subnet": "2001:db8:40::/64" }]]);
+        let network = lab.network(|plugin| plugin["ipam"]["ranges"] = ranges);
+        lab.namespace("aa");
+        let ports = json!({ "portMappings": [
+            { "hostPort": 8080, "containerPort": 80, "protocol": "tcp" },
+            { "hostPort": 8443, "containerPort": 80, "protocol": "tcp", "hostIP": "2001:db8::1" },
+        ] });
+        let a = lab.add(&network, lab.attachment("aa", ports)).unwrap();
+        assert_eq!(a.ips.len(), 2);
+        let _listener = lab.inside("aa", || TcpListener::bind("[::]:80").unwrap());
+        let connects = || {
+            ["192.0.2.1:8080", "[2001:db8::1]:8080", "[2001:db8::1]:8443"].map(|at| {
+                TcpStream::connect_timeout(&at.parse().unwrap(), Duration::from_secs(3)).is_ok()
+            })
+        };
+        let check = || lab.runtime.block_on(lab.cni.check("lan", "aa", "net1"));
+        assert_eq!(connects(), [true; 3]);
+        check().unwrap();
+        assert_eq!(connects(), [true; 3]);
+        // Somebody takes the rules away, and then the interface.
+        run("nft", &["flush", "ruleset"]);
+        assert_eq!(connects(), [false; 3], "the control");
+        check().unwrap();
+        assert_eq!(connects(), [true; 3]);
+        lab.inside("aa", || run("ip", &["link", "delete", "net1"]));
+        check().unwrap();
+        assert_eq!(connects(), [true; 3]);
+        lab.runtime.block_on(lab.cni.del("lan", "aa", "net1")).unwrap();
+        let error = check().unwrap_err();
+        assert_eq!(error.kind(), hull_manager_core::ErrorKind::NotFound, "{error}");
+    });
+}
+
+#[test]
+fn what_is_valid_must_be_named_before_anything_is_collected() {
+    on_a_host(|lab| {
+        lab.namespace("aa");
+        assert!(lab.call("ADD", "aa").wait().unwrap().success());
+        let output = lab.call("GC", "aa").wait_with_output().unwrap();
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(said["msg"], "cni.dev/valid-attachments is not a list");
+        assert_eq!(lab.left().len(), 1);
+        // By either name.
+        let valid = json!([{ "containerID": "aa", "ifname": "net1" }]);
+        for key in ["cni.dev/valid-attachments", "cni.dev/attachments"] {
+            for (list, left) in [(&valid, 1), (&json!([]), 0)] {
+                let call = |fields: &mut serde_json::Map<_, _>| {
+                    fields.insert(key.into(), list.clone());
+                };
+                assert!(lab.call_with("GC", "aa", call).wait().unwrap().success(), "{key}");
+                assert_eq!(lab.left().len(), left, "{key}");
+            }
+            assert!(lab.call("ADD", "aa").wait().unwrap().success());
+        }
+        assert!(lab.call("DEL", "aa").wait().unwrap().success());
+    });
+}
+
+#[test]
+fn an_address_is_asked_for_in_each_way_of_the_conventions() {
+    on_a_host(|lab| {
+        let args = json!({ "cni": { "ips": ["10.40.0.77"], "labels": [] } });
+        for (ips, expected) in
+            [(json!(null), "10.40.0.77/24"), (json!(["10.40.0.9"]), "10.40.0.9/24")]
+        {
+            lab.namespace("aa");
+            let call = |fields: &mut serde_json::Map<String, Value>| {
+                fields.insert("args".into(), args.clone());
+                fields.insert("runtimeConfig".into(), json!({ "ips": ips }));
+            };
+            let output = lab.call_with("ADD", "aa", call).wait_with_output().unwrap();
+            let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert_eq!(result["ips"][0]["address"], expected, "{result}");
+            assert!(lab.call("DEL", "aa").wait().unwrap().success());
+            drop(sys::mount::unmount(lab.directory.path().join("containers/aa"), true));
+        }
+    });
 }

@@ -70,6 +70,22 @@ pub struct Member {
     pub ipv4_address: String,
     #[serde(rename = "IPv6Address")]
     pub ipv6_address: String,
+    /// Not docker's: of `inspect --verbose` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Traffic>,
+}
+
+/// With the names of docker's `stats`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Traffic {
+    pub rx_bytes: u64,
+    pub rx_packets: u64,
+    pub rx_errors: u64,
+    pub rx_dropped: u64,
+    pub tx_bytes: u64,
+    pub tx_packets: u64,
+    pub tx_errors: u64,
+    pub tx_dropped: u64,
 }
 
 fn map(of: &HashMap<String, String>) -> BTreeMap<String, String> {
@@ -86,6 +102,7 @@ impl From<&v1::Network> for Network {
                 mac_address: member.mac_address.clone(),
                 ipv4_address: member.ipv4_address.clone(),
                 ipv6_address: member.ipv6_address.clone(),
+                traffic: member.traffic.as_ref().map(Into::into),
             };
             (member.container_id.clone(), shown)
         });
@@ -110,6 +127,21 @@ impl From<&v1::Network> for Network {
             options: map(&of.options),
             labels: map(&of.labels),
             ..Self::default()
+        }
+    }
+}
+
+impl From<&v1::InterfaceStats> for Traffic {
+    fn from(of: &v1::InterfaceStats) -> Self {
+        Self {
+            rx_bytes: of.received_bytes,
+            rx_packets: of.received_packets,
+            rx_errors: of.received_errors,
+            rx_dropped: of.received_dropped,
+            tx_bytes: of.sent_bytes,
+            tx_packets: of.sent_packets,
+            tx_errors: of.sent_errors,
+            tx_dropped: of.sent_dropped,
         }
     }
 }
@@ -163,6 +195,20 @@ mod tests {
              \"ConfigOnly\":false,\"Containers\":{\"abcd\":{\"Name\":\"one\",\"EndpointID\":\"\",\
              \"MacAddress\":\"\",\"IPv4Address\":\"10.0.0.2/24\",\"IPv6Address\":\"\"}},\"Options\":{},\
              \"Labels\":{}}"
+        );
+    }
+
+    #[test]
+    fn traffic_has_the_names_of_stats() {
+        let traffic = Traffic::from(&v1::InterfaceStats {
+            received_bytes: 1,
+            received_dropped: 2,
+            sent_packets: 3,
+            ..Default::default()
+        });
+        assert_eq!(
+            serde_json::to_string(&traffic).unwrap(),
+            r#"{"rx_bytes":1,"rx_packets":0,"rx_errors":0,"rx_dropped":2,"tx_bytes":0,"tx_packets":3,"tx_errors":0,"tx_dropped":0}"#
         );
     }
 }

@@ -64,6 +64,7 @@ fn told(work: impl FnOnce()) -> Vec<String> {
     let mut monitor = std::process::Command::new("ip")
         .args(["-o", "monitor", "link"])
         .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
     let output = std::io::BufReader::new(monitor.stdout.take().unwrap());

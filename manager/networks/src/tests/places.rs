@@ -126,6 +126,13 @@ fn counters_are_the_containers_own_view() {
         assert_eq!(counters[0].name, "eth0");
         assert!(counters[0].sent_packets >= 3 && counters[0].received_packets >= 2, "{counters:?}");
         assert!(networks.0.counters("cc").is_err());
+        let inspect = |traffic| {
+            let request = v1::InspectNetworkRequest { network: "bridge".into(), traffic };
+            let network = networks.0.runtime.block_on(networks.inspect(request)).unwrap();
+            network.members.into_iter().find(|member| member.name == "name-aa").unwrap().traffic
+        };
+        assert_eq!(inspect(false), None);
+        assert!(inspect(true).unwrap().sent_packets >= counters[0].sent_packets);
     });
 }
 

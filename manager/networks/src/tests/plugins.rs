@@ -99,3 +99,59 @@ fn a_users_plugin_is_asked_everything_that_the_specification_has() {
         lab.assert_clean(&networks, "after a refusal");
     });
 }
+
+#[test]
+fn a_list_has_plugins_in_files_of_their_own_and_says_how_names_are_resolved() {
+    on_a_host(|mut lab| {
+        let directory = lab.directory.path().join("plugins");
+        std::fs::create_dir(&directory).unwrap();
+        let log = lab.directory.path().join("log");
+        let script = format!(
+            r#"#!/bin/sh
+            case $CNI_COMMAND in
+            VERSION) echo '{{"cniVersion":"1.0.0","supportedVersions":["0.4.0","1.0.0"]}}' ;;
+            ADD) cat >> {log}
+                echo '{{"cniVersion":"1.0.0","interfaces":[],"ips":[],"dns":{{
+                    "nameservers":["192.0.2.53"],"domain":"corp.example","options":["ndots:3"]}}}}' ;;
+            esac"#,
+            log = log.display()
+        );
+        let plugin = directory.join("noop");
+        std::fs::write(&plugin, script).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&plugin, mode).unwrap();
+        lab.settings.cni.path = vec![directory];
+        // Nobody asks the machine's own.
+        lab.settings.resolv_conf = lab.directory.path().join("resolv.conf");
+        lab.settings.dns = vec!["192.0.2.99".parse().unwrap()];
+        let networks = lab.start(&[]);
+        let own = lab.settings.definitions.join("own");
+        std::fs::create_dir(&own).unwrap();
+        let noop = r#"{"type":"noop","capabilities":{"dns":true}}"#;
+        std::fs::write(own.join("1.conf"), noop).unwrap();
+        let list = r#"{"cniVersions":["0.4.0","1.0.0","7.0.0"],"name":"own"}"#;
+        std::fs::write(lab.settings.definitions.join("own.conflist"), list).unwrap();
+        assert_eq!(networks.0.inspect("own").unwrap().plugins, ["noop"]);
+
+        let mut asked = container("aa", "own", &[]);
+        let a = networks.0.attach(&asked).unwrap();
+        assert!(a.resolv_conf.contains("search corp.example\n"), "{}", a.resolv_conf);
+        assert!(a.resolv_conf.contains("ndots:3"), "{}", a.resolv_conf);
+        let forwards = |id: &str| format!("{:?}", networks.0.names.view(id).unwrap().forward);
+        assert!(forwards("aa").contains("192.0.2.53:53"), "{}", forwards("aa"));
+        asked.id = "bb".into();
+        asked.options.dns = vec!["192.0.2.54".into()];
+        asked.options.dns_search = vec!["b.example".into()];
+        let b = networks.0.attach(&asked).unwrap();
+        assert!(b.resolv_conf.contains("search b.example\n"), "{}", b.resolv_conf);
+        assert!(forwards("bb").contains("192.0.2.54:53"), "{}", forwards("bb"));
+        let said = std::fs::read_to_string(&log).unwrap();
+        let dns = r#""runtimeConfig":{"dns":{"searches":["b.example"],"servers":["192.0.2.54"]}}"#;
+        assert_eq!(said.matches("runtimeConfig").count(), 1, "{said}");
+        assert!(said.contains(dns) && said.contains(r#""cniVersion":"1.0.0""#), "{said}");
+        for id in ["aa", "bb"] {
+            networks.0.detach(id).unwrap();
+        }
+        lab.assert_clean(&networks, "after detach");
+    });
+}
