@@ -127,6 +127,9 @@ async fn info(parts: &Parts) -> Result<v1::InfoResponse> {
         warnings: host::warnings(),
         cdi_spec_dirs: crate::wire::CDI_DIRS.map(Into::into).to_vec(),
         network_drivers: crate::networks::DRIVERS.map(Into::into).to_vec(),
+        system_time: Some(SystemTime::now().into()),
+        backing_file_system: host::file_system(&config.data_root),
+        os_version: host::os_version(),
     })
 }
 
