@@ -9,6 +9,7 @@
 
 mod api;
 mod concurrency;
+mod formats;
 mod full_disk;
 mod images;
 mod lifecycle;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         &[
             api::TESTS,
             concurrency::TESTS,
+            formats::TESTS,
             full_disk::TESTS,
             images::TESTS,
             lifecycle::TESTS,
