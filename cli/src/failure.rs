@@ -33,18 +33,27 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// The manager's words.
+/// The manager's words; or, with a cause, ours for a connection that there was not or that broke.
 #[derive(Debug)]
-pub(crate) struct Refused(pub(crate) Status);
+pub(crate) struct Refused {
+    status: Status,
+    /// Ours, if the connection is the reason.
+    code: u8,
+}
 
 impl Refused {
     pub(crate) fn is(&self, code: tonic::Code) -> bool {
-        self.0.code() == code
+        self.status.code() == code
+    }
+
+    /// What the manager says comes without a cause.
+    fn is_of_connection(&self) -> bool {
+        std::error::Error::source(&self.status).is_some()
     }
 
     /// Whether nobody answered at all.
     fn is_unreachable(&self) -> bool {
-        let mut cause = std::error::Error::source(&self.0);
+        let mut cause = std::error::Error::source(&self.status);
         while let Some(error) = cause {
             if error.is::<tonic::transport::Error>() || error.is::<io::Error>() {
                 return self.is(tonic::Code::Unavailable);
@@ -57,7 +66,7 @@ impl Refused {
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.0.code(), self.0.message()) {
+        match (self.status.code(), self.status.message()) {
             (code, "") => write!(f, "{code}"),
             (_, message) => f.write_str(message),
         }
@@ -68,28 +77,26 @@ impl std::error::Error for Refused {}
 
 /// `status` as an error of ours.
 pub(crate) fn refused(status: Status) -> anyhow::Error {
-    Refused(status).into()
+    Refused { status, code: 1 }.into()
 }
 
-/// Whether the manager did not answer at all.
+/// Whether the manager did not answer, or no more.
 pub(crate) fn is_unreachable(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<Refused>().is_some_and(Refused::is_unreachable)
+    error.downcast_ref::<Refused>().is_some_and(Refused::is_of_connection)
 }
 
-/// The same failure; that nobody answers is told with the address.
+/// The same failure; that nobody answers, or no more, is told with the address.
 pub(crate) fn reached(error: anyhow::Error, host: &str) -> anyhow::Error {
-    if !is_unreachable(&error) {
+    let Some(refused) = error.downcast_ref::<Refused>().filter(|it| it.is_of_connection()) else {
         return error;
-    }
-    let cause = error.downcast_ref::<Refused>().map(|refused| root_cause(&refused.0));
-    Failure {
-        code: 1,
-        message: format!(
-            "Cannot connect to the hull manager at {host}. Is hulld running? ({})",
-            cause.unwrap_or_default()
-        ),
-    }
-    .into()
+    };
+    let message = if refused.is_unreachable() {
+        let cause = root_cause(&refused.status);
+        format!("Cannot connect to the hull manager at {host}. Is hulld running? ({cause})")
+    } else {
+        format!("the manager at {host} ended the connection")
+    };
+    Failure { code: refused.code, message }.into()
 }
 
 fn root_cause(error: &dyn std::error::Error) -> String {
@@ -107,9 +114,14 @@ pub(crate) fn is_not_found(error: &anyhow::Error) -> bool {
 
 /// The same failure with the code that `run`, `create` and `exec` have for it: by its text, as
 /// docker does.
-pub(crate) fn of_start(error: anyhow::Error) -> anyhow::Error {
-    let unreachable = error.downcast_ref::<Refused>().is_some_and(Refused::is_unreachable);
-    if error.downcast_ref::<Failure>().is_some() || is_broken_pipe(&error) || unreachable {
+pub(crate) fn of_start(mut error: anyhow::Error) -> anyhow::Error {
+    if let Some(refused) = error.downcast_mut::<Refused>()
+        && refused.is_of_connection()
+    {
+        refused.code = FAILED;
+        return error;
+    }
+    if error.downcast_ref::<Failure>().is_some() || is_broken_pipe(&error) {
         return error;
     }
     let message = format!("{error:#}");
@@ -146,6 +158,29 @@ pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_that_broke_is_told_with_the_address() {
+        let broken = |code| {
+            let io = io::Error::from(io::ErrorKind::ConnectionReset);
+            let mut status = Status::new(code, "h2 protocol error: error reading a body");
+            status.set_source(std::sync::Arc::new(io));
+            refused(status)
+        };
+        let told = |error: anyhow::Error| {
+            let error = reached(error, "unix:///s");
+            let code = error.downcast_ref::<Failure>().map(|failure| failure.code);
+            (error.to_string(), code)
+        };
+        let ended = || "the manager at unix:///s ended the connection".to_owned();
+        assert_eq!(told(broken(tonic::Code::Unknown)), (ended(), Some(1)));
+        assert_eq!(told(of_start(broken(tonic::Code::Internal))), (ended(), Some(FAILED)));
+        let (message, code) = told(of_start(broken(tonic::Code::Unavailable)));
+        assert!(message.starts_with("Cannot connect to the hull manager at unix:///s."));
+        assert_eq!(code, Some(FAILED));
+        let words = told(refused(Status::internal("the words of the manager")));
+        assert_eq!(words, ("the words of the manager".to_owned(), None));
+    }
 
     #[test]
     fn exit_codes_follow_from_the_text_as_dockers_do() {

@@ -40,7 +40,7 @@ pub(crate) async fn attach(manager: &Manager, args: &AttachArgs) -> Result<u8> {
     if let Some(signals) = signals {
         run::forward(manager, &container.id, signals);
     }
-    match session.run(Part { stdin, tty: options.tty, keys, proxy }).await? {
+    match session.run(Part { stdin, tty: options.tty, keys, redraw: true, proxy }).await? {
         // In docker's words and with its code: here a detached client has not ended well.
         End::Detached => bail!("read escape sequence"),
         End::Ended(Some(code)) => Ok(run::exit_code(code)),

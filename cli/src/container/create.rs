@@ -8,7 +8,7 @@ use hull_specs_api::v1::{ContainerOptions, CreateContainerRequest};
 use crate::{
     args::options::ContainerArgs,
     connect::Manager,
-    failure::{Refused, of_start, refused},
+    failure::{of_start, refused},
     image::pull,
     options, report,
     terminal::output::print,
@@ -111,7 +111,7 @@ async fn ask(
 
 /// Whether it is the image that is missing, and not another thing that was named.
 fn no_image(status: &tonic::Status) -> bool {
-    Refused(status.clone()).is(tonic::Code::NotFound) && status.message().contains("No such image")
+    status.code() == tonic::Code::NotFound && status.message().contains("No such image")
 }
 
 /// Makes the file for the id, which must not be there.

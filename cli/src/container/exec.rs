@@ -11,7 +11,7 @@ use super::run::exit_code;
 use crate::{
     args::container::ExecArgs,
     connect::Manager,
-    failure::{FAILED, Failure, of_start, refused},
+    failure::{FAILED, Failure, is_unreachable, of_start, refused},
     options::container::variables,
     terminal::{
         detach::Keys,
@@ -57,7 +57,7 @@ pub(crate) async fn exec(manager: &Manager, args: &ExecArgs) -> Result<u8> {
     }
     let session = Session { requests, responses };
     // Signals stay ours: docker forwards none to an exec.
-    let part = Part { stdin, tty: args.tty, keys, proxy: false };
+    let part = Part { stdin, tty: args.tty, keys, redraw: false, proxy: false };
     match session.run(part).await.map_err(of_exec)? {
         End::Detached => bail!("read escape sequence"),
         End::Ended(Some(code)) => Ok(exit_code(code)),
@@ -71,6 +71,9 @@ pub(crate) async fn exec(manager: &Manager, args: &ExecArgs) -> Result<u8> {
 
 /// The code of what cannot be executed; 1 for any other failure.
 fn of_exec(error: anyhow::Error) -> anyhow::Error {
+    if is_unreachable(&error) {
+        return error;
+    }
     match of_start(error).downcast::<Failure>() {
         Ok(Failure { code: FAILED, message }) => Failure { code: 1, message }.into(),
         Ok(failure) => failure.into(),

@@ -83,12 +83,7 @@ pub(crate) fn row(of: &Container, whole: bool, now: SystemTime) -> Value {
         ("LocalVolumes", volumes.to_string()),
         ("Networks", network_settings::names(of).join(",")),
     ]);
-    // What `.Label "key"` looks in: not a field that `json` prints.
-    if let Value::Object(fields) = &mut row {
-        let labels =
-            labels.iter().map(|(key, value)| ((*key).clone(), Value::Text((*value).clone())));
-        fields.push(("Label".to_owned(), Value::Hidden(labels.collect())));
-    }
+    row.push_labels(&of.labels);
     row
 }
 

@@ -40,11 +40,17 @@ pub(crate) async fn run(manager: &Manager, args: &RunArgs) -> Result<u8> {
         return Ok(0);
     }
     let attached = Attached {
-        part: Part { stdin: streams.stdin, tty: args.container.tty, keys, proxy: args.sig_proxy },
+        part: Part {
+            stdin: streams.stdin,
+            tty: args.container.tty,
+            keys,
+            redraw: false,
+            proxy: args.sig_proxy,
+        },
         removed: args.container.rm,
     };
     let session = open(manager, &id, &streams).await.map_err(of_start)?;
-    attached.start_and_wait(manager, &id, session).await
+    attached.start_and_wait(manager, &id, session).await.map_err(of_start)
 }
 
 /// The streams that are attached.

@@ -53,7 +53,7 @@ async fn attached(manager: &Manager, args: &StartArgs) -> Result<u8> {
     let streams = Streams { stdin, stdout: true, stderr: true };
     let session = run::open(manager, &container.id, &streams).await?;
     let attached = Attached {
-        part: Part { stdin, tty: options.tty, keys, proxy: !options.tty },
+        part: Part { stdin, tty: options.tty, keys, redraw: false, proxy: !options.tty },
         removed: options.auto_remove,
     };
     attached.start_and_wait(manager, &container.id, session).await

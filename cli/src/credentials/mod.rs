@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use self::docker_credential::{Helper, TOKEN_USER};
 
 /// Docker Hub's name in the file.
-const HUB_KEY: &str = "https://index.docker.io/v1/";
+pub(crate) const HUB_KEY: &str = "https://index.docker.io/v1/";
 /// The most bytes of the file.
 const MAX_BYTES: u64 = 4 << 20;
 

@@ -1,7 +1,7 @@
 //! What templates see: JSON values whose objects keep the order of their fields, so that
 //! `{{json .}}` prints what Docker's structures print.
 
-use std::fmt;
+use std::{collections::HashMap, fmt};
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -52,6 +52,42 @@ impl Value {
         // Nobody can ask for it: only rows have what JSON does not show.
         fields.push((String::new(), Self::Hidden(Vec::new())));
         Self::Object(fields)
+    }
+
+    /// What `.Label "key"` looks in: not a field that JSON shows.
+    pub(crate) fn push_labels(&mut self, labels: &HashMap<String, String>) {
+        let Self::Object(fields) = self else { return };
+        let labels = labels.iter().map(|(key, value)| (key.clone(), Self::Text(value.clone())));
+        fields.push(("Label".to_owned(), Self::Hidden(labels.collect())));
+    }
+
+    /// A map, where JSON does not tell it from a structure.
+    pub(crate) fn make_map(&mut self, path: &[&str]) {
+        match (self, path) {
+            (value @ Self::Object(_), []) => {
+                if let Self::Object(fields) = value {
+                    *value = Self::Map(std::mem::take(fields));
+                }
+            }
+            (Self::Object(fields), [first, rest @ ..]) => {
+                let field = fields.iter_mut().find(|(name, _)| name == first);
+                field.into_iter().for_each(|(_, value)| value.make_map(rest));
+            }
+            _ => {}
+        }
+    }
+
+    /// A field by another name, which templates know and JSON does not show.
+    pub(crate) fn push_alias(&mut self, name: &str, of: &str) {
+        let value = self.field(of).cloned().unwrap_or_else(|| Self::Text(String::new()));
+        self.push_omitted(name, value);
+    }
+
+    /// A field that templates know and JSON does not show.
+    pub(crate) fn push_omitted(&mut self, name: &str, value: Self) {
+        if let Self::Object(fields) = self {
+            fields.push((name.to_owned(), Self::Omitted(Box::new(value))));
+        }
     }
 
     fn is_row(&self) -> bool {

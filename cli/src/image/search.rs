@@ -49,6 +49,8 @@ fn row(of: &SearchResult, whole: bool) -> Value {
         ("Name", of.name.clone()),
         ("Description", if whole { description } else { text::ellipsis(&description, 45) }),
         ("StarCount", of.stars.to_string()),
+        // Registries have given up to say so.
+        ("IsAutomated", String::new()),
         ("IsOfficial", if of.official { "[OK]" } else { "" }.to_owned()),
     ])
 }

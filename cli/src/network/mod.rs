@@ -140,12 +140,7 @@ fn row(of: &Network, whole: bool) -> Value {
         ("Name", of.name.clone()),
         ("Scope", of.scope.clone()),
     ]);
-    // What `.Label "key"` looks in: not a field that `json` prints.
-    if let Value::Object(fields) = &mut row {
-        let labels =
-            labels.iter().map(|(key, value)| ((*key).clone(), Value::Text((*value).clone())));
-        fields.push(("Label".to_owned(), Value::Hidden(labels.collect())));
-    }
+    row.push_labels(&of.labels);
     row
 }
 

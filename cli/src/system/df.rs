@@ -5,10 +5,10 @@ use std::{
     time::SystemTime,
 };
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use hull_specs_api::v1::{
     DiskUsageRequest, DiskUsageResponse, ListContainersRequest, ListImagesRequest,
-    disk_usage_response::Item,
+    ListVolumesRequest, disk_usage_response::Item,
 };
 use hull_specs_docker::units;
 
@@ -20,6 +20,7 @@ use crate::{
     format::{List, Value},
     image,
     terminal::output::print,
+    volume,
 };
 
 const COLUMNS: &str = "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}";
@@ -36,13 +37,13 @@ const HEADINGS: &[(&str, &str)] = &[
 /// Prints what is used of the disk, and what could be freed.
 pub(crate) async fn usage(manager: &Manager, args: &DfArgs) -> Result<u8> {
     let list = List::new(args.format.as_deref(), COLUMNS, HEADINGS, stdout().is_terminal())?;
-    if args.verbose && args.format.is_some() {
-        bail!("system df takes --verbose or --format, not both");
-    }
     let answer = manager.system().disk_usage(DiskUsageRequest {}).await;
     let answer = answer.map_err(refused)?.into_inner();
-    let text =
-        if args.verbose { verbose(manager, &answer).await? } else { list.render(&rows(&answer))? };
+    let text = match (args.verbose, args.format.as_deref()) {
+        (false, _) => list.render(&rows(&answer))?,
+        (true, None | Some("" | "table")) => Whole::ask(manager, &answer, false).await?.tables()?,
+        (true, Some(_)) => list.render(&[Whole::ask(manager, &answer, true).await?.document()])?,
+    };
     print(&text)?;
     Ok(0)
 }
@@ -85,42 +86,70 @@ fn rows(of: &DiskUsageResponse) -> [Value; 4] {
     ]
 }
 
-async fn verbose(manager: &Manager, of: &DiskUsageResponse) -> Result<String> {
-    let now = SystemTime::now();
-    let terminal = stdout().is_terminal();
-    let request = ListImagesRequest { all: true, filters: Vec::new() };
-    let images = manager.images().list(request).await.map_err(refused)?.into_inner().images;
-    let rows: Vec<_> =
-        images.iter().flat_map(|of| image::list::rows(of, false, false, now)).collect();
-    let columns = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}";
-    let headings = &[("ID", "IMAGE ID"), ("CreatedSince", "CREATED"), HEADINGS[5], HEADINGS[6]];
-    let mut text = String::from("Images space usage:\n\n");
-    text += &List::new(None, columns, headings, terminal)?.render(&rows)?;
-    let request =
-        ListContainersRequest { all: true, size: true, ..ListContainersRequest::default() };
-    let answer = manager.containers().list(request).await.map_err(refused)?.into_inner();
-    let rows: Vec<_> =
-        answer.containers.iter().map(|of| container::list::row(of, false, now)).collect();
-    let columns = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}";
-    text += "\nContainers space usage:\n\n";
-    text += &List::new(None, columns, HEADINGS, terminal)?.render(&rows)?;
-    let rows: Vec<_> = of
-        .volumes
-        .iter()
-        .map(|item| {
-            Value::row([
-                ("Name", item.name.clone()),
-                ("InUse", item.in_use.to_string()),
-                ("Size", units::decimal(item.size_bytes)),
-            ])
+/// What takes part of the disk, one by one.
+struct Whole {
+    images: Vec<Value>,
+    containers: Vec<Value>,
+    volumes: Vec<Value>,
+    content_bytes: u64,
+}
+
+impl Whole {
+    /// Asks for all of it; ids are not shortened in documents.
+    async fn ask(manager: &Manager, of: &DiskUsageResponse, whole: bool) -> Result<Self> {
+        let now = SystemTime::now();
+        let request = ListImagesRequest { all: true, filters: Vec::new() };
+        let images = manager.images().list(request).await.map_err(refused)?.into_inner().images;
+        let request =
+            ListContainersRequest { all: true, size: true, ..ListContainersRequest::default() };
+        let mut containers =
+            manager.containers().list(request).await.map_err(refused)?.into_inner().containers;
+        // The images' part is told with them.
+        containers.iter_mut().for_each(|container| container.size_root_bytes = None);
+        let request = ListVolumesRequest::default();
+        let volumes = manager.volumes().list(request).await.map_err(refused)?.into_inner().volumes;
+        Ok(Self {
+            images: images.iter().flat_map(|of| image::list::rows(of, whole, false, now)).collect(),
+            containers: containers.iter().map(|of| container::list::row(of, whole, now)).collect(),
+            volumes: volumes
+                .iter()
+                .map(|volume| {
+                    let item = of.volumes.iter().find(|item| item.name == volume.name);
+                    let bytes = item.map_or(0, |item| item.size_bytes);
+                    volume::used_row(volume, bytes)
+                })
+                .collect(),
+            content_bytes: of.content_bytes,
         })
-        .collect();
-    let headings = &[("Name", "VOLUME NAME"), ("InUse", "IN USE")];
-    text += "\nLocal Volumes space usage:\n\n";
-    text +=
-        &List::new(None, "{{.Name}}\t{{.InUse}}\t{{.Size}}", headings, terminal)?.render(&rows)?;
-    text += &format!("\nContent (compressed blobs): {}\n", units::decimal(of.content_bytes));
-    Ok(text)
+    }
+
+    fn tables(&self) -> Result<String> {
+        let terminal = stdout().is_terminal();
+        let columns = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}";
+        let headings = &[("ID", "IMAGE ID"), ("CreatedSince", "CREATED"), HEADINGS[5], HEADINGS[6]];
+        let mut text = String::from("Images space usage:\n\n");
+        text += &List::new(None, columns, headings, terminal)?.render(&self.images)?;
+        let columns = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}";
+        text += "\nContainers space usage:\n\n";
+        text += &List::new(None, columns, HEADINGS, terminal)?.render(&self.containers)?;
+        let headings = &[("Name", "VOLUME NAME")];
+        let columns = "{{.Name}}\t{{.Links}}\t{{.Size}}";
+        text += "\nLocal Volumes space usage:\n\n";
+        text += &List::new(None, columns, headings, terminal)?.render(&self.volumes)?;
+        text += &format!("\nContent (compressed blobs): {}\n", units::decimal(self.content_bytes));
+        Ok(text)
+    }
+
+    fn document(self) -> Value {
+        let list = |name: &str, rows| (name.to_owned(), Value::List(rows));
+        Value::Object(vec![
+            list("Images", self.images),
+            list("Containers", self.containers),
+            list("Volumes", self.volumes),
+            // There is no builder that would keep one.
+            list("BuildCache", Vec::new()),
+        ])
+    }
 }
 
 #[cfg(test)]

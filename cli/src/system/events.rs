@@ -32,8 +32,6 @@ pub(crate) async fn events(manager: &Manager, args: &EventsArgs) -> Result<u8> {
         None | Some("") => None,
         Some(format) => Some(List::new(Some(format), "", &[], terminal)?),
     };
-    // JSON is the document alone.
-    let names_of_go = !args.format.as_deref().unwrap_or_default().contains("json");
     let request = EventsRequest {
         since: at(&args.since)?,
         until: at(&args.until)?,
@@ -42,7 +40,7 @@ pub(crate) async fn events(manager: &Manager, args: &EventsArgs) -> Result<u8> {
     let mut events = manager.system().events(request).await.map_err(refused)?.into_inner();
     while let Some(event) = events.message().await.map_err(refused)? {
         let line = match &list {
-            Some(list) => list.render(&[row(&event, names_of_go)?])?,
+            Some(list) => list.render(&[row(&event)?])?,
             None => {
                 let line = event::line(&event);
                 format!("{}\n", if terminal { text::escape(&line) } else { line })
@@ -53,22 +51,19 @@ pub(crate) async fn events(manager: &Manager, args: &EventsArgs) -> Result<u8> {
     Ok(0)
 }
 
-/// Docker's document; templates know some of its fields by Go's names too.
-fn row(of: &v1::Event, names_of_go: bool) -> Result<Value> {
+/// Docker's document; templates know some of its fields by Go's names.
+fn row(of: &v1::Event) -> Result<Value> {
     let mut row = Value::of(&event::Event::from(of))?;
-    if let (Value::Object(fields), true) = (&mut row, names_of_go) {
-        let names = [
-            ("Status", "status"),
-            ("ID", "id"),
-            ("From", "from"),
-            ("Scope", "scope"),
-            ("Time", "time"),
-            ("TimeNano", "timeNano"),
-        ];
-        for (name, json) in names {
-            let value = fields.iter().find(|(key, _)| key == json).map(|(_, value)| value.clone());
-            fields.push((name.to_owned(), value.unwrap_or_else(|| Value::Text(String::new()))));
-        }
+    row.make_map(&["Actor", "Attributes"]);
+    for (name, json) in [
+        ("Status", "status"),
+        ("ID", "id"),
+        ("From", "from"),
+        ("Scope", "scope"),
+        ("Time", "time"),
+        ("TimeNano", "timeNano"),
+    ] {
+        row.push_alias(name, json);
     }
     Ok(row)
 }
@@ -87,14 +82,18 @@ mod tests {
             ..v1::Event::default()
         };
         let list = List::new(
-            Some("{{.Type}} {{.Action}} {{.Status}} {{.ID}} {{.Actor.Attributes.exitCode}}"),
+            Some(
+                "{{.Type}} {{.Action}} {{.Status}} {{.ID}} {{.From}} {{.Actor.Attributes.exitCode}} {{.Actor.Attributes.none}}",
+            ),
             "",
             &[],
             false,
         );
         assert_eq!(
-            list.unwrap().render(&[row(&of, true).unwrap()]).unwrap(),
-            "container die die 6ad3 3\n"
+            list.unwrap().render(&[row(&of).unwrap()]).unwrap(),
+            "container die die 6ad3  3 <no value>\n"
         );
+        let document = Value::of(&event::Event::from(&of)).unwrap().json();
+        assert_eq!(row(&of).unwrap().json(), document);
     }
 }

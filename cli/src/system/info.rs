@@ -2,12 +2,14 @@
 
 use anyhow::Result;
 use hull_specs_api::v1::{InfoRequest, InfoResponse};
-use hull_specs_docker::units;
+use hull_specs_docker::{time, units};
+use hull_specs_image::reference::DEFAULT_DOMAIN;
 use serde_json::json;
 
 use super::version::templated;
 use crate::{
-    args::system::FormatArgs, connect::Manager, failure::refused, report, terminal::output::print,
+    args::system::FormatArgs, connect::Manager, credentials::HUB_KEY, failure::refused,
+    format::Value, report, terminal::output::print,
 };
 
 /// Prints what the manager says of itself and its host.
@@ -20,7 +22,7 @@ pub(crate) async fn info(manager: &Manager, args: &FormatArgs) -> Result<u8> {
                 report::line(&format!("WARNING: {warning}"));
             }
         }
-        Some(format) => print(&templated(format, &document(&of))?)?,
+        Some(format) => print(&templated(format, value(&of)?)?)?,
     }
     Ok(0)
 }
@@ -71,26 +73,86 @@ fn table(of: &InfoResponse, host: &str) -> String {
     text
 }
 
+/// The document, as templates see it.
+fn value(of: &InfoResponse) -> Result<Value> {
+    let mut value = Value::of(&document(of))?;
+    for map in [&["Runtimes"][..], &["RegistryConfig", "IndexConfigs"]] {
+        value.make_map(map);
+    }
+    Ok(value)
+}
+
 fn document(of: &InfoResponse) -> serde_json::Value {
     let runtimes: serde_json::Map<_, _> =
         of.runtimes.iter().map(|name| (name.clone(), json!({}))).collect();
+    let is_range = |entry: &&String| entry.contains('/');
+    let ranges: Vec<_> = of.insecure_registries.iter().filter(is_range).collect();
+    let hub = json!({
+        "Name": DEFAULT_DOMAIN, "Mirrors": of.registry_mirrors, "Secure": true, "Official": true,
+    });
     json!({
         "ID": of.id, "Containers": of.containers, "ContainersRunning": of.containers_running,
         "ContainersPaused": of.containers_paused, "ContainersStopped": of.containers_stopped,
         "Images": of.images, "Driver": of.storage_driver, "LoggingDriver": of.log_driver,
+        "DriverStatus": [["Backing Filesystem", of.backing_file_system]],
         "Plugins": {
             "Log": of.log_drivers, "Network": of.network_drivers, "Volume": ["local"],
+            "Authorization": null,
         },
-        "CgroupDriver": of.cgroup_driver, "CgroupVersion": of.cgroup_version,
+        // Docker counts what v2 has no part in as v1.
+        "CgroupDriver": of.cgroup_driver,
+        "CgroupVersion": if of.cgroup_version == "v2" { "2" } else { "1" },
         "KernelVersion": of.kernel, "OperatingSystem": of.operating_system, "OSType": "linux",
+        "OSVersion": of.os_version, "SystemTime": time::nano(of.system_time.as_ref()),
         "Architecture": of.architecture, "NCPU": of.cpus, "MemTotal": of.memory_bytes,
         "DockerRootDir": of.data_root, "ExecRoot": of.exec_root, "Name": of.name,
         "Labels": of.labels, "ServerVersion": of.version, "Runtimes": runtimes,
         "DefaultRuntime": of.default_runtime, "SecurityOptions": of.security_options,
+        "IndexServerAddress": HUB_KEY,
         "RegistryConfig": {
             "Mirrors": of.registry_mirrors, "InsecureRegistries": of.insecure_registries,
+            "InsecureRegistryCIDRs": ranges, "IndexConfigs": { DEFAULT_DOMAIN: hub },
         },
+        // There is no swarm, nothing experimental, and containers outlive the manager.
+        "Swarm": {
+            "NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": false,
+            "Error": "", "RemoteManagers": null,
+        },
+        "ExperimentalBuild": false, "LiveRestoreEnabled": true, "Isolation": "",
+        "GenericResources": null,
         "CDISpecDirs": of.cdi_spec_dirs, "Debug": of.debug, "Warnings": of.warnings,
-        "ClientInfo": { "Version": env!("CARGO_PKG_VERSION") },
+        "ClientInfo": { "Version": env!("CARGO_PKG_VERSION"), "Context": "default" },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_scripts_ask_docker_for_is_there() {
+        let of = InfoResponse {
+            backing_file_system: "extfs".into(),
+            cgroup_version: "hybrid".into(),
+            insecure_registries: vec!["a:5000".into(), "10.0.0.0/8".into()],
+            system_time: Some(prost_types::Timestamp { seconds: 1_795_280_446, nanos: 5 }),
+            runtimes: vec!["runc".into()],
+            ..InfoResponse::default()
+        };
+        for (template, text) in [
+            ("{{.DriverStatus}}", "[[Backing Filesystem extfs]]"),
+            (
+                "{{range .DriverStatus}}{{index . 0}}={{index . 1}}{{end}}",
+                "Backing Filesystem=extfs",
+            ),
+            ("{{.IndexServerAddress}}", "https://index.docker.io/v1/"),
+            ("{{.SystemTime}}", "2026-11-21T17:00:46.000000005Z"),
+            ("{{.Swarm.LocalNodeState}} {{.CgroupVersion}}", "inactive 1"),
+            ("{{range $name, $_ := .Runtimes}}{{$name}}{{end}}", "runc"),
+            ("{{.RegistryConfig.InsecureRegistryCIDRs}}", "[10.0.0.0/8]"),
+            ("{{(index .RegistryConfig.IndexConfigs \"docker.io\").Secure}}", "true"),
+        ] {
+            assert_eq!(templated(template, value(&of).unwrap()).unwrap(), format!("{text}\n"));
+        }
+    }
 }

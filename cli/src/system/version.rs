@@ -21,15 +21,16 @@ pub(crate) async fn version(manager: &Manager, args: &FormatArgs) -> Result<u8> 
     };
     let text = match args.format.as_deref() {
         None | Some("") => table(server.as_ref()),
-        Some(format) => templated(format, &document(server.as_ref()))?,
+        Some(format) => {
+            templated(format, with_names_of_go(Value::of(&document(server.as_ref()))?))?
+        }
     };
     print(&text)?;
     failure.map_or(Ok(0), Err)
 }
 
 /// A line of a template or of JSON.
-pub(crate) fn templated(format: &str, document: &serde_json::Value) -> Result<String> {
-    let value = Value::of(document)?;
+pub(crate) fn templated(format: &str, value: Value) -> Result<String> {
     if format == "json" {
         return Ok(format!("{}\n", value.json()));
     }
@@ -73,18 +74,40 @@ fn table(server: Option<&VersionResponse>) -> String {
 fn document(server: Option<&VersionResponse>) -> serde_json::Value {
     json!({
         "Client": {
-            "Version": env!("CARGO_PKG_VERSION"), "ApiVersion": "hull.v1", "GitCommit": commit(),
-            "Os": "linux", "Arch": architecture(),
+            "Version": env!("CARGO_PKG_VERSION"), "ApiVersion": "hull.v1",
+            "DefaultAPIVersion": "hull.v1", "GitCommit": commit(), "Os": "linux",
+            "Arch": architecture(), "Context": "default", "Platform": {"Name": "hull"},
         },
         "Server": server.map(|of| json!({
-            "Version": of.version, "ApiVersion": of.apis.first(), "GitCommit": of.commit,
-            "Os": of.os, "Arch": of.architecture, "KernelVersion": of.kernel,
+            "Version": of.version, "ApiVersion": of.apis.first(), "MinAPIVersion": of.apis.last(),
+            "GitCommit": of.commit, "Os": of.os, "Arch": of.architecture,
+            "KernelVersion": of.kernel, "Platform": {"Name": "hull"},
             "Components": [
-                { "Name": "shim", "Version": of.shim_version },
-                { "Name": "runtime", "Version": of.runtime_version },
+                component("shim", &of.shim_version),
+                component("runtime", of.runtime_version.lines().next().unwrap_or_default()),
             ],
         })),
     })
+}
+
+fn component(name: &str, version: &str) -> serde_json::Value {
+    json!({ "Name": name, "Version": version, "Details": {} })
+}
+
+/// Templates know docker's fields by the names that they have in Go. hull is not written in it, and
+/// keeps no time of its making: these are empty, as docker's are where nobody set them.
+fn with_names_of_go(mut document: Value) -> Value {
+    if let Value::Object(sides) = &mut document {
+        let is_there = sides.iter().any(|(name, side)| name == "Server" && side.truth());
+        for (_, side) in sides.iter_mut() {
+            side.push_alias("APIVersion", "ApiVersion");
+            side.push_omitted("GoVersion", Value::Text(String::new()));
+            side.push_omitted("BuildTime", Value::Text(String::new()));
+            side.push_omitted("Experimental", Value::Bool(false));
+        }
+        document.push_omitted("ServerOK", Value::Bool(is_there));
+    }
+    document
 }
 
 #[cfg(test)]
@@ -93,13 +116,17 @@ mod tests {
 
     #[test]
     fn fields_have_dockers_names() {
-        let server = VersionResponse { version: "9".into(), ..VersionResponse::default() };
-        let document = document(Some(&server));
-        assert_eq!(
-            templated("{{.Server.Version}} {{.Client.Os}}", &document).unwrap(),
-            "9 linux\n"
-        );
+        let server = VersionResponse {
+            version: "9".into(),
+            apis: vec!["hull.v1".into()],
+            ..VersionResponse::default()
+        };
+        let document = || with_names_of_go(Value::of(&document(Some(&server))).unwrap());
+        let template = "{{.Server.Version}} {{.Client.Os}} {{.Server.APIVersion}} {{.ServerOK}} {{.Server.Experimental}}";
+        assert_eq!(templated(template, document()).unwrap(), "9 linux hull.v1 true false\n");
+        let json = templated("json", document()).unwrap();
+        assert!(json.contains("\"ApiVersion\":\"hull.v1\"") && !json.contains("\"APIVersion\""));
         assert!(table(Some(&server)).contains("\nServer:\n Version:           9\n"));
-        assert!(templated("{{.X}}", &document).is_err());
+        assert!(templated("{{.X}}", document()).is_err());
     }
 }

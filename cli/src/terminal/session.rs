@@ -73,6 +73,8 @@ pub(crate) struct Part {
     pub(crate) stdin: bool,
     pub(crate) tty: bool,
     pub(crate) keys: Keys,
+    /// What runs has drawn its screen for somebody else: it is to do so again.
+    pub(crate) redraw: bool,
     /// Signals are somebody else's to forward; else the deadly ones end us, the terminal as it was.
     pub(crate) proxy: bool,
 }
@@ -90,7 +92,7 @@ impl<M: From<Input> + Send + 'static> Session<M> {
         let raw = if part.tty && part.stdin { Raw::begin()? } else { None };
         let output = Output::start();
         if part.tty {
-            tokio::spawn(resize(self.requests.clone()));
+            tokio::spawn(resize(self.requests.clone(), part.redraw));
         }
         let (detach, mut detached) = oneshot::channel();
         let typing =
@@ -102,9 +104,13 @@ impl<M: From<Input> + Send + 'static> Session<M> {
         drop(self.requests);
         let end = loop {
             let response = tokio::select! {
-                response = self.responses.message() => response.map_err(refused)?,
+                response = self.responses.message() => match response {
+                    Ok(response) => response,
+                    // What came before is still written.
+                    Err(status) => break Err(refused(status)),
+                },
                 // Without a sender, nothing was detached.
-                Ok(()) = &mut detached, if typing.is_some() => break End::Detached,
+                Ok(()) = &mut detached, if typing.is_some() => break Ok(End::Detached),
                 Some(number) = next(&mut deadly) => {
                     let code = u8::try_from(128 + number).unwrap_or(u8::MAX);
                     return Err(Failure::quiet(code));
@@ -112,20 +118,20 @@ impl<M: From<Input> + Send + 'static> Session<M> {
             };
             use attach_response::Message;
             let written = match response.and_then(|response| response.message) {
-                None => break End::Ended(None),
-                Some(Message::Ended(ended)) => break End::Ended(ended.exit_code),
+                None => break Ok(End::Ended(None)),
+                Some(Message::Ended(ended)) => break Ok(End::Ended(ended.exit_code)),
                 Some(Message::Attached(_)) => true,
                 Some(Message::Stdout(bytes)) => output.write(Piece::Out(bytes)).await,
                 Some(Message::Stderr(bytes)) => output.write(Piece::Err(bytes)).await,
             };
             if !written {
-                break End::Ended(None);
+                break Ok(End::Ended(None));
             }
         };
         stop(typing);
         output.finish().await?;
         drop(raw);
-        Ok(end)
+        end
     }
 }
 
@@ -171,9 +177,15 @@ async fn typed<M: From<Input>>(
     std::future::pending::<()>().await;
 }
 
-/// Tells the terminal's size now and whenever it changes.
-async fn resize<M: From<Input>>(requests: mpsc::Sender<M>) {
+/// Tells the terminal's size now and whenever it changes. Programs draw again only for another
+/// size, so that one that is larger comes first where they shall.
+async fn resize<M: From<Input>>(requests: mpsc::Sender<M>, redraw: bool) {
     let Ok(mut changes) = signals::resized() else { return };
+    if let Some(size) = raw::size().filter(|_| redraw)
+        && requests.send(Input::Resize(larger(size)).into()).await.is_err()
+    {
+        return;
+    }
     loop {
         if let Some(size) = raw::size()
             && requests.send(Input::Resize(size).into()).await.is_err()
@@ -184,6 +196,10 @@ async fn resize<M: From<Input>>(requests: mpsc::Sender<M>) {
             return;
         }
     }
+}
+
+fn larger(size: TerminalSize) -> TerminalSize {
+    TerminalSize { columns: size.columns.saturating_add(1), rows: size.rows.saturating_add(1) }
 }
 
 /// Refuses a terminal for the container where we have none to give.

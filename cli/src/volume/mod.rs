@@ -81,23 +81,34 @@ async fn list(manager: &Manager, args: &ListArgs) -> Result<u8> {
     Ok(0)
 }
 
+/// A volume with its size and the containers that use it.
+pub(crate) fn used_row(of: &Volume, bytes: u64) -> Value {
+    described(of, of.containers.len().to_string(), units::decimal(bytes))
+}
+
 fn row(of: &Volume) -> Value {
+    described(of, "N/A".to_owned(), "N/A".to_owned())
+}
+
+fn described(of: &Volume, links: String, size: String) -> Value {
     let mut labels: Vec<_> =
         of.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     labels.sort();
     let unknown = || "N/A".to_owned();
-    Value::row([
+    let mut row = Value::row([
         ("Availability", unknown()),
         ("Driver", of.driver.clone()),
         ("Group", unknown()),
         ("Labels", labels.join(",")),
-        ("Links", unknown()),
+        ("Links", links),
         ("Mountpoint", of.mountpoint.clone()),
         ("Name", of.name.clone()),
         ("Scope", "local".to_owned()),
-        ("Size", unknown()),
+        ("Size", size),
         ("Status", unknown()),
-    ])
+    ]);
+    row.push_labels(&of.labels);
+    row
 }
 
 async fn prune(manager: &Manager, args: PruneArgs) -> Result<u8> {

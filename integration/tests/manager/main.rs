@@ -9,6 +9,7 @@
 
 mod api;
 mod concurrency;
+mod formats;
 mod full_disk;
 mod images;
 mod lifecycle;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         &[
             api::TESTS,
             concurrency::TESTS,
+            formats::TESTS,
             full_disk::TESTS,
             images::TESTS,
             lifecycle::TESTS,

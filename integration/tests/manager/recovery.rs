@@ -17,10 +17,55 @@ tests![
     a_commit_that_is_cut_off_leaves_the_container_running,
     execs_go_on_and_are_known_to_the_next_manager,
     runtimes_are_read_again,
+    clients_of_a_manager_that_dies_are_told_so,
+    a_refused_start_is_no_fault_of_the_managers,
     kills_at_any_time_lose_nothing,
 ];
 
 const SOON: Duration = Duration::from_secs(20);
+
+fn clients_of_a_manager_that_dies_are_told_so() {
+    if reference() {
+        not_run(NotRun::PeerLacks("docker: it says unexpected EOF, or nothing".into()));
+    }
+    let mut hull = Hull::start();
+    let none = ["--network", "none", "busybox", "sh", "-c"];
+    let script = "while :; do echo on; sleep 0.1; done";
+    hull.run(&[&["run", "--name", "over"], &none[..], &["exit 3"]].concat()).exits(3);
+    hull.run(&[&["run", "-d", "--name", "one"], &none[..], &[script]].concat()).ok();
+    let run = [&["run"], &none[..], &[script]].concat();
+    let calls = [
+        (&["logs", "-f", "one"][..], 1),
+        (&["events", "--since", "1h"], 1),
+        (&["attach", "one"], 1),
+        (&["exec", "one", "sh", "-c", script], 1),
+        (&["stats", "one"], 1),
+        (&["wait", "over", "one"], 1),
+        (&run, 125),
+    ];
+    let clients: Vec<_> = calls.iter().map(|(words, _)| hull.call(words).start()).collect();
+    wait_until("all are in the middle of it", SOON, || {
+        clients.iter().all(|client| !client.stdout().is_empty())
+    });
+    hull.crash();
+    let ended = format!("the manager at unix://{} ended the connection", hull.socket());
+    for (client, (words, code)) in clients.into_iter().zip(calls) {
+        let said = client.wait().exits(code).stderr_says(&ended);
+        assert_eq!(said.complaints().len(), 1, "{words:?}");
+    }
+    hull.restart();
+}
+
+fn a_refused_start_is_no_fault_of_the_managers() {
+    if reference() {
+        not_run(NotRun::PeerLacks("docker: it has a log of its own".into()));
+    }
+    let hull = Hull::start();
+    hull.run(&["run", "--network", "none", "busybox", "/no/such/program"]).exits(127);
+    hull.run(&["run", "--network", "none", "-w", "/etc/passwd", "busybox", "true"]).fails();
+    let log = std::fs::read_to_string(hull.site().path("hulld.log")).expect("it is written");
+    assert!(!log.contains(" WARN "), "{log}");
+}
 
 fn a_container_outlives_the_manager() {
     let mut engine = Engine::start();

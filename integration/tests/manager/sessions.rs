@@ -10,6 +10,7 @@ tests![
     the_terminal_has_the_size_of_the_persons,
     exec_on_a_terminal,
     attach_detach_and_attach_again,
+    attach_has_the_screen_drawn_again,
     detaching_leaves_the_container_running,
     a_pipe_goes_through_a_container,
     a_large_pipe_goes_through_unchanged,
@@ -83,6 +84,23 @@ fn attach_detach_and_attach_again() {
     let mut terminal = engine.terminal(&["attach", "one"]);
     terminal.write("exit 4\n");
     assert_eq!(terminal.exit_code(), Some(4));
+}
+
+fn attach_has_the_screen_drawn_again() {
+    let engine = Engine::start();
+    let script = "trap 'echo drawn' WINCH; echo ready; while :; do sleep 0.05; done";
+    let run = ["run", "-dit", "--name", "one", "--network", "none", "busybox", "sh", "-c", script];
+    engine.run(&run).ok();
+    let logged = |text: &str| engine.run(&["logs", "one"]).ok().text().matches(text).count();
+    wait_until("the program listens", SOON, || logged("ready") == 1);
+    // The first one changes the size, the others have the same.
+    for _ in 0..3 {
+        let drawn = logged("drawn");
+        let terminal = engine.terminal(&["attach", "one"]);
+        wait_until("it is drawn", SOON, || logged("drawn") > drawn);
+        drop(terminal);
+    }
+    assert!(logged("drawn") >= 3);
 }
 
 fn detaching_leaves_the_container_running() {

@@ -14,6 +14,7 @@ tests![
     volumes_are_listed_filtered_and_pruned,
     a_volume_can_be_read_only,
     copies_see_what_is_mounted_and_do_not_replace_it,
+    a_mounted_file_is_copied_before_the_first_start,
     names_are_checked,
 ];
 
@@ -204,4 +205,17 @@ fn names_are_checked() {
     engine.run(&["volume", "create", "a/b"]).exits(1);
     engine.run(&["volume", "create", "-d", "nonsense", "x"]).exits(1);
     engine.run(&["volume", "ls", "-q"]).ok().says("");
+}
+
+fn a_mounted_file_is_copied_before_the_first_start() {
+    let engine = Engine::start();
+    let site = engine.site();
+    let file = site.write("file", "of the host\n");
+    let mount = format!("{file}:/etc/here");
+    engine.run(&["create", "--name", "one", "-v", &mount, "busybox", "true"]).ok();
+    let copied = site.path("copied");
+    engine.run(&["cp", "one:/etc/here", &copied]).ok();
+    assert_eq!(std::fs::read_to_string(copied).expect("it was copied"), "of the host\n");
+    let listed = engine.run(&["cp", "one:/etc/here", "-"]).ok();
+    assert!(listed.text().starts_with("here\0"), "the name is the container's");
 }

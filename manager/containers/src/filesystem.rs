@@ -94,8 +94,9 @@ impl Inner {
         let record = handle.record();
         let whole = clean(text)?;
         if let Some((mount, below)) = mount_of(&record.container.mounts, &whole) {
-            let source = fs::File::open(&mount.source).about(&mount.source)?;
-            if source.metadata().about(&mount.source)?.is_dir() {
+            let is_directory = fs::metadata(&mount.source).about(&mount.source)?.is_dir();
+            if is_directory {
+                let source = fs::File::open(&mount.source).about(&mount.source)?;
                 let read_only = !mount.read_write;
                 // Without its own ids the container finds the host's there.
                 let ids = match is_plain(&record, &mount.destination) && purpose == Purpose::Change
@@ -105,6 +106,10 @@ impl Inner {
                 };
                 let mounts = self.mounts_beneath(&record, Path::new(&mount.destination), ids)?;
                 return Ok(Place { root: source.into(), below, read_only, ids, mounts });
+            }
+            // A container that was never started has no place yet to show a mounted file at.
+            if purpose == Purpose::Look && below.as_os_str().is_empty() {
+                return file(&mount.source, !mount.read_write);
             }
         }
         let below = whole.strip_prefix("/").unwrap_or(&whole).to_owned();
@@ -147,6 +152,16 @@ impl Inner {
         }
         Ok(mounts)
     }
+}
+
+/// A file of the host, by itself.
+fn file(source: &str, read_only: bool) -> Result<Place> {
+    let source = fs::canonicalize(source).about(source)?;
+    let (Some(directory), Some(name)) = (source.parent(), source.file_name()) else {
+        return Err(Error::internal("a file without a name"));
+    };
+    let root = fs::File::open(directory).about(directory.display())?.into();
+    Ok(Place { root, below: name.into(), read_only, ids: None, mounts: Vec::new() })
 }
 
 /// Whether this is a path of the host as it is, whatever ids the container has.

@@ -62,6 +62,7 @@ use crate::{
 };
 pub use crate::{
     inspect::Counts,
+    logs::driver::check as check_log,
     network::{Attached, Attachment, Namespace, Network},
     settings::{Runtime, Settings},
 };

@@ -385,7 +385,11 @@ impl Owner {
             Some(shim) => match delete(&shim).await {
                 Ok(()) => idle = Some(shim),
                 Err(error) => {
-                    tracing::warn!(container = %self.handle.id, %error, "the shim cannot delete");
+                    // One that was refused is not there: nothing is wrong.
+                    if error.kind() != ErrorKind::NotFound {
+                        let id = &self.handle.id;
+                        tracing::warn!(container = %id, %error, "the shim cannot delete");
+                    }
                     self.clean_up().await;
                     // It may know of what is gone now, and would stay for it.
                     let _ = shim.delete("").await;

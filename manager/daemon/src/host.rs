@@ -25,12 +25,38 @@ fn line(path: &str) -> String {
 
 /// os-release(5)'s PRETTY_NAME.
 pub(crate) fn operating_system() -> String {
+    os_release("PRETTY_NAME=").unwrap_or_else(|| "Linux".into())
+}
+
+pub(crate) fn os_version() -> String {
+    os_release("VERSION_ID=").unwrap_or_default()
+}
+
+fn os_release(key: &str) -> Option<String> {
     let text = fs::read_to_string("/etc/os-release")
         .or_else(|_| fs::read_to_string("/usr/lib/os-release"));
     text.unwrap_or_default()
         .lines()
-        .find_map(|line| line.strip_prefix("PRETTY_NAME="))
-        .map_or_else(|| "Linux".into(), |value| value.trim_matches(['"', '\'']).to_owned())
+        .find_map(|line| line.strip_prefix(key))
+        .map(|value| value.trim_matches(['"', '\'']).to_owned())
+}
+
+/// The file system that a directory is on, by docker's names of them.
+pub(crate) fn file_system(directory: &Path) -> String {
+    let opened = fs::File::open(directory).ok();
+    let magic = opened.and_then(|file| hull_runtime_sys::path::file_system(file).ok());
+    let name = match magic.map(|found| found.magic) {
+        Some(0xef53) => "extfs",
+        Some(0x5846_5342) => "xfs",
+        Some(0x9123_683e) => "btrfs",
+        Some(0x0102_1994) => "tmpfs",
+        Some(0x2fc1_2fc1) => "zfs",
+        Some(0xf2f5_2010) => "f2fs",
+        Some(0x794c_7630) => "overlayfs",
+        Some(0x6969) => "nfs",
+        _ => "<unknown>",
+    };
+    name.to_owned()
 }
 
 pub(crate) fn memory_bytes() -> u64 {
@@ -217,6 +243,8 @@ mod tests {
         );
         assert!(bounding_set() != 0);
         assert!(!kernel().is_empty() && !name().is_empty() && !operating_system().is_empty());
+        assert_eq!(file_system(Path::new("/dev/shm")), "tmpfs");
+        assert_eq!(file_system(Path::new("/proc")), "<unknown>");
         assert!(memory_bytes() > 64 << 20);
         assert!(resident_bytes().unwrap() > 0.0 && cpu_seconds().unwrap() >= 0.0);
     }

@@ -94,7 +94,7 @@ pub(crate) fn remove(config: &Config) {
 }
 
 /// A group by number or by its line in /etc/group: no name service is asked (R12).
-fn group_id(name: &str) -> Result<u32> {
+pub(crate) fn group_id(name: &str) -> Result<u32> {
     if let Ok(number) = name.parse() {
         return Ok(number);
     }

@@ -127,6 +127,9 @@ async fn info(parts: &Parts) -> Result<v1::InfoResponse> {
         warnings: host::warnings(),
         cdi_spec_dirs: crate::wire::CDI_DIRS.map(Into::into).to_vec(),
         network_drivers: crate::networks::DRIVERS.map(Into::into).to_vec(),
+        system_time: Some(SystemTime::now().into()),
+        backing_file_system: host::file_system(&config.data_root),
+        os_version: host::os_version(),
     })
 }
 
@@ -195,6 +198,19 @@ async fn check(
     tell(Event::Summary(summary)).await
 }
 
+/// What an event can be about and is asked for by; of swarm's there is none here.
+const KINDS: [&str; 9] =
+    ["container", "image", "volume", "network", "daemon", "plugin", "service", "node", "secret"];
+
+/// The name of an image without its tag, which finds all of them.
+fn untagged(name: &str) -> &str {
+    match name.rsplit_once(':') {
+        // A colon before a slash is a port's.
+        Some((repository, tag)) if !tag.contains('/') && !name.contains('@') => repository,
+        _ => name,
+    }
+}
+
 /// What a client wants to hear of.
 struct Wanted {
     since: Option<SystemTime>,
@@ -204,7 +220,8 @@ struct Wanted {
 
 impl Wanted {
     fn parse(request: &v1::EventsRequest) -> Result<Self> {
-        let keys = ["container", "image", "volume", "network", "event", "type", "label", "daemon"];
+        let others = ["event", "type", "label", "scope"];
+        let keys: Vec<&str> = KINDS.into_iter().chain(others).collect();
         let time = |time: &Option<_>| -> Result<Option<SystemTime>> {
             let time: Option<prost_types::Timestamp> = *time;
             time.map(SystemTime::try_from)
@@ -225,17 +242,24 @@ impl Wanted {
             !self.filters.has(key)
                 || self.filters.values(key).iter().any(|wanted| {
                     // An image is also what its containers tell of.
-                    (key == "image" && event.attributes.get("image") == Some(wanted))
+                    let image = |attribute: &str| {
+                        let name = event.attributes.get(attribute);
+                        name.is_some_and(|name| name == wanted || untagged(name) == wanted)
+                    };
+                    (key == "image" && event.r#type == "container" && image("image"))
                         || event.r#type == key
                             && (event.actor.starts_with(wanted.as_str())
-                                || event.attributes.get("name") == Some(wanted))
+                                || event.attributes.get("name") == Some(wanted)
+                                || key == "image" && image("name"))
                 })
         };
         // "exec_create: sh -c true" is found by "exec_create".
         let action = event.action.split(':').next().unwrap_or_default();
         is("type", &event.r#type)
             && (is("event", action) || is("event", &event.action))
-            && ["container", "image", "volume", "network", "daemon"].into_iter().all(about)
+            // All that happens here happens on this host.
+            && is("scope", "local")
+            && KINDS.into_iter().all(about)
             && self.filters.labels(|key| event.attributes.get(key))
     }
 
@@ -400,6 +424,18 @@ mod tests {
             "abc123",
             &[("name", "web"), ("image", "busybox"), ("a", "1")],
         );
+        let tagged = event("container", "start", "def", &[("image", "host:5000/app:2")]);
+        let health = event("container", "health_status: healthy", "def", &[]);
+        for (filters, event, wants) in [
+            (&[("image", "host:5000/app")][..], &tagged, true),
+            (&[("image", "host:5000/app:2")], &tagged, true),
+            (&[("image", "host")], &tagged, false),
+            (&[("event", "health_status")], &health, true),
+            (&[("event", "health_status: healthy")], &health, true),
+            (&[("event", "health_status: unhealthy")], &health, false),
+        ] {
+            assert_eq!(wanted(filters).wants(event), wants, "{filters:?}");
+        }
         let exec = event("container", "exec_create: sh", "abc123", &[("name", "web")]);
         for (filters, on_die, on_exec) in [
             (&[][..], true, true),
@@ -412,6 +448,16 @@ mod tests {
             (&[("image", "busybox")], true, false),
             (&[("label", "a=1")], true, false),
             (&[("container", "web"), ("event", "start")], false, false),
+            (&[("scope", "local")], true, true),
+            (&[("scope", "swarm")], false, false),
+            (
+                &[("scope", "local"), ("type", "container"), ("label", "a"), ("event", "die")],
+                true,
+                false,
+            ),
+            (&[("type", "container"), ("type", "image"), ("event", "exec_create")], false, true),
+            (&[("label", "a=2")], false, false),
+            (&[("node", "abc")], false, false),
         ] {
             let wanted = wanted(filters);
             assert_eq!((wanted.wants(&die), wanted.wants(&exec)), (on_die, on_exec), "{filters:?}");

@@ -71,6 +71,14 @@ impl Insecure {
     }
 }
 
+/// Whether the operator's words about insecure registries can be read.
+///
+/// # Errors
+/// With the entry that can't.
+pub fn check_insecure(entries: &[String]) -> Result<()> {
+    Insecure::parse(entries).map(drop)
+}
+
 /// The places for `domain`. `mirrors` are Docker Hub's; `config` is what the operator wrote about
 /// the domain; `trust_of` gives what is known about any other host.
 pub(crate) fn plan(

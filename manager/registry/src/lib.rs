@@ -42,6 +42,7 @@ pub use blob::{Blob, BlobEvent};
 pub use catalog::Found;
 pub use document::{Document, check_image, choose};
 pub use download::Download;
+pub use endpoint::check_insecure;
 pub use proxy::Proxies;
 pub use pull::{Image, Resolved};
 pub use push::Pushed;

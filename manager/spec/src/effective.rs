@@ -79,7 +79,7 @@ pub fn effective(
         "Invalid value {score}, range for oom score adj is [-1000, 1000]"
     );
     texts(&options)?;
-    cgroup_parent(&options, defaults)?;
+    cgroup_parent(&options.cgroup_parent, defaults.systemd_cgroups)?;
     Ok(Effective { options, warnings })
 }
 
@@ -222,8 +222,11 @@ fn texts(options: &v1::ContainerOptions) -> Result<()> {
     Ok(())
 }
 
-fn cgroup_parent(options: &v1::ContainerOptions, defaults: &Defaults) -> Result<()> {
-    let parent = &options.cgroup_parent;
+/// Checks the cgroup below which a container's is.
+///
+/// # Errors
+/// If it leaves its directory, or is none of systemd's where that makes the cgroups.
+pub fn cgroup_parent(parent: &str, systemd: bool) -> Result<()> {
     must!(!parent.contains(char::is_control), "invalid cgroup-parent: {parent:?}");
     must!(
         !parent.split('/').any(|part| part == ".."),
@@ -231,7 +234,7 @@ fn cgroup_parent(options: &v1::ContainerOptions, defaults: &Defaults) -> Result<
     );
     let is_slice = parent.len() > ".slice".len() && parent.ends_with(".slice");
     must!(
-        parent.is_empty() || !defaults.systemd_cgroups || is_slice,
+        parent.is_empty() || !systemd || is_slice,
         "cgroup-parent for systemd cgroup should be a valid slice named as \"xxx.slice\""
     );
     Ok(())

@@ -37,7 +37,11 @@ pub(crate) fn merge(asked: Option<v1::LogOptions>, default: &v1::LogOptions) -> 
     asked
 }
 
-pub(crate) fn check(log: &v1::LogOptions) -> Result<()> {
+/// Checks a driver's name, its options and their values.
+///
+/// # Errors
+/// In docker's words, for the first thing that is wrong.
+pub fn check(log: &v1::LogOptions) -> Result<()> {
     let driver = &log.driver;
     let Some((_, known)) = DRIVERS.iter().find(|(name, _)| name == driver) else {
         refuse!("logger: no log driver named '{driver}' is registered");

@@ -24,7 +24,11 @@ const NAMES: [&str; 15] = [
     "stack",
 ];
 
-pub(crate) fn check(limits: &[v1::Ulimit]) -> Result<()> {
+/// Checks names and values.
+///
+/// # Errors
+/// For the first thing that is wrong.
+pub fn check(limits: &[v1::Ulimit]) -> Result<()> {
     for v1::Ulimit { name, soft, hard } in limits {
         must!(NAMES.contains(&name.as_str()), "invalid ulimit type: {name}");
         must!(*soft >= -1 && *hard >= -1, "invalid ulimit {name}: {soft}:{hard}");

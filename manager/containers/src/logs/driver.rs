@@ -71,11 +71,25 @@ pub(crate) fn is_public(record: &Record) -> bool {
     driver(&record.effective).0 == "json-file"
 }
 
+/// Whether a driver with options could be a container's, whatever there is on the host.
+///
+/// # Errors
+/// For the first thing that is wrong.
+pub fn check(log: &v1::LogOptions) -> Result<()> {
+    hull_manager_spec::check_log(log).map_err(Error::invalid)?;
+    texts(&log.options)
+}
+
+fn texts(given: &Given) -> Result<()> {
+    Wanted::parse(given)?;
+    Tag::parse(given.get("tag").map(String::as_str).unwrap_or_default())?;
+    Ok(())
+}
+
 /// Refuses at creation what could never be written.
 pub(crate) fn accept(options: &v1::ContainerOptions) -> Result<()> {
     let (_, given) = driver(options);
-    Wanted::parse(given)?;
-    Tag::parse(given.get("tag").map(String::as_str).unwrap_or_default())?;
+    texts(given)?;
     if let Address::Unix(path) | Address::Unixgram(path) = address(given)? {
         let found = std::fs::metadata(&path);
         found.map_err(|_| Error::invalid(format!("stat {path}: no such file or directory")))?;

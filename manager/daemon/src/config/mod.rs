@@ -4,6 +4,7 @@
 //! Names are those that dockerd's users know. A key given in both places, an unknown key, and a
 //! value that can't be are refused with the name of the culprit.
 
+mod check;
 mod flags;
 pub(crate) mod network;
 mod settings;
@@ -234,7 +235,7 @@ impl Config {
             default_ulimits.push(Ulimit { name, soft, hard });
         }
         let metrics = given.metrics_addr.as_deref().map(metrics).transpose()?;
-        Ok(Self {
+        let config = Self {
             file,
             listen,
             group: given.group,
@@ -269,7 +270,9 @@ impl Config {
             userns_auto_user: given.userns_auto_user.unwrap_or_else(|| "containers".into()),
             init_path: given.init_path.map_or_else(|| beside("hull-init"), PathBuf::from),
             network,
-        })
+        };
+        check::check(&config)?;
+        Ok(config)
     }
 }
 
@@ -458,6 +461,16 @@ mod tests {
                 "{}",
                 &["cgroup-parent", "/web", "slice"],
             ),
+            (&["--log-opt=max-size=zz"], "{}", &["log-opts", "max-size", "zz"]),
+            (&[], r#"{"log-opts":{"foo":"bar"}}"#, &["log-opts", "unknown log opt 'foo'"]),
+            (&["--log-driver=none", "--log-opt=tag=x"], "{}", &["log-opts", "tag", "none"]),
+            (&["--log-opt=tag={{.ID"], "{}", &["log-opts"]),
+            (&["--log-opt=env-regex=("], "{}", &["log-opts"]),
+            (&["--log-driver=syslog", "--log-opt=syslog-address=x://"], "{}", &["log-opts"]),
+            (&["--default-ulimit=foo=1"], "{}", &["default-ulimits", "foo"]),
+            (&["--cgroup-parent=/a/../../b"], "{}", &["cgroup-parent", "leaves"]),
+            (&["--insecure-registry=http://a"], "{}", &["insecure-registries", "http://a"]),
+            (&["--group=no-such-group"], "{}", &["group", "no-such-group"]),
         ] {
             let refusal = refusal(args, Some(file));
             assert!(words.iter().all(|word| refusal.contains(word)), "{args:?} {file}: {refusal}");
