@@ -8,6 +8,7 @@
 mod containers;
 mod deadline;
 mod images;
+mod late;
 mod networks;
 mod status;
 mod stream;
@@ -29,6 +30,7 @@ use hull_specs_api::{
 };
 use tonic::service::Routes;
 
+use self::late::Late;
 pub use self::{status::status, stream::Answers};
 
 /// The longest message of a client: 4 MiB, of which content takes at most 1.
@@ -50,15 +52,7 @@ pub struct Domain<S> {
 
 /// All services of hull.v1, with health (`grpc.health.v1`) and reflection (`grpc.reflection.v1`
 /// and `v1alpha`, which older tools speak).
-///
-/// # Errors
-/// If the descriptors, which are ours, can't be read.
-pub async fn routes<S: System>(domain: Domain<S>) -> anyhow::Result<Routes> {
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-    };
+pub async fn routes<S: System>(domain: Domain<S>) -> Routes {
     let images = ImagesServer::new(images::Service(domain.images))
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
     let networks =
@@ -81,7 +75,22 @@ pub async fn routes<S: System>(domain: Domain<S>) -> anyhow::Result<Routes> {
         .add_service(volumes)
         .add_service(system)
         .add_service(health)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?);
-    Ok(routes.into_axum_router().layer(tower::layer::layer_fn(deadline::Deadlines)).into())
+        .add_service(Late::new(|| reflection().build_v1()))
+        .add_service(Late::new(|| reflection().build_v1alpha()));
+    routes.into_axum_router().layer(tower::layer::layer_fn(deadline::Deadlines)).into()
+}
+
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_descriptors_can_be_reflected() {
+        super::reflection().build_v1().unwrap();
+        super::reflection().build_v1alpha().unwrap();
+    }
 }

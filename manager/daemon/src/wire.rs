@@ -189,7 +189,7 @@ impl Manager {
             volumes: parts.volumes.clone(),
             system: Service(Arc::clone(parts)),
         })
-        .await?;
+        .await;
         if let Some(place) = &config.metrics {
             let socket = listen::bind_one(place, None)?;
             tokio::spawn(metrics::serve(socket, Arc::new(Service(Arc::clone(parts)))));

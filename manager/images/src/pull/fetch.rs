@@ -1,12 +1,14 @@
 //! Fetching one image.
 
+use std::sync::Arc;
+
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use hull_manager_content::{Claim, Lease};
 use hull_manager_core::{Error, ErrorKind, Result};
 use hull_manager_registry::{Blob, BlobEvent, Image, Repository};
 use hull_specs_api::v1::progress::Phase;
 use hull_specs_image::{Descriptor, Digest, config::MAX_CONFIG_BYTES};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::{
     Images, documents,
@@ -18,8 +20,12 @@ use crate::{
 /// So many layers at once.
 const PARALLEL: usize = 6;
 
-/// So many pieces of a layer may lie between the network and the disk.
-const PIECES: usize = 16;
+/// So many bytes of a layer may lie between the network and the disk, and one piece more. They
+/// are counted because a piece has up to 408 KiB, or as few as a frame of HTTP/2.
+const WAITING_BYTES: usize = 512 << 10;
+
+/// So many pieces, however small.
+const PIECES: usize = 64;
 
 impl Images {
     /// Whether an image is there with this manifest and all its layers.
@@ -127,7 +133,8 @@ async fn one(
 
 /// What goes to the thread that writes.
 enum Piece {
-    Data(bytes::Bytes),
+    /// With its share of what may wait.
+    Data(bytes::Bytes, OwnedSemaphorePermit),
     Retrying(String),
     End,
 }
@@ -176,6 +183,7 @@ async fn attempt(
     source: &mut Option<Source>,
 ) -> Result<Unpacked> {
     let (pieces, incoming) = mpsc::channel(PIECES);
+    let room = Arc::new(Semaphore::new(WAITING_BYTES));
     let (at, offset) = oneshot::channel();
     let writer = {
         let (images, blob) = (images.clone(), blob.clone());
@@ -189,7 +197,14 @@ async fn attempt(
             source.insert(Source { blob: fetching, resumed: offset > 0 });
         while let Some(event) = fetching.next().await? {
             let piece = match event {
-                BlobEvent::Data(bytes) => Piece::Data(bytes),
+                BlobEvent::Data(bytes) => {
+                    let share = bytes.len().min(WAITING_BYTES) as u32;
+                    // The writer gives back what it has, and all when it ends.
+                    let Ok(share) = Arc::clone(&room).acquire_many_owned(share).await else {
+                        return Ok(());
+                    };
+                    Piece::Data(bytes, share)
+                }
                 BlobEvent::Retrying(why) => Piece::Retrying(why),
             };
             if pieces.send(piece).await.is_err() {
@@ -225,7 +240,7 @@ fn write(
         match incoming.blocking_recv() {
             None => return Err(gone()),
             Some(Piece::Retrying(why)) => meter.say(Phase::Retrying, ingest.offset(), &why),
-            Some(Piece::Data(bytes)) => {
+            Some(Piece::Data(bytes, _share)) => {
                 ingest.write(&bytes)?;
                 if let Err(error) = unpack.write(&bytes) {
                     if error.kind() == ErrorKind::InvalidArgument {
