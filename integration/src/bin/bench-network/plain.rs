@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::time::Duration;
 
-use hull_integration::engine::{Lab, Side};
+use hull_integration::engine::{Lab, Side, lab};
 use hull_integration::{Running, wait_until};
 
 /// Longer than any benchmark.
@@ -12,6 +12,17 @@ const SOON: Duration = Duration::from_secs(20);
 
 /// The addresses of its two ends.
 pub(crate) const ENDS: [&str; 2] = ["10.99.0.2", "10.99.0.3"];
+
+/// The least that publishes a port: its host remembers connections, and has one rule for those
+/// from outside and one for its own.
+pub(crate) fn publish(lab: &Lab, port: u16, to: u16) {
+    let [_, end] = ENDS;
+    let host = lab::HOST[0];
+    let rule = format!("ip daddr {host} tcp dport {port} dnat to {end}:{to}");
+    let chain = |hook| format!("chain {hook} {{ type nat hook {hook} priority -100; {rule}; }};");
+    let table = format!("table ip plain {{ {} {} }}", chain("prerouting"), chain("output"));
+    lab.command(Side::Host, &["nft", &table]).run().ok();
+}
 
 /// A bridge made by hand on a host of its own, that routes between its neighbour and two ends.
 pub(crate) struct Plain {

@@ -1,5 +1,8 @@
 //! Throughput and latency between containers, from the host, and through a published port,
-//! against the same ways on a bridge made by hand. Frames that a bridge switches are not shown to
+//! against the same ways on a bridge made by hand: without any rule between its ends and from its
+//! host, and with the least that publishes a port. What that costs itself is shown by a second
+//! such bridge, where no port is published and packets are only routed; where there is no port, it
+//! shows how far two equal things are apart. Frames that a bridge switches are not shown to
 //! the host's IP filters (br_netfilter), as nowhere by default where that is a module.
 
 use std::fs::{self, File};
@@ -10,7 +13,7 @@ use hull_integration::figures::{sorted, spread};
 
 use crate::contestant::Contestant;
 use crate::pipe::Way;
-use crate::plain::{ENDS, Plain};
+use crate::plain::{ENDS, Plain, publish};
 
 /// The port that containers listen on, and the host's that leads there.
 const PORT: u16 = 5001;
@@ -24,11 +27,18 @@ const WAYS: [&str; 4] = [
     "host to published port",
 ];
 
+/// So many of them come first.
+const WAYS_WITHOUT_PORT: usize = 2;
+
 pub(crate) fn traffic(engines: &[Contestant], rounds: usize) {
-    let plain = Plain::start();
-    switch_only(&plain.lab);
-    engines.iter().for_each(|engine| switch_only(&engine.lab));
-    let mut contestants = vec![("plain", plain_ways(&plain))];
+    let [plain, publishing] = [Plain::start(), Plain::start()];
+    publish(&publishing.lab, PUBLISHED, PORT);
+    let labs = [&plain.lab, &publishing.lab];
+    labs.into_iter().chain(engines.iter().map(|engine| &engine.lab)).for_each(switch_only);
+    let mut basis = ways_of_ends(&plain, None);
+    basis.truncate(WAYS_WITHOUT_PORT);
+    basis.extend(ways_of_ends(&publishing, Some(PUBLISHED)).drain(WAYS_WITHOUT_PORT..));
+    let mut contestants = vec![("plain", basis), ("only routed", ways_of_ends(&plain, None))];
     contestants.extend(engines.iter().map(|engine| (engine.name(), ways(engine))));
     println!(
         "\n### traffic, {rounds} rounds\n\n\
@@ -37,8 +47,12 @@ pub(crate) fn traffic(engines: &[Contestant], rounds: usize) {
     );
     for (number, way) in WAYS.into_iter().enumerate() {
         let mut figures = vec![(Vec::new(), Vec::new()); contestants.len()];
-        for _ in 0..rounds {
-            for ((_, ways), (rates, times)) in contestants.iter().zip(&mut figures) {
+        for round in 0..rounds {
+            let mut order: Vec<_> = contestants.iter().zip(&mut figures).collect();
+            if round % 2 == 1 {
+                order.reverse();
+            }
+            for ((_, ways), (rates, times)) in order {
                 rates.push(ways[number].throughput());
                 times.push(ways[number].latency());
             }
@@ -85,16 +99,17 @@ fn between(parts: [(&File, &File, (&str, u16)); 4]) -> Vec<Way> {
         .collect()
 }
 
-/// Where no port is published, packets are routed.
-fn plain_ways(plain: &Plain) -> Vec<Way> {
+fn ways_of_ends(plain: &Plain, published: Option<u16>) -> Vec<Way> {
     let side = |side| File::open(plain.lab.file(side)).expect("it is pinned");
     let (host, neighbour) = (side(Side::Host), side(Side::Neighbour));
     let ends = &plain.ends;
+    // Where no port is published, packets are routed.
+    let port = published.map_or((ENDS[1], PORT), |port| (lab::HOST[0], port));
     between([
         (&ends[0], &ends[1], (ENDS[1], PORT)),
         (&host, &ends[1], (ENDS[1], PORT)),
-        (&neighbour, &ends[1], (ENDS[1], PORT)),
-        (&host, &ends[1], (ENDS[1], PORT)),
+        (&neighbour, &ends[1], port),
+        (&host, &ends[1], port),
     ])
 }
 
