@@ -9,6 +9,7 @@
 
 mod api;
 mod concurrency;
+mod firewalls;
 mod full_disk;
 mod images;
 mod lifecycle;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         &[
             api::TESTS,
             concurrency::TESTS,
+            firewalls::TESTS,
             full_disk::TESTS,
             images::TESTS,
             lifecycle::TESTS,
