@@ -9,6 +9,7 @@
 
 mod api;
 mod concurrency;
+mod firewalls;
 mod formats;
 mod full_disk;
 mod images;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         &[
             api::TESTS,
             concurrency::TESTS,
+            firewalls::TESTS,
             formats::TESTS,
             full_disk::TESTS,
             images::TESTS,
