@@ -94,9 +94,14 @@ pub(crate) fn reached(error: anyhow::Error, host: &str) -> anyhow::Error {
         let cause = root_cause(&refused.status);
         format!("Cannot connect to the hull manager at {host}. Is hulld running? ({cause})")
     } else {
-        format!("the manager at {host} ended the connection")
+        return ended(host, refused.code);
     };
     Failure { code: refused.code, message }.into()
+}
+
+/// That the manager has ended what was to go on.
+pub(crate) fn ended(host: &str, code: u8) -> anyhow::Error {
+    Failure { code, message: format!("the manager at {host} ended the connection") }.into()
 }
 
 fn root_cause(error: &dyn std::error::Error) -> String {

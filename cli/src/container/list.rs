@@ -13,7 +13,7 @@ use crate::{
     args::container::PsArgs,
     connect::Manager,
     failure::refused,
-    format::{List, Value, text},
+    format::{List, Value, list::chosen, text},
     options::keyvalue,
     terminal::output::print,
 };
@@ -27,11 +27,27 @@ const HEADINGS: &[(&str, &str)] = &[
     ("LocalVolumes", "LOCAL VOLUMES"),
 ];
 
+/// docker's old form; the size only where it is asked for.
+const RAW: &[(&str, &str)] = &[
+    ("container_id", "ID"),
+    ("image", "Image"),
+    ("command", "Command"),
+    ("created_at", "CreatedAt"),
+    ("state", "State"),
+    ("status", "Status"),
+    ("names", "Names"),
+    ("labels", "Labels"),
+    ("ports", "Ports"),
+    ("size", "Size"),
+];
+
 /// Lists containers.
 pub(crate) async fn list(manager: &Manager, args: &PsArgs) -> Result<u8> {
     let columns = if args.size { format!("{COLUMNS}\t{{{{.Size}}}}") } else { COLUMNS.to_owned() };
-    let format = if args.quiet { Some("{{.ID}}") } else { args.format.as_deref() };
-    let list = List::new(format, &columns, HEADINGS, stdout().is_terminal())?;
+    let shown = RAW.len() - usize::from(!args.size);
+    let fields = RAW.get(..shown).unwrap_or_default();
+    let format = chosen(args.format.as_deref(), args.quiet, fields);
+    let list = List::new(format.as_deref(), &columns, HEADINGS, stdout().is_terminal())?;
     let limit = if args.latest { 1 } else { u32::try_from(args.last).unwrap_or(0) };
     let request = ListContainersRequest {
         all: args.all || limit > 0,

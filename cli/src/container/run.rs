@@ -14,7 +14,7 @@ use super::create;
 use crate::{
     args::{container::RunArgs, options::ContainerArgs},
     connect::Manager,
-    failure::{Failure, of_start, refused},
+    failure::{Failure, is_unreachable, of_start, refused},
     terminal::{
         detach::Keys,
         output::print,
@@ -50,7 +50,9 @@ pub(crate) async fn run(manager: &Manager, args: &RunArgs) -> Result<u8> {
         removed: args.container.rm,
     };
     let session = open(manager, &id, &streams).await.map_err(of_start)?;
-    attached.start_and_wait(manager, &id, session).await.map_err(of_start)
+    let ended = attached.start_and_wait(manager, &id, session).await;
+    // That the manager is gone has the code of what it could not do any more.
+    ended.map_err(|error| if is_unreachable(&error) { of_start(error) } else { error })
 }
 
 /// The streams that are attached.

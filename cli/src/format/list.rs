@@ -65,6 +65,21 @@ impl<'a> List<'a> {
     }
 }
 
+/// The format that `--format` and `--quiet` ask for. `raw` are the names of docker's old form and
+/// their fields, of which the first is all that `--quiet` shows.
+pub(crate) fn chosen(format: Option<&str>, quiet: bool, raw: &[(&str, &str)]) -> Option<String> {
+    let line = |(name, field): &(&str, &str)| format!("{name}:{{{{pad .{field} 1 0}}}}");
+    match (format, quiet, raw.first()) {
+        (Some("raw"), true, Some(first)) => Some(line(first)),
+        (Some("raw"), false, _) => {
+            let lines: Vec<_> = raw.iter().map(line).collect();
+            Some(format!("{}{{{{`\n`}}}}", lines.join("\n")))
+        }
+        (_, true, Some((_, field))) => Some(format!("{{{{.{field}}}}}")),
+        (format, ..) => format.map(str::to_owned),
+    }
+}
+
 /// `\t` and `\n` of a shell's single quotes, as docker takes them.
 fn unescape(format: &str) -> String {
     format.replace("\\t", "\t").replace("\\n", "\n")
@@ -105,6 +120,26 @@ mod tests {
         assert!(List::new(Some("{{.ID"), "", HEADINGS, true).is_err());
         let wrong = List::new(Some("{{.X}}"), "", HEADINGS, true).unwrap();
         assert!(wrong.render(&rows()).is_err());
+    }
+
+    #[test]
+    fn the_old_form_names_each_field() {
+        let raw = [("container_id", "ID"), ("names", "Names"), ("ports", "Ports")];
+        let row = || {
+            let text = |text: &str| text.to_owned();
+            Value::row([("ID", text("7e3")), ("Names", text("one")), ("Ports", String::new())])
+        };
+        for (format, quiet, text) in [
+            (Some("raw"), false, "container_id: 7e3\nnames: one\nports:\n\n"),
+            (Some("raw"), true, "container_id: 7e3\n"),
+            (None, true, "7e3\n"),
+            (Some("{{.Names}}"), true, "7e3\n"),
+            (Some("{{.Names}}"), false, "one\n"),
+        ] {
+            let format = chosen(format, quiet, &raw);
+            let list = List::new(format.as_deref(), "", HEADINGS, false).unwrap();
+            assert_eq!(list.render(&[row()]).unwrap(), text);
+        }
     }
 
     #[test]

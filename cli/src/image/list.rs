@@ -16,7 +16,7 @@ use crate::{
     args::image::ListArgs,
     connect::Manager,
     failure::refused,
-    format::{List, Value, text},
+    format::{List, Value, list::chosen, text},
     options::keyvalue,
     terminal::output::print,
 };
@@ -32,11 +32,27 @@ const HEADINGS: &[(&str, &str)] = &[
     ("UniqueSize", "UNIQUE SIZE"),
 ];
 
+/// docker's old form.
+const RAW: [(&str, &str); 6] = [
+    ("repository", "Repository"),
+    ("tag", "Tag"),
+    ("digest", "Digest"),
+    ("image_id", "ID"),
+    ("created_at", "CreatedAt"),
+    ("virtual_size", "Size"),
+];
+
 /// Lists images.
 pub(crate) async fn list(manager: &Manager, args: &ListArgs) -> Result<u8> {
     let columns = if args.digests { WITH_DIGESTS } else { COLUMNS };
-    let format = if args.quiet { Some("{{.ID}}") } else { args.format.as_deref() };
-    let list = List::new(format, columns, HEADINGS, stdout().is_terminal())?;
+    let mut raw = RAW.to_vec();
+    if args.quiet {
+        raw.retain(|(_, field)| *field == "ID");
+    } else if !args.digests {
+        raw.retain(|(_, field)| *field != "Digest");
+    }
+    let format = chosen(args.format.as_deref(), args.quiet, &raw);
+    let list = List::new(format.as_deref(), columns, HEADINGS, stdout().is_terminal())?;
     let mut filters = args.filter.clone();
     filters.extend(args.reference.clone().map(|name| ("reference".to_owned(), name)));
     let request = ListImagesRequest { all: args.all, filters: keyvalue::filters(&filters) };

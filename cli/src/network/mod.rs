@@ -20,7 +20,7 @@ use crate::{
     },
     each::each,
     failure::refused,
-    format::{List, Value, order, text},
+    format::{List, Value, list::chosen, order, text},
     options::keyvalue,
     prompt, report,
     terminal::output::print,
@@ -114,8 +114,9 @@ async fn connect(manager: &Manager, args: ConnectArgs) -> Result<u8> {
 }
 
 async fn list(manager: &Manager, args: &ListArgs) -> Result<u8> {
-    let format = if args.quiet { Some("{{.ID}}") } else { args.format.as_deref() };
-    let list = List::new(format, COLUMNS, HEADINGS, stdout().is_terminal())?;
+    let raw = [("network_id", "ID"), ("name", "Name"), ("driver", "Driver"), ("scope", "Scope")];
+    let format = chosen(args.format.as_deref(), args.quiet, &raw);
+    let list = List::new(format.as_deref(), COLUMNS, HEADINGS, stdout().is_terminal())?;
     let request = ListNetworksRequest { filters: keyvalue::filters(&args.filter) };
     let answer = manager.networks().list(request).await.map_err(refused)?.into_inner();
     let mut networks = answer.networks;

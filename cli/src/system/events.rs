@@ -12,7 +12,7 @@ use hull_specs_docker::event;
 use crate::{
     args::system::EventsArgs,
     connect::Manager,
-    failure::refused,
+    failure::{ended, refused},
     format::{List, Value, text},
     options::{keyvalue, timestamp},
     terminal::output::print,
@@ -48,7 +48,8 @@ pub(crate) async fn events(manager: &Manager, args: &EventsArgs) -> Result<u8> {
         };
         print(&line)?;
     }
-    Ok(0)
+    // Without a last moment there is no end but the manager's.
+    if args.until.is_none() { Err(ended(&manager.host, 1)) } else { Ok(0) }
 }
 
 /// Docker's document; templates know some of its fields by Go's names.

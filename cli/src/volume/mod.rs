@@ -18,7 +18,7 @@ use crate::{
     },
     each::each,
     failure::refused,
-    format::{List, Value, order},
+    format::{List, Value, list::chosen, order},
     options::keyvalue,
     prompt,
     terminal::output::print,
@@ -70,8 +70,9 @@ async fn create(manager: &Manager, args: CreateArgs) -> Result<u8> {
 }
 
 async fn list(manager: &Manager, args: &ListArgs) -> Result<u8> {
-    let format = if args.quiet { Some("{{.Name}}") } else { args.format.as_deref() };
-    let list = List::new(format, COLUMNS, HEADINGS, stdout().is_terminal())?;
+    let raw = [("name", "Name"), ("driver", "Driver")];
+    let format = chosen(args.format.as_deref(), args.quiet, &raw);
+    let list = List::new(format.as_deref(), COLUMNS, HEADINGS, stdout().is_terminal())?;
     let request = ListVolumesRequest { filters: keyvalue::filters(&args.filter) };
     let answer = manager.volumes().list(request).await.map_err(refused)?.into_inner();
     let mut volumes = answer.volumes;

@@ -224,6 +224,8 @@ mod tests {
             (Type::Bind, "/a:/v", true, ""),
             (Type::Bind, "", true, ""),
             (Type::Tmpfs, "/t:size=1m", false, ""),
+            // As `--volumes-from` has it.
+            (Type::Volume, ":/v:", true, ""),
         ] {
             assert_eq!(of(kind, short, is_named), words, "{short}");
         }

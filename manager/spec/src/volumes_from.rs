@@ -33,7 +33,9 @@ pub fn inherit(mounts: &mut Vec<v1::Mount>, others: &[(bool, Vec<v1::Mount>)]) {
             let read_only = mount.read_only || *read_only;
             // Nothing is copied up: the container that has it did so.
             let no_copy = v1::mount::Type::try_from(mount.r#type) == Ok(v1::mount::Type::Volume);
-            inherited.push(v1::Mount { read_only, no_copy, ..mount.clone() });
+            // Nobody asked for it by itself: it has no mode, and is no volume of a configuration.
+            let short_form = format!(":{}:", mount.target);
+            inherited.push(v1::Mount { read_only, no_copy, short_form, ..mount.clone() });
         }
     }
     mounts.retain(|mount| {

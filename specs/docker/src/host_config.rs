@@ -310,7 +310,7 @@ fn long_form(mount: &v1::Mount) -> Value {
             json!({
                 "SizeBytes": mount.tmpfs_size_bytes,
                 "Mode": mount.tmpfs_mode,
-                "Options": mount.tmpfs_options.iter().map(option_words).collect::<Vec<_>>(),
+                "Options": mount.tmpfs_options.iter().map(|option| option_words(option)).collect::<Vec<_>>(),
             }),
         ),
         v1::mount::Type::Image => ("ImageOptions", json!({"Subpath": mount.subpath})),
@@ -325,7 +325,7 @@ fn long_form(mount: &v1::Mount) -> Value {
 }
 
 /// `uid=0` as docker has it: a list of one or two words.
-fn option_words(option: &String) -> Vec<&str> {
+fn option_words(option: &str) -> Vec<&str> {
     option.splitn(2, '=').collect()
 }
 

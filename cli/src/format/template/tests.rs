@@ -299,7 +299,7 @@ fn nothing_runs_without_end() {
     for template in [
         "{{if .On}}".repeat(100),
         format!("{{{{{}1}}}}", "(".repeat(100)),
-        format!("{}{}", "{{if .On}}{{else if .On}}".repeat(1), "{{else if .On}}".repeat(100)),
+        format!("{{{{if .On}}}}{}", "{{else if .On}}".repeat(100)),
         "{{define \"x\"}}{{template \"x\"}}{{end}}{{template \"x\"}}".to_owned(),
         "{{range 2000000}}{{end}}".to_owned(),
         format!("{}{}", "{{range 1000}}".repeat(3), "{{end}}".repeat(3)),
