@@ -4,6 +4,7 @@ use std::{net::IpAddr, os::fd::AsFd as _, path::Path, sync::Arc};
 
 use hull_manager_core::{Error, Result};
 use hull_specs_api::v1;
+use nix::net::if_::if_nametoindex;
 
 use crate::{
     Attached, Container, DEFAULT_NETWORK, Inner,
@@ -177,10 +178,10 @@ impl Inner {
         let mut failed = None;
         for name in endpoints.iter().map(Endpoint::host_interface) {
             // The namespace may live on with a process; the interface must not, because its
-            // address will be another's.
-            if !gone.contains(&name)
-                && let Err(error) = self.host.socket.remove_link(&name)
-            {
+            // address will be another's. Nor did it go if one of its name did, which was made again
+            // meanwhile. To ask by ioctl takes no lock of the kernel's.
+            let is_gone = gone.contains(&name) && if_nametoindex(name.as_str()).is_err();
+            if !is_gone && let Err(error) = self.host.socket.remove_link(&name) {
                 failed = Some(Error::from(anyhow::Error::new(error)));
             }
         }

@@ -179,6 +179,11 @@ impl Inner {
     }
 
     fn heal_network(&self, network: &Arc<Definition>) -> Result<bool> {
+        // Nobody removes it meanwhile, and finds it again.
+        let changing = self.changing();
+        if self.state().catalog.by_id(&network.id).is_none() {
+            return Ok(false);
+        }
         let Some(loss) = self.host.loss(network)? else { return Ok(false) };
         let interface = network.interface();
         if !is_owned(network) {
@@ -190,6 +195,7 @@ impl Inner {
         }
         tracing::warn!(network = %network.name, interface, %loss, "somebody changed it: put right");
         self.establish(network)?;
+        drop(changing);
         if loss == Loss::Everything {
             for endpoint in self.records.members(&network.id)? {
                 self.heal_container(&endpoint.container, None)?;

@@ -147,3 +147,26 @@ fn a_bridge_of_somebody_else_is_not_put_right() {
         assert!(!is_up("br9"));
     });
 }
+
+#[test]
+fn a_network_that_is_removed_while_it_is_put_right_is_gone() {
+    on_a_host(|lab| {
+        let (networks, _) = watched(&lab);
+        let before = lab.links();
+        for _ in 0..20 {
+            networks.0.create(&network("n1", |_| {})).unwrap();
+            let bridge = networks.0.inspect("n1").unwrap().interface;
+            let index = networks.0.host.socket.link(&bridge).unwrap().unwrap().index;
+            // IFLA: set down, without a program in between.
+            let down = netlink::Body::link(index, 0, 1);
+            networks.0.host.socket.change(19, 0, &down).unwrap();
+            let request = v1::RemoveNetworkRequest { network: "n1".into(), force: false };
+            networks.0.remove(&request).unwrap();
+        }
+        // What is noticed later is put right: so all that was before was looked at.
+        ip("link set hull0 down");
+        let is_up = || networks.0.host.socket.link("hull0").unwrap().unwrap().up;
+        eventually("the default network is up", SOON, is_up);
+        assert_eq!(lab.links(), before);
+    });
+}
