@@ -156,8 +156,9 @@ impl Host {
             isolated: matches!(interface.on, On::Bridge { isolated: true, .. }) && !self.filtered,
             hairpin: bridges_translate(),
             // From others the packet filter takes nothing. To learn this with each frame costs
-            // nearly 1 % of the way of a small one.
-            only: self.filtered.then_some(interface.mac),
+            // nearly 1 % of the way of a small one. An address that somebody chose may be the
+            // bridge's own, or another container's, too.
+            only: (self.filtered && interface.derived).then_some(interface.mac),
         };
         self.socket.set_port(link.index, port).context("set up a port of the bridge")?;
         Ok(self.socket.set_up(link.index)?)

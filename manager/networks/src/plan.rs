@@ -49,6 +49,8 @@ pub(crate) struct Interface {
     pub(crate) sysctls: Vec<(String, String)>,
     /// Whether its neighbours are told at once where its address is now.
     pub(crate) announced: bool,
+    /// Whether its hardware address is made of its address, so that nobody else has it there.
+    pub(crate) derived: bool,
 }
 
 /// What an interface is connected to.
@@ -103,6 +105,7 @@ impl Interface {
         let announced = !matches!(on, On::Bridge { .. }) || chosen || !derived;
         Some(Self {
             announced,
+            derived: endpoint.ipv4.is_some() && derived,
             name: endpoint.interface.clone(),
             host_name: endpoint.host_interface(),
             on,

@@ -41,13 +41,25 @@ fn a_bridge_is_told_whose_address_is_at_a_port_and_learns_none_there() {
 }
 
 #[test]
-fn without_the_packet_filter_a_bridge_learns() {
+fn a_bridge_learns_without_the_packet_filter_and_of_chosen_addresses() {
     on_a_host(|mut lab| {
-        lab.settings.iptables = false;
-        let networks = lab.start(&[]);
-        networks.0.attach(&container("aa", "", &[])).unwrap();
-        let endpoint = networks.0.records.of_container("aa").unwrap().remove(0);
-        let (settings, _) = port(&endpoint.host_interface());
-        assert!(settings.contains("learning on"), "{settings}");
+        let mut learns = |iptables, mac: &str| {
+            lab.settings.iptables = iptables;
+            let networks = lab.start(&[]);
+            let mut asked = container("aa", "bridge", &["bridge"]);
+            asked.options.networks[0].mac_address = mac.into();
+            networks.0.attach(&asked).unwrap();
+            let endpoint = networks.0.records.of_container("aa").unwrap().remove(0);
+            let (settings, _) = port(&endpoint.host_interface());
+            networks.0.detach("aa").unwrap();
+            assert!(settings.contains("learning o"), "{settings}");
+            settings.contains("learning on")
+        };
+        assert!(!learns(true, ""));
+        assert!(learns(false, ""));
+        // The bridge's own.
+        let socket = netlink::Socket::open().unwrap();
+        let bridge = socket.link("hull0").unwrap().unwrap().mac.unwrap().to_string();
+        assert!(learns(true, &bridge));
     });
 }
