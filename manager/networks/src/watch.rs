@@ -35,9 +35,6 @@ const LEAST_PAUSE_MS: u16 = 100;
 /// Room for the notifications of hundreds of containers that come or go at once.
 const RECEIVE_BYTES: usize = 1 << 20;
 
-/// How often the host's settings are looked at that nobody tells of, in milliseconds.
-const LOOK_MS: u16 = 5000;
-
 /// While this lives, removed interfaces come back.
 pub(crate) struct Watch {
     thread: Option<JoinHandle<()>>,
@@ -90,7 +87,7 @@ fn run(watched: &OwnedFd, stopped: &OwnedFd, inner: &Weak<Inner>) {
             PollFd::new(watched.as_fd(), PollFlags::POLLIN),
             PollFd::new(stopped.as_fd(), PollFlags::POLLIN),
         ];
-        match poll(&mut fds, PollTimeout::from(LOOK_MS)) {
+        match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => {
                 tracing::error!(%errno, "interfaces are no longer watched");
@@ -101,7 +98,8 @@ fn run(watched: &OwnedFd, stopped: &OwnedFd, inner: &Weak<Inner>) {
             return;
         }
         let mut changes = take(watched, &mut buffer);
-        // Somebody loads br_netfilter, or turns it on: ports need another mode for it.
+        // Somebody has loaded br_netfilter, or turned it on: ports need another mode for it. Nobody
+        // tells of that, and an idle manager sleeps: it is seen with the next interface.
         let before = std::mem::replace(&mut translate, bridges_translate());
         if translate && !before {
             tracing::info!("bridges ask the filters of IP now (br_netfilter)");

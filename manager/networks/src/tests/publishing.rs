@@ -143,6 +143,7 @@ fn a_container_reaches_its_own_port_also_when_bridges_begin_to_ask_the_filters_o
         };
         assert!(!sends_back(), "the control");
         turn("1");
+        networks.0.attach(&container("cc", "", &[])).unwrap();
         eventually("ports are set up for it", Duration::from_secs(60), sends_back);
         assert!(reaches("aa") && reaches("bb"));
     });
