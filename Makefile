@@ -163,6 +163,14 @@ bench-network: build ## Measure networks against dockerd, podman and a plain bri
 	HULL_HULLD=$(HULLD) HULL_CLI=$(HULL) HULL_INIT=$(INIT) HULL_SHIM_PROGRAM=$(SHIM) HULL_RUNTIME=$(RUNTIME) \
 		$(CARGO) run --locked --quiet -p hull-integration --bin bench-network -- $(ARGS)
 
+.PHONY: layout
+layout: build ## Write anew which functions of hulld lie together (as root)
+	RUSTFLAGS="$(STATIC)" $(CARGO) rustc --profile manager --locked --target $(TARGET) -p hulld \
+		-- -C link-arg=-Wl,-Map=$(abspath $(BUILT)/hulld.map)
+	HULL_HULLD=$(HULLD) HULL_CLI=$(HULL) HULL_INIT=$(INIT) HULL_SHIM_PROGRAM=$(SHIM) HULL_RUNTIME=$(RUNTIME) \
+		$(CARGO) run --locked --quiet -p hull-integration --bin layout -- \
+		$(abspath $(BUILT)/hulld.map) manager/daemon/layout.ld
+
 .PHONY: build
 build: ## Build the release binaries
 	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust 1.95 or later" >&2; exit 1; }
