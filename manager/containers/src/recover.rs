@@ -357,10 +357,18 @@ impl Containers {
         let inner = Arc::clone(&self.0);
         let work = move || -> Result<Vec<v1::Finding>> {
             let mut findings = Vec::new();
+            // Others go on meanwhile. Snapshots are listed after the containers: one that is there
+            // has all its parts until it is being removed.
+            let handles = inner.all();
             let snapshots: BTreeSet<String> =
                 inner.parts.snapshots.list()?.into_iter().map(|info| info.name).collect();
-            let handles = inner.all();
             for handle in &handles {
+                let directory = inner.directory(&handle.id);
+                let has = (snapshots.contains(&handle.id), directory.is_dir());
+                // Looked at last: it is said before the first part goes.
+                if handle.now().status == Status::Removing {
+                    continue;
+                }
                 let mut find = |problem: &str, repaired: &str| {
                     findings.push(v1::Finding {
                         subject: format!("container {}", handle.id),
@@ -368,11 +376,10 @@ impl Containers {
                         repaired: repaired.to_owned(),
                     });
                 };
-                if !snapshots.contains(&handle.id) {
+                if !has.0 {
                     find("its file system is gone", "");
                 }
-                let directory = inner.directory(&handle.id);
-                if !directory.is_dir() {
+                if !has.1 {
                     let made = repair && std::fs::create_dir(&directory).is_ok();
                     find("its directory is gone", if made { "made an empty one" } else { "" });
                 }
@@ -383,6 +390,8 @@ impl Containers {
                 if !known.contains(&id)
                     && inner.find(&id).is_err()
                     && !inner.registry().is_reserved(&id)
+                    // One that was just removed gives its name back last.
+                    && inner.directory(&id).is_dir()
                 {
                     let removed = repair && inner.discard_parts(&id, true).is_ok();
                     findings.push(v1::Finding {
