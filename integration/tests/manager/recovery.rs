@@ -10,11 +10,14 @@ use hull_integration::engine::{
     Engine, Hull, SLEEPER, busybox_archive, reference, runtime_path, stock,
 };
 use hull_integration::{NotRun, not_run, note, tests, wait_until, write_program};
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
 
 tests![
     a_container_outlives_the_manager,
     an_exit_is_known_that_nobody_saw,
     a_run_is_known_that_was_over_before_its_start_was_noted,
+    the_starts_of_a_manager_are_none_of_those_that_a_policy_counts,
     output_is_kept_while_nobody_listens,
     images_and_volumes_are_there_again,
     a_restart_policy_holds_across_the_manager,
@@ -131,6 +134,30 @@ fn a_run_is_known_that_was_over_before_its_start_was_noted() {
     let seen = hull.run(&["inspect", "--format", seen, "one"]).ok();
     assert!(seen.text().starts_with("exited 5 2"), "{}", seen.text());
     hull.run(&["ps", "-a", "--format", "{{.Names}}"]).ok().says("one");
+}
+
+fn the_starts_of_a_manager_are_none_of_those_that_a_policy_counts() {
+    let Engine::Hull(mut hull) = Engine::start() else {
+        not_run(NotRun::PeerLacks("docker: its record of an end is another's".into()));
+    };
+    let words = ["run", "-d", "--name", "one", "--restart", "on-failure:2", "--network", "none"];
+    hull.run(&[&words[..], &["busybox", "sleep", "1000"]].concat()).ok();
+    let inspect = |hull: &Hull, format: &str| {
+        hull.run(&["inspect", "--format", format, "one"]).ok().text().to_owned()
+    };
+    for _ in 0..3 {
+        let pid = inspect(&hull, "{{.State.Pid}}").parse().expect("it is a number");
+        let end = format!("exec/containers/{}/exit.json", inspect(&hull, "{{.Id}}"));
+        let end = hull.site().path(&end);
+        hull.crash();
+        signal::kill(Pid::from_raw(pid), Signal::SIGKILL).expect("it runs");
+        wait_until("it has ended", SOON, || Path::new(&end).exists());
+        hull.restart();
+        wait_until("it is started again", SOON, || {
+            inspect(&hull, "{{.State.Status}}") == "running"
+        });
+        assert_eq!(inspect(&hull, "{{.RestartCount}}"), "0");
+    }
 }
 
 fn output_is_kept_while_nobody_listens() {
