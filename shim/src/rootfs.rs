@@ -114,16 +114,23 @@ fn plan(mount: &Mount) -> Result<Plan> {
 async fn mount_one(mount: &Mount, rootfs: &Path) -> Result<()> {
     let plan = plan(mount)?;
     // Opened anew for each mount: the one before may lie on it.
-    let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
-    let root = openat(AT_FDCWD, &c_path(rootfs)?, flags, 0)?;
-    let target = path::resolve(&root, &mount.target, Missing::Fail)?;
+    let open = || -> Result<_> {
+        let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
+        let root = openat(AT_FDCWD, &c_path(rootfs)?, flags, 0)?;
+        Ok(path::resolve(&root, &mount.target, Missing::Fail)?)
+    };
+    let target = open()?;
     match plan {
         Plan::Bind { recursive, attributes, id_map } => {
             bind(&mount.source, target.fd.as_fd(), recursive, attributes, &id_map)
         }
         Plan::Helper { program, words } => help(program, words, &rootfs.join(target.path)).await,
         Plan::FileSystem { options, data } => {
-            file_system(mount, target.fd.as_fd(), &options, &data)
+            file_system(mount, target.fd.as_fd(), &options, &data)?;
+            match overlay::work_directory(&mount.type_, options.how, &data) {
+                Some(work) => overlay::ensure_writable(open()?.fd, work),
+                None => Ok(()),
+            }
         }
     }
 }

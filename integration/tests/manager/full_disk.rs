@@ -9,11 +9,14 @@ use std::time::Duration;
 
 use hull_integration::engine::{Hull, busybox_archive, reference};
 use hull_integration::{NotRun, not_run, note, tests, wait_until};
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
 use nix::sys::statvfs::statvfs;
 
 tests![
     a_full_disk_is_a_sentence_and_leaves_nothing,
     each_write_may_find_the_disk_full,
+    who_has_no_inode_left_can_start_the_manager_and_make_room,
     what_makes_room_works_on_a_full_disk,
 ];
 
@@ -25,6 +28,47 @@ fn hull() -> Hull {
         not_run(NotRun::PeerLacks("docker: its storage is its own affair".into()));
     }
     Hull::start_small(64, &[])
+}
+
+/// Takes the inodes there are, by empty files that are removed at the end.
+struct Crowd(String);
+
+impl Crowd {
+    fn new(hull: &Hull) -> Self {
+        // No file system has fewer than it uses.
+        let data = hull.site().path("data");
+        let used = statvfs(data.as_str()).expect("it is mounted");
+        let limit = format!("nr_inodes={}", used.files() - used.files_free() + 64);
+        let flags = MsFlags::MS_REMOUNT;
+        mount(None::<&str>, data.as_str(), None::<&str>, flags, Some(&*limit))
+            .expect("the suite is root");
+        let directory = hull.site().make("data/crowd");
+        Self(directory)
+    }
+
+    /// Lets so many free, and no more.
+    fn leave(&self, inodes: usize) {
+        let path = |number: usize| format!("{}/{number}", self.0);
+        let mut count = fs::read_dir(&self.0).expect("it was made").count();
+        loop {
+            match File::create_new(path(count)) {
+                Ok(_) => count += 1,
+                Err(error) => {
+                    assert_eq!(error.raw_os_error(), Some(Errno::ENOSPC as i32), "{error}");
+                    break;
+                }
+            }
+        }
+        for number in count.saturating_sub(inodes)..count {
+            fs::remove_file(path(number)).expect("it is there");
+        }
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 /// Takes the space there is, in a file that is removed at the end.
@@ -213,6 +257,44 @@ fn each_write_may_find_the_disk_full() {
     }
     hull.run(&["exec", "steady", "cat", "/small"]).ok().says("small");
     hull.run(&["cp", &small, "still:/small"]).ok();
+    hull.run(&["system", "check"]).ok();
+}
+
+fn who_has_no_inode_left_can_start_the_manager_and_make_room() {
+    let mut hull = hull();
+    let script = "touch /made && echo written";
+    let words = ["--network", "none", "busybox", "sh", "-c", script];
+    for name in ["one", "two", "three"] {
+        hull.run(&[&["create", "--name", name], &words[..]].concat()).ok();
+    }
+    let crowd = Crowd::new(&hull);
+    crowd.leave(0);
+    hull.crash();
+    // Whatever a killed one has left.
+    crowd.leave(0);
+    hull.restart();
+    // Where it has no place to work in, the kernel mounts a root read-only, and says nothing.
+    let attempts: &[(&[&str], &str)] =
+        &[(&["start", "-a", "one"], "written"), (&["cp", "/etc/hostname", "two:/copied"], "")];
+    for (words, said) in attempts {
+        let mut inodes = 0;
+        loop {
+            crowd.leave(inodes);
+            let output = hull.run(words);
+            if output.code() == Some(0) {
+                output.says(said);
+                break;
+            }
+            is_told(words, &output.complaints()[..1]);
+            inodes += 1;
+        }
+        assert!(inodes > 0, "{words:?} needs none");
+    }
+    crowd.leave(0);
+    for name in ["one", "two", "three"] {
+        hull.run(&["rm", name]).ok();
+    }
+    drop(crowd);
     hull.run(&["system", "check"]).ok();
 }
 

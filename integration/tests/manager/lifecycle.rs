@@ -14,6 +14,7 @@ tests![
     a_program_that_cannot_run_is_told_apart,
     stop_sends_the_signal_and_then_kills,
     kill_sends_any_signal,
+    who_has_killed_a_container_can_remove_it,
     restart_makes_a_new_process,
     a_paused_container_stands_still,
     a_running_container_is_not_removed_without_force,
@@ -150,6 +151,15 @@ fn kill_sends_any_signal() {
     engine.run(&["kill", "one"]).ok();
     engine.run(&["wait", "one"]).ok().says("137");
     engine.run(&["kill", "one"]).exits(1).stderr_says("is not running");
+}
+
+fn who_has_killed_a_container_can_remove_it() {
+    let engine = Engine::start();
+    for _ in 0..10 {
+        engine.sleeper("one", &[]);
+        engine.run(&["kill", "one"]).ok();
+        engine.run(&["rm", "one"]).ok();
+    }
 }
 
 fn restart_makes_a_new_process() {

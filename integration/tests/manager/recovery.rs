@@ -1,15 +1,23 @@
 //! The manager killed, ended and started again: containers go on, nothing is forgotten.
 
+use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use hull_integration::engine::{Engine, Hull, SLEEPER, reference, stock};
-use hull_integration::{NotRun, not_run, note, tests, wait_until};
+use hull_integration::engine::{
+    Engine, Hull, SLEEPER, busybox_archive, reference, runtime_path, stock,
+};
+use hull_integration::{NotRun, not_run, note, tests, wait_until, write_program};
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
 
 tests![
     a_container_outlives_the_manager,
     an_exit_is_known_that_nobody_saw,
+    a_run_is_known_that_was_over_before_its_start_was_noted,
+    the_starts_of_a_manager_are_none_of_those_that_a_policy_counts,
     output_is_kept_while_nobody_listens,
     images_and_volumes_are_there_again,
     a_restart_policy_holds_across_the_manager,
@@ -77,7 +85,7 @@ fn a_refused_start_is_no_fault_of_the_managers() {
     let hull = Hull::start();
     hull.run(&["run", "--network", "none", "busybox", "/no/such/program"]).exits(127);
     hull.run(&["run", "--network", "none", "-w", "/etc/passwd", "busybox", "true"]).fails();
-    let log = std::fs::read_to_string(hull.site().path("hulld.log")).expect("it is written");
+    let log = fs::read_to_string(hull.site().path("hulld.log")).expect("it is written");
     assert!(!log.contains(" WARN "), "{log}");
 }
 
@@ -100,6 +108,70 @@ fn an_exit_is_known_that_nobody_saw() {
         engine.inspect("one", "{{.State.Status}} {{.State.ExitCode}}") == "exited 9"
     });
     engine.run(&["wait", "one"]).ok().says("9");
+}
+
+fn a_run_is_known_that_was_over_before_its_start_was_noted() {
+    if reference() {
+        not_run(NotRun::PeerLacks("docker: its runtime is another's".into()));
+    }
+    // A runtime that is done with a start long before it says so; also if the test fails it does.
+    let place = tempfile::tempdir().expect("the temporary directory is writable");
+    let (program, place) = (place.path().join("slow"), place.path());
+    let script = format!(
+        "#!/bin/sh\n{} \"$@\" || exit\nfor id; do :; done\ncase \" $* \" in *' start '*)\n\
+         : > {place}/$id\nuntil [ -e {place}/go ] || [ ${{#n}} -gt 600 ]; do n=x$n; sleep 0.05; done;; esac\n",
+        runtime_path(),
+        place = place.display(),
+    );
+    write_program(&program, script);
+    let runtimes = [format!("hull={}", runtime_path()), format!("slow={}", program.display())];
+    let flags = ["--add-runtime", &runtimes[0], "--add-runtime", &runtimes[1]];
+    let mut hull = Hull::start_empty(&flags);
+    hull.run(&["import", busybox_archive(), "busybox"]).ok();
+    let create = |name: &str, more: &[&str]| {
+        let words = ["create", "--name", name, "--runtime", "slow", "--network", "none"];
+        let script = ["busybox", "sh", "-c", "exit 5"];
+        hull.run(&[&words[..], more, &script].concat()).ok().text().to_owned()
+    };
+    let ids = [create("one", &[]), create("two", &["--rm"])];
+    let starts = ["one", "two"].map(|name| hull.call(&["start", name]).start());
+    wait_until("both are started", SOON, || ids.iter().all(|id| place.join(id).exists()));
+    hull.crash();
+    for start in starts {
+        start.wait().fails();
+    }
+    fs::write(place.join("go"), "").expect("it is writable");
+    let bundles = ids.map(|id| hull.site().path(&format!("exec/containers/{id}/exit.json")));
+    wait_until("both have ended", SOON, || bundles.iter().all(|end| Path::new(end).exists()));
+    hull.restart();
+    let seen = "{{.State.Status}} {{.State.ExitCode}} {{.State.StartedAt}}";
+    let seen = hull.run(&["inspect", "--format", seen, "one"]).ok();
+    assert!(seen.text().starts_with("exited 5 2"), "{}", seen.text());
+    hull.run(&["ps", "-a", "--format", "{{.Names}}"]).ok().says("one");
+}
+
+fn the_starts_of_a_manager_are_none_of_those_that_a_policy_counts() {
+    let Engine::Hull(mut hull) = Engine::start() else {
+        not_run(NotRun::PeerLacks("docker: its record of an end is another's".into()));
+    };
+    let words = ["run", "-d", "--name", "one", "--restart", "on-failure:2", "--network", "none"];
+    hull.run(&[&words[..], &["busybox", "sleep", "1000"]].concat()).ok();
+    let inspect = |hull: &Hull, format: &str| {
+        hull.run(&["inspect", "--format", format, "one"]).ok().text().to_owned()
+    };
+    for _ in 0..3 {
+        let pid = inspect(&hull, "{{.State.Pid}}").parse().expect("it is a number");
+        let end = format!("exec/containers/{}/exit.json", inspect(&hull, "{{.Id}}"));
+        let end = hull.site().path(&end);
+        hull.crash();
+        signal::kill(Pid::from_raw(pid), Signal::SIGKILL).expect("it runs");
+        wait_until("it has ended", SOON, || Path::new(&end).exists());
+        hull.restart();
+        wait_until("it is started again", SOON, || {
+            inspect(&hull, "{{.State.Status}}") == "running"
+        });
+        assert_eq!(inspect(&hull, "{{.RestartCount}}"), "0");
+    }
 }
 
 fn output_is_kept_while_nobody_listens() {
@@ -232,7 +304,7 @@ fn execs_go_on_and_are_known_to_the_next_manager() {
     hull.run(&["exec", "-d", "one", "sh", "-c", "sleep 0.5; touch /b"]).ok();
     hull.crash();
     wait_until("the second ends", SOON, || {
-        let names = std::fs::read_dir(&bundle).expect("the bundle is there").flatten();
+        let names = fs::read_dir(&bundle).expect("the bundle is there").flatten();
         let ends = names.filter(|name| name.file_name().to_string_lossy().starts_with("exit@"));
         ends.count() >= 2
     });

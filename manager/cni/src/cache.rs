@@ -9,7 +9,7 @@ use std::{
 use hull_manager_core::{
     Error, Result,
     error::IoContext as _,
-    files::{private_directory, write_atomic},
+    files::{private_directory, remove_unfinished, write_atomic},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -55,6 +55,7 @@ pub(crate) struct Cache {
 impl Cache {
     pub(crate) fn open(directory: &Path) -> Result<Self> {
         private_directory(directory, 0o700)?;
+        remove_unfinished(directory)?;
         Ok(Self { directory: directory.to_owned() })
     }
 

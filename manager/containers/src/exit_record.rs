@@ -1,4 +1,5 @@
-//! The shim's record of how a process ended, `exit.json`, as far as the manager uses it.
+//! The shim's record of how a process ended, `exit.json`, as far as the manager uses it; and of
+//! its start, `init.json`.
 
 use std::{
     fs,
@@ -9,7 +10,7 @@ use std::{
 
 use hull_manager_core::{Error, Result, error::IoContext as _};
 use hull_specs_oci::time::{parse_rfc3339, rfc3339_nano};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Its name, in the bundle, and afterwards beside the container's log.
 pub(crate) const FILE: &str = "exit.json";
@@ -85,19 +86,45 @@ pub(crate) fn read_exec(bundle: &Path, exec: &str) -> Result<Option<ExitRecord>>
     read_file(&bundle.join(format!("exit@{exec}.json")))
 }
 
+/// When the shim started the container's program; none if it has not, or nobody noted it.
+pub(crate) fn started(bundle: &Path) -> Result<Option<SystemTime>> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct InitRecord {
+        version: u32,
+        started_at: Option<String>,
+    }
+    let path = bundle.join("init.json");
+    let Some(record) = read_json::<InitRecord>(&path)? else { return Ok(None) };
+    check_version(&path, record.version)?;
+    let time = |text: String| {
+        parse_rfc3339(&text).ok_or_else(|| Error::corrupt(format!("a time in {}", path.display())))
+    };
+    record.started_at.map(time).transpose()
+}
+
 fn read_file(path: &Path) -> Result<Option<ExitRecord>> {
+    let record = read_json::<ExitRecord>(path)?;
+    record.map(|record| check_version(path, record.version).map(|()| record)).transpose()
+}
+
+fn check_version(path: &Path, version: u32) -> Result<()> {
+    match version {
+        1 => Ok(()),
+        other => Err(Error::corrupt(format!("{} is of version {other}", path.display()))),
+    }
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let file = match fs::File::open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         file => file.about(path.display())?,
     };
     let mut text = Vec::new();
     file.take(LIMIT).read_to_end(&mut text).about(path.display())?;
-    let record: ExitRecord = serde_json::from_slice(&text)
-        .map_err(|cause| Error::corrupt(path.display()).because(cause))?;
-    if record.version != 1 {
-        return Err(Error::corrupt(format!("{} is of version {}", path.display(), record.version)));
-    }
-    Ok(Some(record))
+    serde_json::from_slice(&text)
+        .map(Some)
+        .map_err(|cause| Error::corrupt(path.display()).because(cause))
 }
 
 mod timestamp {
@@ -132,6 +159,23 @@ mod tests {
         let record = read(place.path()).unwrap().unwrap();
         assert_eq!((record.shell_code, record.signal, record.oom_killed()), (137, Some(9), true));
         assert_eq!(record.run_time(), Duration::from_millis(1500));
+    }
+
+    #[test]
+    fn a_start_is_read_once_it_was() {
+        let place = tempfile::tempdir().unwrap();
+        assert_eq!(started(place.path()).unwrap(), None);
+        let write = |at: &str| {
+            let text = format!(r#"{{"version":1,"containerId":"c","pid":7,"startedAt":{at}}}"#);
+            fs::write(place.path().join("init.json"), text).unwrap();
+        };
+        write("null");
+        assert_eq!(started(place.path()).unwrap(), None);
+        write(r#""2026-11-21T13:00:00.5Z""#);
+        let at = parse_rfc3339("2026-11-21T13:00:00.5Z");
+        assert!(at.is_some() && started(place.path()).unwrap() == at);
+        write(r#""soon""#);
+        assert!(started(place.path()).is_err());
     }
 
     #[test]

@@ -15,6 +15,23 @@ use crate::{
 /// How long a process may take to end after SIGKILL before that is said.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 
+/// Sends SIGKILL, and waits until nothing of the container's run is left.
+async fn kill(handle: &Handle, why: Why, before: u64, called: &str) -> Result<()> {
+    handle.order(Request::Signal { signal: libc::SIGKILL, why }, called).await?;
+    let ended = handle.until(|state| is_over(state, before));
+    tokio::time::timeout(KILL_LIMIT, ended).await.map(drop).map_err(|_| {
+        let what = if why == Why::Kill { "Cannot kill" } else { "cannot stop" };
+        Error::timed_out(format!(
+            "{what} container: {called}: tried to kill container, but did not receive an exit event"
+        ))
+    })
+}
+
+/// Whether a run has ended since there were so many ends.
+fn is_over(state: State, before: u64) -> bool {
+    state.is_done() && (state.exits > before || !state.is_live())
+}
+
 /// Sends the signal, waits, and sends SIGKILL.
 async fn stop(
     handle: &Handle,
@@ -24,7 +41,7 @@ async fn stop(
     called: &str,
 ) -> Result<()> {
     let before = handle.now().exits;
-    let over = |state: State| state.is_done() && (state.exits > before || !state.is_live());
+    let over = |state: State| is_over(state, before);
     if handle.order(Request::Signal { signal, why }, called).await? == Verdict::Nothing {
         return Ok(());
     }
@@ -40,12 +57,7 @@ async fn stop(
     if ended.await {
         return Ok(());
     }
-    handle.order(Request::Signal { signal: libc::SIGKILL, why }, called).await?;
-    tokio::time::timeout(KILL_LIMIT, handle.until(over)).await.map(drop).map_err(|_| {
-        Error::timed_out(format!(
-            "cannot stop container: {called}: tried to kill container, but did not receive an exit event"
-        ))
-    })
+    kill(handle, why, before, called).await
 }
 
 /// Stops it for `stop`, `restart` and the manager's end.
@@ -143,8 +155,13 @@ impl Containers {
             "" => libc::SIGKILL,
             name => signal::parse(name)?,
         };
-        let handle = self.find(&request.container)?;
-        handle.order(Request::Signal { signal, why: Why::Kill }, &request.container).await?;
+        let (handle, called) = (self.find(&request.container)?, &request.container);
+        if signal == libc::SIGKILL {
+            // As docker: who has killed it may remove it. Of other signals nobody knows the effect.
+            kill(&handle, Why::Kill, handle.now().exits, called).await?;
+        } else {
+            handle.order(Request::Signal { signal, why: Why::Kill }, called).await?;
+        }
         Ok(v1::KillContainerResponse {})
     }
 

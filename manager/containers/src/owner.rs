@@ -44,6 +44,8 @@ pub(crate) struct Owner {
     backoff: Backoff,
     /// When it is started again.
     restart_at: Option<Instant>,
+    /// That start is the manager's own, and none of those that a policy may count.
+    at_boot: bool,
     /// The next end is a user's `restart`: nothing follows it.
     restarting_by_user: bool,
     health: Option<health::Checker>,
@@ -80,6 +82,7 @@ impl Owner {
             shim: None,
             backoff: Backoff::default(),
             restart_at: None,
+            at_boot: false,
             restarting_by_user: false,
             health: None,
         }
@@ -251,6 +254,7 @@ impl Owner {
     /// Starts it; `by_user` rather than by its policy.
     pub(crate) async fn start(&mut self, by_user: bool) -> Result<()> {
         self.restart_at = None;
+        self.at_boot = false;
         self.restarting_by_user = false;
         let result = self.launch().await;
         let started = match result {
@@ -434,7 +438,8 @@ impl Owner {
 
     async fn restart(&mut self) -> Next {
         self.restart_at = None;
-        let counted = self.change(|facts| facts.restarts += 1);
+        let at_boot = std::mem::take(&mut self.at_boot);
+        let counted = self.change(|facts| facts.restarts += u32::from(!at_boot));
         let started = match counted {
             Ok(()) => self.start(false).await,
             Err(error) => Err(error),
@@ -461,6 +466,7 @@ impl Owner {
     pub(crate) fn restart_soon(&mut self) {
         self.set_status(Status::Restarting);
         self.restart_at = Some(Instant::now());
+        self.at_boot = true;
     }
 
     async fn auto_remove(&mut self) -> Next {

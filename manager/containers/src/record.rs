@@ -50,6 +50,19 @@ pub(crate) struct Ended {
     pub(crate) at: SystemTime,
 }
 
+impl Facts {
+    /// A start that was done, and its manager killed before it could say so. Before that start it
+    /// was not running: whatever a user had stopped is started.
+    pub(crate) fn catch_up(&mut self, started: SystemTime) {
+        if self.started.is_none() || self.ended.as_ref().is_some_and(|ended| ended.at < started) {
+            self.started = Some(started);
+            self.ended = None;
+            self.error.clear();
+            self.stopped_by_user = false;
+        }
+    }
+}
+
 impl Record {
     pub(crate) fn id(&self) -> &str {
         &self.container.id
@@ -173,6 +186,32 @@ mod tests {
     fn record(id: &str, name: &str) -> Record {
         let container = v1::Container { id: id.into(), name: name.into(), ..Default::default() };
         Record { container, ..Record::default() }
+    }
+
+    #[test]
+    fn a_start_that_was_not_said_is_caught_up_with() {
+        let at = |seconds| SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+        let ended = |seconds| Ended { exit_code: 3, oom_killed: false, at: at(seconds) };
+        let before = Facts {
+            started: Some(at(1)),
+            ended: Some(ended(2)),
+            stopped_by_user: true,
+            error: "x".into(),
+            ..Facts::default()
+        };
+        let known = Facts { started: Some(at(1)), stopped_by_user: true, ..Facts::default() };
+        for (mut facts, caught_up) in [
+            (Facts::default(), Facts { started: Some(at(5)), ..Facts::default() }),
+            (before.clone(), Facts { started: Some(at(5)), ..Facts::default() }),
+            (known.clone(), known),
+            (
+                Facts { ended: Some(ended(6)), ..before.clone() },
+                Facts { ended: Some(ended(6)), ..before },
+            ),
+        ] {
+            facts.catch_up(at(5));
+            assert_eq!(facts, caught_up);
+        }
     }
 
     #[test]

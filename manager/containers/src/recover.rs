@@ -79,7 +79,11 @@ impl Owner {
     async fn look(&mut self) -> (Found, Decision) {
         let (found, shim) = look(&self.handle.id, &self.bundle()).await;
         self.shim = shim;
-        (found, decide(&self.record().facts, found))
+        let mut facts = self.record().facts.clone();
+        if let Some(started) = self.start_of(&self.bundle()) {
+            facts.catch_up(started);
+        }
+        (found, decide(&facts, found))
     }
 
     /// Brings what is known in line with what was found, before any request is taken. False if
@@ -136,11 +140,9 @@ impl Owner {
             }
         }
         let pid = shim.state("").await.map_or(0, |(_, pid)| pid);
+        let started = self.start_of(&self.bundle()).unwrap_or_else(SystemTime::now);
         let stored = self.change(|facts| {
-            // The start was done, and its manager killed before it could say so.
-            if facts.started.is_none() || facts.ended.is_some() {
-                facts.started = Some(SystemTime::now());
-            }
+            facts.catch_up(started);
             facts.ended = None;
             facts.error.clear();
             facts.paused_for_commit &= status == Status::Paused;
@@ -165,6 +167,14 @@ impl Owner {
         }
     }
 
+    /// When its shim started it.
+    fn start_of(&self, bundle: &Path) -> Option<SystemTime> {
+        exit_record::started(bundle).unwrap_or_else(|error| {
+            tracing::error!(container = %self.handle.id, %error, "its start cannot be read");
+            None
+        })
+    }
+
     /// It has ended while the manager was away.
     async fn finish_late(&mut self, bundle: &Path) -> bool {
         let connected = self.shim.is_some();
@@ -174,6 +184,11 @@ impl Owner {
             record = exit_record::read(bundle).ok().flatten();
         }
         let record = record.unwrap_or_else(|| ExitRecord::unseen(None, SystemTime::now()));
+        if let Some(started) = self.start_of(bundle)
+            && let Err(error) = self.change(|facts| facts.catch_up(started))
+        {
+            tracing::error!(container = %self.handle.id, %error, "its start is not stored");
+        }
         let known =
             self.record().facts.ended.as_ref().is_some_and(|ended| ended.at == record.exited_at);
         if !known {
@@ -357,10 +372,18 @@ impl Containers {
         let inner = Arc::clone(&self.0);
         let work = move || -> Result<Vec<v1::Finding>> {
             let mut findings = Vec::new();
+            // Others go on meanwhile. Snapshots are listed after the containers: one that is there
+            // has all its parts until it is being removed.
+            let handles = inner.all();
             let snapshots: BTreeSet<String> =
                 inner.parts.snapshots.list()?.into_iter().map(|info| info.name).collect();
-            let handles = inner.all();
             for handle in &handles {
+                let directory = inner.directory(&handle.id);
+                let has = (snapshots.contains(&handle.id), directory.is_dir());
+                // Looked at last: it is said before the first part goes.
+                if handle.now().status == Status::Removing {
+                    continue;
+                }
                 let mut find = |problem: &str, repaired: &str| {
                     findings.push(v1::Finding {
                         subject: format!("container {}", handle.id),
@@ -368,11 +391,10 @@ impl Containers {
                         repaired: repaired.to_owned(),
                     });
                 };
-                if !snapshots.contains(&handle.id) {
+                if !has.0 {
                     find("its file system is gone", "");
                 }
-                let directory = inner.directory(&handle.id);
-                if !directory.is_dir() {
+                if !has.1 {
                     let made = repair && std::fs::create_dir(&directory).is_ok();
                     find("its directory is gone", if made { "made an empty one" } else { "" });
                 }
@@ -383,6 +405,8 @@ impl Containers {
                 if !known.contains(&id)
                     && inner.find(&id).is_err()
                     && !inner.registry().is_reserved(&id)
+                    // One that was just removed gives its name back last.
+                    && inner.directory(&id).is_dir()
                 {
                     let removed = repair && inner.discard_parts(&id, true).is_ok();
                     findings.push(v1::Finding {

@@ -66,6 +66,7 @@ impl Content {
         for directory in [root, &root.join("blobs"), &blobs, &ingests] {
             files::private_directory(directory, 0o700)?;
         }
+        files::remove_unfinished(root)?;
         layout::open(root)?;
         ingest::remove_nameless(&ingests)?;
         Ok(Self {

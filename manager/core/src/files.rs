@@ -41,13 +41,34 @@ pub fn private_directory(path: &Path, mode: u32) -> Result<()> {
     Ok(())
 }
 
+/// The end of what is written and not yet in its place.
+const UNFINISHED: &str = ".tmp";
+
+/// Removes what a killed manager was writing in a directory by [`write_atomic`]. Only where
+/// nobody else writes.
+///
+/// # Errors
+/// If the directory can't be read, or such a file not removed.
+pub fn remove_unfinished(directory: &Path) -> Result<()> {
+    for entry in fs::read_dir(directory).about(directory.display())? {
+        let entry = entry.about(directory.display())?;
+        let name = entry.file_name();
+        let stem = name.to_str().and_then(|name| name.strip_suffix(UNFINISHED));
+        let process = stem.and_then(|stem| stem.rsplit_once('.')).map(|(_, process)| process);
+        if process.is_some_and(|process| process.parse::<u32>().is_ok()) {
+            fs::remove_file(entry.path()).about(entry.path().display())?;
+        }
+    }
+    Ok(())
+}
+
 /// Replaces a file: whoever reads it finds the old content or the new, whole.
 ///
 /// # Errors
 /// If it can't be written; then the old one is as it was.
 pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.tmp", std::process::id()));
+    name.push(format!(".{}{UNFINISHED}", std::process::id()));
     let temporary: PathBuf = path.with_file_name(name);
     let write = || -> std::io::Result<()> {
         let mut file = fs::OpenOptions::new()
@@ -78,6 +99,19 @@ mod tests {
         let link = directory.path().join("link");
         std::os::unix::fs::symlink("/tmp", &link).unwrap();
         assert!(private_directory(&link, 0o700).is_err());
+    }
+
+    #[test]
+    fn what_was_being_written_is_removed_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["index.json", "index.json.4711.tmp", "my.tmp", "of.user.tmp", ".tmp"] {
+            fs::write(directory.path().join(name), "x").unwrap();
+        }
+        remove_unfinished(directory.path()).unwrap();
+        let names = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        assert_eq!(names, [".tmp", "index.json", "my.tmp", "of.user.tmp"]);
     }
 
     #[test]

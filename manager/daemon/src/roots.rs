@@ -77,8 +77,10 @@ fn lock(root: &Path) -> Result<File> {
             }
         }
     }
-    file.set_len(0)
-        .and_then(|()| writeln!(file, "{}", std::process::id()))
+    // Over what is there: on a full disk there is no room for anything else.
+    let pid = format!("{}\n", std::process::id());
+    file.write_all(pid.as_bytes())
+        .and_then(|()| file.set_len(pid.len() as u64))
         .context("write the lock")?;
     Ok(file)
 }

@@ -130,9 +130,12 @@ impl Images {
         let registry = Arc::new(RwLock::new(registry));
         let images =
             Self { records, journal, content, snapshots, registry, shared: Arc::default() };
-        // A manager that died between a row and the file.
-        if !images.content.index_lists(images.index()?) {
-            images.write_index()?;
+        // A manager that died between a row and the file. Nothing of ours reads the file, and a
+        // full disk, which takes none, must not keep out who makes room.
+        if !images.content.index_lists(images.index()?)
+            && let Err(error) = images.write_index()
+        {
+            tracing::warn!(%error, "index.json does not list the images");
         }
         Ok(images)
     }

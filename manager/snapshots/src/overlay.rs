@@ -15,6 +15,7 @@ use std::{
 use hull_manager_archive::{OPAQUE_ATTRIBUTE, worker::Changed};
 use hull_manager_core::{Error, Result, Store, error::IoContext as _};
 use hull_runtime_sys::{
+    fd::is_unwritable,
     mount::{Attributes, Context, VALUE_LIMIT_BYTES},
     path::set_attribute,
 };
@@ -152,7 +153,15 @@ impl Stack {
             }
         }
         context.create().map_err(internal)?;
-        context.mount(attributes).map_err(internal)
+        let mounted = context.mount(attributes).map_err(internal)?;
+        // Where the kernel can't make its own directory in `work`, it mounts read-only and says
+        // nothing: mostly the disk is full.
+        if upper.is_some() && is_unwritable(&mounted).map_err(internal)? {
+            let place = self.work.join("room");
+            fs::create_dir(&place).and_then(|()| fs::remove_dir(&place)).about(place.display())?;
+            return Err(Error::unavailable("the kernel mounts the overlay read-only"));
+        }
+        Ok(mounted)
     }
 }
 

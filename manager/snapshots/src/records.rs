@@ -3,6 +3,10 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use hull_manager_core::{Error, Result, Store, error::IoContext as _, files};
@@ -35,6 +39,10 @@ pub(crate) struct Records {
     store: Store,
     driver: &'static str,
     root: PathBuf,
+    /// Held while the rows and the directories differ.
+    turn: Arc<Mutex<()>>,
+    /// Directories that were set aside.
+    aside: Arc<AtomicU64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,8 +57,15 @@ impl Records {
     pub(crate) fn open(store: &Store, driver: &'static str, root: &Path) -> Result<Self> {
         files::private_directory(root, 0o700)?;
         store.tables(TABLE)?;
-        let records = Self { store: store.clone(), driver, root: root.to_owned() };
-        records.store.write(|t| {
+        let records = Self {
+            store: store.clone(),
+            driver,
+            root: root.to_owned(),
+            turn: Arc::default(),
+            aside: Arc::default(),
+        };
+        // A full disk must not keep the manager away: it is needed to make room.
+        records.store.settle(|t| {
             t.execute(
                 "DELETE FROM snapshots WHERE driver = ?1 AND kind = ?2",
                 (driver, code(Kind::Staged)),
@@ -61,6 +76,10 @@ impl Records {
             remove_tree(&stray)?;
         }
         Ok(records)
+    }
+
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn directory(&self, number: i64) -> PathBuf {
@@ -108,6 +127,7 @@ impl Records {
         make: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<Record> {
         let mut made = None;
+        let turn = self.turn();
         let inserted = self.store.write(|t| {
             let parent = parent.map(|parent| self.layer_in(t, parent)).transpose()?;
             let inserted = t
@@ -127,10 +147,25 @@ impl Records {
         });
         // Also if it is the row that the disk has no room for.
         inserted.inspect_err(|_| {
-            if let Some(directory) = made {
-                drop(remove_tree(&directory));
+            let left = made.map_or(Ok(None), |directory| self.set_aside(&directory));
+            // From here on the number may be another's.
+            drop(turn);
+            if let Ok(Some(trash)) = left {
+                drop(remove_tree(&trash));
             }
         })
+    }
+
+    /// Takes a directory away from its number. Who has done that removes it, and nobody else does
+    /// but the next start. Nothing if it is not there.
+    fn set_aside(&self, directory: &Path) -> Result<Option<PathBuf>> {
+        let trash =
+            self.root.join(format!("{TRASH}{}", self.aside.fetch_add(1, Ordering::Relaxed)));
+        match fs::rename(directory, &trash) {
+            Ok(()) => Ok(Some(trash)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).about(directory.display()),
+        }
     }
 
     /// Whether there is a layer, and its directory.
@@ -173,6 +208,7 @@ impl Records {
         // The row may reach the disk at any time from when it is written, and nobody looks at
         // the files of a layer again.
         sync(&self.directory(staged.number))?;
+        let _turn = self.turn();
         self.store.write(|t| {
             let name = chain_id.to_string();
             let there = t
@@ -228,6 +264,7 @@ impl Records {
         if layer != (record.kind == Kind::Layer) {
             return Err(Error::conflict(format!("snapshot {name} is of another kind")));
         }
+        let turn = self.turn();
         self.store.settle(|t| {
             let children: i64 = t
                 .prepare_cached("SELECT count(*) FROM snapshots WHERE parent = ?1")?
@@ -242,13 +279,11 @@ impl Records {
             Ok(())
         })?;
         // Without its row it is nothing but rubbish: if this fails, the next start removes it.
-        let directory = self.directory(record.number);
-        let trash = self.root.join(format!("{TRASH}{}", record.number));
-        match fs::rename(&directory, &trash) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(true),
-            result => result.about(directory.display())?,
+        let trash = self.set_aside(&self.directory(record.number))?;
+        drop(turn);
+        if let Some(trash) = trash {
+            remove_tree(&trash)?;
         }
-        remove_tree(&trash)?;
         Ok(true)
     }
 
@@ -285,25 +320,39 @@ impl Records {
         Ok(strays)
     }
 
-    /// Directories without a row, and rows without a directory.
+    /// Directories without a row, and rows without a directory. Others go on meanwhile.
     pub(crate) fn check(&self, repair: bool) -> Result<Vec<Finding>> {
-        let mut findings = Vec::new();
+        let turn = self.turn();
+        let rows = self.list()?;
+        let mut strays = Vec::new();
         for stray in self.strays()? {
-            let repaired = repair && remove_tree(&stray).is_ok();
+            // It is somebody's who removes it.
+            if stray
+                .file_name()
+                .is_some_and(|name| name.as_encoded_bytes().starts_with(TRASH.as_bytes()))
+            {
+                continue;
+            }
+            let trash = if repair { self.set_aside(&stray).ok().flatten() } else { None };
+            strays.push((stray, trash));
+        }
+        let lost: Vec<_> = rows.into_iter().filter(|(_, number)| !self.is_whole(*number)).collect();
+        drop(turn);
+        let mut findings = Vec::new();
+        for (stray, trash) in strays {
+            let repaired = trash.is_some_and(|trash| remove_tree(&trash).is_ok());
             findings.push(Finding {
                 subject: format!("snapshot directory {}", stray.display()),
                 problem: "no snapshot has it".into(),
                 repaired: repaired.then(|| "removed".into()),
             });
         }
-        for (info, number) in self.list()? {
-            if !self.is_whole(number) {
-                findings.push(Finding {
-                    subject: format!("snapshot {}", info.name),
-                    problem: format!("its directory {} is gone", self.directory(number).display()),
-                    repaired: None,
-                });
-            }
+        for (info, number) in lost {
+            findings.push(Finding {
+                subject: format!("snapshot {}", info.name),
+                problem: format!("its directory {} is gone", self.directory(number).display()),
+                repaired: None,
+            });
         }
         Ok(findings)
     }

@@ -4,14 +4,14 @@
 //! layers' common directory becomes the current one for the call.
 
 use std::{
-    os::fd::{AsRawFd as _, BorrowedFd},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd},
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use hull_runtime_sys::{
     self as sys,
-    fd::{AT_FDCWD, openat},
+    fd::{AT_FDCWD, is_unwritable, openat},
     mount::{self, Attributes, Classic, VALUE_LIMIT_BYTES},
     path::c_path,
     process::change_directory,
@@ -20,6 +20,26 @@ use hull_runtime_sys::{
 use super::{DATA_LIMIT_BYTES, id_map::IdMap};
 
 const LOWER: &str = "lowerdir=";
+
+/// Where the kernel works for an overlay that is to be written to.
+pub(super) fn work_directory<'a>(kind: &str, how: Classic, data: &'a str) -> Option<&'a Path> {
+    let writable = kind == "overlay" && !how.attributes.contains(Attributes::READ_ONLY);
+    let work = || data.split(',').find_map(|word| word.strip_prefix("workdir="));
+    writable.then(work).flatten().map(Path::new)
+}
+
+/// Where the kernel can't make its own directory in `work`, it mounts the overlay read-only and
+/// says nothing: mostly the disk is full.
+pub(super) fn ensure_writable(mounted: impl AsFd, work: &Path) -> Result<()> {
+    if !is_unwritable(mounted)? {
+        return Ok(());
+    }
+    let place = work.join("room");
+    std::fs::create_dir(&place)
+        .and_then(|()| std::fs::remove_dir(&place))
+        .with_context(|| place.display().to_string())?;
+    bail!("the kernel mounts it read-only")
+}
 
 /// Mounts an overlay of options, joined by commas, that are too long.
 pub(super) fn mount(source: &str, target: BorrowedFd<'_>, how: Classic, data: &str) -> Result<()> {

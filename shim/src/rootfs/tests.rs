@@ -160,6 +160,38 @@ fn an_overlay_is_mounted_and_unmounted() {
     });
 }
 
+/// The kernel mounts it read-only, and says that this is well.
+#[test]
+fn an_overlay_for_which_there_is_no_room_is_refused() {
+    in_own_mounts(|| {
+        let place = Place::new();
+        let full = place.path("full");
+        fs::create_dir(&full).unwrap();
+        let tmpfs = described("tmpfs", "tmpfs", "", &["nr_inodes=7"]);
+        mount_all(&[tmpfs], &full).unwrap();
+        for name in ["upper", "work", "a", "b", "c", "d"] {
+            fs::create_dir(full.join(name)).unwrap();
+        }
+        let options = [
+            format!("lowerdir={}", place.text("lower")),
+            format!("upperdir={}", full.join("upper").display()),
+            format!("workdir={}", full.join("work").display()),
+        ];
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        let overlay = described("overlay", "overlay", "", &options);
+        let error = mount_all(std::slice::from_ref(&overlay), &place.rootfs()).unwrap_err();
+        assert!(format!("{error:#}").contains("No space left on device"), "{error:#}");
+        assert!(unmount_only(&place.rootfs()), "nothing is mounted");
+        for name in ["a", "b", "c", "d"] {
+            fs::remove_dir(full.join(name)).unwrap();
+        }
+        mount_all(&[overlay], &place.rootfs()).unwrap();
+        fs::write(place.path("rootfs/file"), "").unwrap();
+        unmount_all(&place.rootfs()).unwrap();
+        unmount_all(&full).unwrap();
+    });
+}
+
 #[test]
 fn files_have_the_ids_of_the_map() {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
