@@ -82,6 +82,21 @@ pub(crate) fn set(key: &str, value: &str) -> Result<bool> {
     }
 }
 
+/// The same for what is better so, but not needed: where it cannot be written, it is said.
+pub(crate) fn prefer(key: &str, value: &str) -> Result<()> {
+    match set(key, value) {
+        Err(error)
+            if error
+                .downcast_ref::<io::Error>()
+                .is_some_and(|cause| cause.kind() == io::ErrorKind::ReadOnlyFilesystem) =>
+        {
+            tracing::warn!("{error:#}");
+            Ok(())
+        }
+        result => result.map(drop),
+    }
+}
+
 /// Reads `net/KEY` of the calling thread's namespace, which is the host's.
 pub(crate) fn get(key: &str) -> Option<String> {
     let text = fs::read_to_string(Path::new("/proc/sys/net").join(key)).ok()?;

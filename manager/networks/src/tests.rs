@@ -13,6 +13,7 @@ use hull_runtime_sys as sys;
 use super::*;
 use crate::{plan, sysctl};
 
+mod addresses;
 mod apart;
 mod definitions;
 mod healing;
