@@ -222,9 +222,13 @@ impl Host {
         {
             sysctl::set(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
         }
-        // No router of a container's is the host's.
-        for (key, value) in [("accept_ra", "0"), ("disable_ipv6", if ipv6 { "0" } else { "1" })] {
-            sysctl::set(&format!("ipv6/conf/{name}/{key}"), value)?;
+        let key = |key: &str| format!("ipv6/conf/{name}/{key}");
+        if ipv6 {
+            // No router of a container's is the host's.
+            sysctl::prefer(&key("accept_ra"), "0")?;
+            sysctl::set(&key("disable_ipv6"), "0")?;
+        } else {
+            sysctl::prefer(&key("disable_ipv6"), "1")?;
         }
         for gateway in gateways {
             self.socket.add_address(link.index, gateway)?;
