@@ -157,6 +157,15 @@ impl Inner {
         self.names.serve(container, Sockets::open(namespace.as_fd())?, view)
     }
 
+    /// A container has another name from now on. One that is in no network is none of ours.
+    pub(crate) fn rename(&self, container: &str, name: &str) -> Result<()> {
+        let renamed = self.records.rename(container, name)?;
+        match renamed && !self.records.is_leaving(container)? {
+            true => self.name(container, &self.places(container)?),
+            false => Ok(()),
+        }
+    }
+
     /// The name service forgets a container's places.
     pub(crate) fn unname(&self, endpoints: &[Endpoint]) {
         for endpoint in endpoints {
