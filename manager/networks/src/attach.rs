@@ -102,6 +102,10 @@ impl Inner {
             if self.names.view(container).is_some() {
                 self.wait(self.names.stop(container));
             }
+            // It may have a namespace all the same.
+            if self.records.sandbox(container)?.is_some() {
+                self.records.set_leaving(container)?;
+            }
             return Ok(());
         }
         if self.records.is_leaving(container)? {
