@@ -185,7 +185,14 @@ impl Networks {
             }
             Ok(())
         })
-        .await
+        .await?;
+        let inner = Arc::clone(&self.0);
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = inner.collect() {
+                tracing::warn!(%error, "what plugins have is not collected");
+            }
+        });
+        Ok(())
     }
 
     /// Makes a network.
