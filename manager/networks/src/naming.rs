@@ -82,6 +82,7 @@ impl Inner {
             servers: first_of([&servers, &theirs, &settings.dns]),
             search: first_of([&options.dns_search, &told.search, &settings.dns_search]),
             options: first_of([&options.dns_options, &told.options, &settings.dns_options]),
+            ..Resolver::default()
         })
     }
 
@@ -113,7 +114,7 @@ impl Inner {
         let wanted = self.wanted_resolver(&sandbox.options, &told)?;
         let mut host = self.host_resolver()?;
         let ask = self.asks(places, &wanted, &host);
-        host.servers = files::reachable(&host);
+        files::keep_reachable(&mut host);
         Ok(files::resolv_conf(&host, &wanted, ask))
     }
 
@@ -127,7 +128,7 @@ impl Inner {
         let wanted = self.wanted_resolver(options, &Dns::default())?;
         let mut host = self.host_resolver()?;
         if !is_host {
-            host.servers = files::reachable(&host);
+            files::keep_reachable(&mut host);
         }
         Ok(files::resolv_conf(&host, &wanted, Ask::Directly))
     }
