@@ -78,6 +78,15 @@ fn a_users_plugin_is_asked_everything_that_the_specification_has() {
             let asked = text.lines().map(|line| line.trim().to_owned());
             asked.filter(|line| !line.starts_with("VERSION")).collect::<Vec<_>>()
         };
+        let mut publishes = container("aa", "own", &[]);
+        publishes.options.publish.push(v1::PublishOptions {
+            host_port: 8080,
+            container_port: 80,
+            ..Default::default()
+        });
+        let error = networks.0.attach(&publishes).unwrap_err().to_string();
+        assert!(error.contains("network own has no plugin that publishes ports"), "{error}");
+        assert_eq!(asked(), [""; 0]);
         networks.0.attach(&container("aa", "own", &[])).unwrap();
         assert_eq!(asked(), ["STATUS", "ADD aa"]);
         kill(networks);
