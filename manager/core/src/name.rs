@@ -101,6 +101,7 @@ mod tests {
         }
         for bad in ["", "a", ".a", "-a", "a/b", "a b", "..", "a\n", "\u{e4}b", &"a".repeat(129)] {
             assert!(check_name("container", bad).is_err(), "{bad:?}");
+            assert_eq!(check_name("network", bad).is_ok(), bad == "a", "{bad:?}");
         }
     }
 
