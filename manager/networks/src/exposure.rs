@@ -338,9 +338,11 @@ impl Inner {
         let closed = |at| self.firewall.closed_by_host(at).unwrap_or_default();
         audit::Situation {
             filtered: self.settings.iptables,
+            arriving: closed(firewall::HostHook::Arriving),
             input: closed(firewall::HostHook::Input),
             forward: closed(firewall::HostHook::Forward),
             forwards: [on("ipv4/ip_forward"), on("ipv6/conf/all/forwarding")],
+            ipv6: sysctl::get("ipv6/conf/all/disable_ipv6").as_deref() == Some("0"),
         }
     }
 
