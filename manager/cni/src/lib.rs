@@ -56,6 +56,13 @@ pub use crate::{
     version::Version,
 };
 
+/// How long a plugin may take to say what it speaks: it only prints.
+const VERSION: Duration = Duration::from_secs(10);
+
+/// How long one may take to collect what nobody has any more. Additions to its network wait, and
+/// what it leaves is there the next time.
+const COLLECTION: Duration = Duration::from_secs(30);
+
 /// How plugins are found and limited.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -178,16 +185,21 @@ impl Cni {
     }
 
     /// Deletes all attachments of a network that are not among `valid` (container's id and
-    /// interface), and has the plugins clean up whatever else they find.
+    /// interface), and has the plugins clean up whatever else they find. `valid` is asked while
+    /// nothing is added.
     ///
     /// # Errors
-    /// Of every plugin that failed, after all had their turn.
-    pub async fn gc(&self, network: &Network, valid: Vec<(String, String)>) -> Result<()> {
+    /// Of `valid`, and of every plugin that failed, after all had their turn.
+    pub async fn gc(
+        &self,
+        network: &Network,
+        valid: impl FnOnce() -> Result<Vec<(String, String)>> + Send + 'static,
+    ) -> Result<()> {
         let network = network.clone();
         self.run(|inner| async move {
             let gate = inner.gate(&network.name);
             let _alone = gate.write().await;
-            inner.gc(&network, &valid).await
+            inner.gc(&network, &valid()?).await
         })
         .await
     }
@@ -364,9 +376,10 @@ impl Inner {
         }
         let version = self.version(network).await?;
         if version >= Version::GC_AND_STATUS {
+            let limit = self.settings.time_limit.min(COLLECTION);
             for plugin in &network.plugins {
                 let request = request::of_network(network, plugin, version, Some(valid));
-                failures.extend(self.ask(Command::Gc, plugin, request).await.err());
+                failures.extend(self.ask(Command::Gc, plugin, request, limit).await.err());
             }
         }
         if failures.is_empty() { Ok(()) } else { Err(joined(failures)) }
@@ -379,7 +392,7 @@ impl Inner {
         }
         for plugin in &network.plugins {
             let request = request::of_network(network, plugin, version, None);
-            self.ask(Command::Status, plugin, request).await?;
+            self.ask(Command::Status, plugin, request, self.settings.time_limit).await?;
         }
         Ok(())
     }
@@ -390,9 +403,10 @@ impl Inner {
         command: Command,
         plugin: &Plugin,
         request: Map<String, Value>,
+        limit: Duration,
     ) -> Result<()> {
         let environment = request::environment(command, None, false);
-        let ended = self.spawn(plugin, environment, request).await?;
+        let ended = self.spawn(plugin, environment, request, limit).await?;
         answer::succeeded(&plugin.kind, &ended)
     }
 
@@ -411,7 +425,7 @@ impl Inner {
         // plugins take a file that is no namespace for an error.
         let netns = command != Command::Del || is_namespace(attachment);
         let environment = request::environment(command, Some(attachment), netns);
-        self.spawn(plugin, environment, request).await
+        self.spawn(plugin, environment, request, self.settings.time_limit).await
     }
 
     async fn spawn(
@@ -419,6 +433,7 @@ impl Inner {
         plugin: &Plugin,
         mut environment: Vec<(&'static str, String)>,
         request: Map<String, Value>,
+        limit: Duration,
     ) -> Result<Ended> {
         let path = process::find(&plugin.kind, &self.settings.path)?;
         let directories = std::env::join_paths(&self.settings.path)
@@ -426,7 +441,7 @@ impl Inner {
         environment.push(("CNI_PATH", directories.to_string_lossy().into_owned()));
         environment.push(("PATH", self.settings.program_path.clone()));
         let request = Value::Object(request).to_string();
-        process::execute(&path, &environment, request.as_bytes(), self.settings.time_limit).await
+        process::execute(&path, &environment, request.as_bytes(), limit).await
     }
 
     /// The highest version that the configuration allows and all plugins speak. One that does not
@@ -466,7 +481,8 @@ impl Inner {
         let newest = Version::SPOKEN[Version::SPOKEN.len() - 1].to_string();
         let request = Map::from_iter([("cniVersion".to_owned(), Value::String(newest))]);
         let environment = request::environment(Command::Version, None, false);
-        let ended = self.spawn(plugin, environment, request).await?;
+        let limit = self.settings.time_limit.min(VERSION);
+        let ended = self.spawn(plugin, environment, request, limit).await?;
         let versions: Arc<[Version]> = answer::versions(&plugin.kind, &ended)?.into();
         known().insert(key, Arc::clone(&versions));
         Ok(versions)

@@ -9,6 +9,7 @@ use std::{
 };
 
 use hull_manager_core::{Error, Result, error::IoContext as _};
+use hull_runtime_sys::spawn;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     process::{Child, ChildStdin, Command},
@@ -45,7 +46,11 @@ pub(crate) async fn execute(
     limit: Duration,
 ) -> Result<Ended> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let mut child = Command::new(path)
+    let mut command = std::process::Command::new(path);
+    // None goes on behind the back of who finds, after our end, what it was at. The thread that
+    // starts it is of the runtime that drives it, and ends with that.
+    spawn::kill_with_parent(&mut command);
+    let mut child = Command::from(command)
         .env_clear()
         .envs(environment.iter().map(|(key, value)| (key, value)))
         .current_dir("/")

@@ -80,6 +80,9 @@ pub trait Network: Send + Sync {
     /// After the end. Idempotent.
     fn detach<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<()>>;
 
+    /// The container has another name, by which others find it from now on.
+    fn rename<'a>(&'a self, id: &'a str, name: &'a str) -> BoxFuture<'a, Result<()>>;
+
     /// The name of a network that is called by its id or its name.
     fn name_of<'a>(&'a self, network: &'a str) -> BoxFuture<'a, Result<String>>;
 

@@ -190,7 +190,7 @@ impl Owner {
                 self.event("unpause", &[]);
                 self.change(|facts| facts.paused_for_commit = false)?;
             }
-            Request::Rename(name) => self.rename(&name)?,
+            Request::Rename(name) => self.rename(&name).await?,
             Request::Update { resources, restart } => {
                 self.update(resources.as_deref(), restart).await?;
             }
@@ -537,11 +537,15 @@ impl Owner {
         Ok(())
     }
 
-    fn rename(&self, name: &str) -> Result<()> {
+    async fn rename(&self, name: &str) -> Result<()> {
         let old = self.record();
         let mut record = Record::clone(&old);
         record.container.name = name.to_owned();
         self.inner.rename(&record, old.name())?;
+        if let Err(error) = self.inner.parts.network.rename(record.id(), name).await {
+            self.inner.rename(&old, name)?;
+            return Err(error);
+        }
         self.handle.set_record(record);
         self.event("rename", &[("oldName", &format!("/{}", old.name()))]);
         Ok(())

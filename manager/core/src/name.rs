@@ -43,7 +43,9 @@ fn random(bytes: usize) -> Result<Vec<u8>> {
 /// If it is not one, in docker's words.
 pub fn check_name(what: &str, name: &str) -> Result<()> {
     let word = |b: u8| b.is_ascii_alphanumeric();
-    let valid = (2..=MAX_NAME).contains(&name.len())
+    // Networks' may be shorter, as docker's.
+    let shortest = if what == "network" { 1 } else { 2 };
+    let valid = (shortest..=MAX_NAME).contains(&name.len())
         && name.bytes().next().is_some_and(word)
         && name.bytes().all(|b| word(b) || matches!(b, b'_' | b'.' | b'-'));
     if valid {
@@ -51,7 +53,7 @@ pub fn check_name(what: &str, name: &str) -> Result<()> {
     }
     let shown: String = name.chars().take(MAX_NAME).flat_map(char::escape_default).collect();
     Err(Error::invalid(format!(
-        "Invalid {what} name ({shown}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed, 2 to {MAX_NAME} of them"
+        "Invalid {what} name ({shown}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed, {shortest} to {MAX_NAME} of them"
     )))
 }
 
@@ -99,6 +101,7 @@ mod tests {
         }
         for bad in ["", "a", ".a", "-a", "a/b", "a b", "..", "a\n", "\u{e4}b", &"a".repeat(129)] {
             assert!(check_name("container", bad).is_err(), "{bad:?}");
+            assert_eq!(check_name("network", bad).is_ok(), bad == "a", "{bad:?}");
         }
     }
 

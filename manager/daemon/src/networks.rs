@@ -128,12 +128,16 @@ impl Network for Adapter {
             if !self.is_connected(of.options) {
                 return self.unconnected(of);
             }
-            self.0.check(of.id).await.map(connected)
+            self.0.check(of.id, of.name).await.map(connected)
         })
     }
 
     fn detach<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<()>> {
         Box::pin(self.0.detach(id))
+    }
+
+    fn rename<'a>(&'a self, id: &'a str, name: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.0.rename(id, name))
     }
 
     fn name_of<'a>(&'a self, network: &'a str) -> BoxFuture<'a, Result<String>> {

@@ -223,8 +223,8 @@ impl Firewall {
             Some(socket) => host::closed(socket, &table, at)?,
             None => host::closed(&mut Socket::open(0)?, &table, at)?,
         };
-        if at == HostHook::Input && legacy::input_is_closed()? {
-            closed.push(HostChain::of_legacy_input());
+        if at != HostHook::Arriving && legacy::is_closed(at)? {
+            closed.push(HostChain::of_legacy(at));
         }
         Ok(closed)
     }
@@ -285,7 +285,7 @@ impl Firewall {
 impl State {
     fn look(&mut self) -> Result<()> {
         let Some(socket) = &mut self.socket else { return Ok(()) };
-        self.situation.input_closed = legacy::input_is_closed()?
+        self.situation.input_closed = legacy::is_closed(HostHook::Input)?
             || !host::closed(socket, &self.table, HostHook::Input)?.is_empty();
         Ok(())
     }

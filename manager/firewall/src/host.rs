@@ -13,6 +13,9 @@ use crate::{
 /// The families that judge packets for the host.
 const FAMILIES: [u8; 3] = [1, Family::IPV4, Family::IPV6];
 
+/// `NFPROTO_NETDEV`.
+const NETDEV: u8 = 5;
+
 /// The verdict `NF_DROP`.
 const DROP: u32 = 0;
 
@@ -22,6 +25,9 @@ const ATTEMPTS: usize = 8;
 /// Where the host's own rules stand in a packet's way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostHook {
+    /// Before it is known where to (`NF_INET_PRE_ROUTING`), and as it comes in by an interface
+    /// (`NF_NETDEV_INGRESS`, which has the same number).
+    Arriving = 0,
     /// To the host itself, a proxy's socket included (`NF_INET_LOCAL_IN`).
     Input = 1,
     /// Through the host, to a container (`NF_INET_FORWARD`).
@@ -41,8 +47,14 @@ pub struct HostChain {
 
 impl HostChain {
     /// The chain of `iptables-legacy`, of either family.
-    pub(crate) fn of_legacy_input() -> Self {
-        Self { family: 1, table: "iptables-legacy".into(), name: "INPUT".into() }
+    pub(crate) fn of_legacy(at: HostHook) -> Self {
+        let name = match at {
+            // None of their tables that filters is there.
+            HostHook::Arriving => "PREROUTING",
+            HostHook::Input => "INPUT",
+            HostHook::Forward => "FORWARD",
+        };
+        Self { family: 1, table: "iptables-legacy".into(), name: name.into() }
     }
 
     /// Whether packets to such an address pass it.
@@ -62,6 +74,7 @@ impl fmt::Display for HostChain {
         let family = match self.family {
             Family::IPV4 => "ip",
             Family::IPV6 => "ip6",
+            NETDEV => "netdev",
             _ => "inet",
         };
         write!(f, "{family} {} {}", self.table, self.name)
@@ -74,7 +87,8 @@ impl fmt::Display for HostChain {
 /// Rules of the older iptables (`iptables-legacy`) are not tables of nftables: see `legacy`.
 pub(crate) fn closed(socket: &mut Socket, ours: &str, at: HostHook) -> Result<Vec<HostChain>> {
     let mut closed = Vec::new();
-    for family in FAMILIES {
+    let others = (at == HostHook::Arriving).then_some(NETDEV);
+    for family in FAMILIES.into_iter().chain(others) {
         let mut chains = Vec::new();
         // A list that was overtaken by a change is asked for again; whoever changes rules all
         // the time is seen as of some moment.

@@ -12,6 +12,8 @@ use nix::{
     sys::socket::{AddressFamily, SockFlag, SockType, socket},
 };
 
+use crate::host::HostHook;
+
 /// `IPT_SO_GET_INFO` and `IPT_SO_GET_ENTRIES`; those of IPv6 have the same numbers.
 const GET_INFO: i32 = 64;
 const GET_ENTRIES: i32 = 65;
@@ -22,8 +24,7 @@ const NAME: usize = 32;
 const INFO: usize = 84;
 const ENTRIES: usize = 40;
 
-/// `NF_INET_LOCAL_IN`, of `NF_INET_NUMHOOKS`.
-const INPUT: usize = 1;
+/// `NF_INET_NUMHOOKS`.
 const HOOKS: usize = 5;
 
 /// A target's bytes before its own data (`xt_entry_target`), of which the name begins at 2.
@@ -66,14 +67,14 @@ const FORMS: [Form; 2] = [
     },
 ];
 
-/// Whether such a rule or policy drops what comes in unless another takes it, in the network
-/// namespace of the calling thread.
-pub(crate) fn input_is_closed() -> Result<bool> {
+/// Whether such a rule or policy drops what comes by at `hook` unless another takes it, in the
+/// network namespace of the calling thread.
+pub(crate) fn is_closed(hook: HostHook) -> Result<bool> {
     for form in &FORMS {
         // Asking for a table would make it.
         let names = fs::read_to_string(form.names).unwrap_or_default();
         if names.lines().any(|name| name == "filter")
-            && form.is_closed().context("look at the rules of iptables-legacy")?
+            && form.is_closed(hook as usize).context("look at the rules of iptables-legacy")?
         {
             return Ok(true);
         }
@@ -82,7 +83,7 @@ pub(crate) fn input_is_closed() -> Result<bool> {
 }
 
 impl Form {
-    fn is_closed(&self) -> Result<bool> {
+    fn is_closed(&self, hook: usize) -> Result<bool> {
         // Any socket of the family is asked.
         let socket = socket(self.family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
             .context("open a socket")?;
@@ -102,7 +103,7 @@ impl Form {
                 Err(error) if error.errno() == Errno::EAGAIN as i32 => {}
                 result => {
                     result?;
-                    return Ok(self.drops(&info, &entries[ENTRIES..]).unwrap_or_default());
+                    return Ok(self.drops(hook, &info, &entries[ENTRIES..]).unwrap_or_default());
                 }
             }
         }
@@ -111,10 +112,10 @@ impl Form {
 
     /// Whether the chain's policy drops, or its last rule does without a condition. None: it is
     /// no table.
-    fn drops(&self, info: &[u8], entries: &[u8]) -> Option<bool> {
+    fn drops(&self, hook: usize, info: &[u8], entries: &[u8]) -> Option<bool> {
         let offsets = NAME + 4;
-        let begin = u32_at(info, offsets + INPUT * 4)? as usize;
-        let policy = u32_at(info, offsets + (HOOKS + INPUT) * 4)? as usize;
+        let begin = u32_at(info, offsets + hook * 4)? as usize;
+        let policy = u32_at(info, offsets + (HOOKS + hook) * 4)? as usize;
         if self.verdict(entries, policy)? == Some(DROP) {
             return Some(true);
         }

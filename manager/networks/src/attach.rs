@@ -86,7 +86,7 @@ impl Inner {
 
     /// Takes all away that a container has. Idempotent.
     pub(crate) fn detach(&self, container: &str) -> Result<()> {
-        let released = self.release(container);
+        let released = self.release(container).and_then(|()| self.delete_rest(container));
         let finished = self.finish(container, &[]);
         self.finishing.end(container);
         finished?;
@@ -102,6 +102,10 @@ impl Inner {
             self.reservations().remove(container);
             if self.names.view(container).is_some() {
                 self.wait(self.names.stop(container));
+            }
+            // It may have a namespace all the same.
+            if self.records.sandbox(container)?.is_some() {
+                self.records.set_leaving(container)?;
             }
             return Ok(());
         }
@@ -138,11 +142,18 @@ impl Inner {
             if !leaves()? {
                 return Ok(());
             }
+            self.delete_rest(container)?;
             self.let_go(container)?
         };
         let gone = self.departures.wait(going);
         let _turn = self.turn(container);
         if leaves()? { self.finish(container, &gone) } else { Ok(()) }
+    }
+
+    /// What plugins still have of a container that is leaving. They are not asked for it while a
+    /// manager starts.
+    fn delete_rest(&self, container: &str) -> Result<()> {
+        self.delete_by_plugins(container, &self.records.of_container(container)?, None)
     }
 
     /// Unpins a container's namespace, and gives the interfaces that should go with it.

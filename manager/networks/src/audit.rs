@@ -21,12 +21,16 @@ use crate::{
 pub(crate) struct Situation {
     /// The manager makes rules.
     pub(crate) filtered: bool,
-    /// Chains of other tables that drop what comes in by default, which the manager respects.
+    /// Chains of other tables that drop whatever arrives by default.
+    pub(crate) arriving: Vec<HostChain>,
+    /// The same of what comes in, which the manager respects.
     pub(crate) input: Vec<HostChain>,
     /// The same of what is forwarded.
     pub(crate) forward: Vec<HostChain>,
     /// The kernel forwards IPv4, and IPv6.
     pub(crate) forwards: [bool; 2],
+    /// The host's interfaces may have IPv6.
+    pub(crate) ipv6: bool,
 }
 
 /// A running container's place, with the ports that lead to it.
@@ -102,11 +106,20 @@ fn published(
         false => (&situation.forward, "is forwarded"),
     };
     let is_sctp = port.protocol == "sctp";
-    let chain = chains.iter().find(|chain| chain.sees(to)).filter(|_| !to.is_loopback());
+    let before = situation.arriving.iter().map(|chain| (chain, "arrives"));
+    let mut chains = before.chain(chains.iter().map(|chain| (chain, what)));
+    let chain = chains.find(|(chain, _)| chain.sees(to)).filter(|_| !to.is_loopback());
+    let (chain, what) = chain.map_or((None, what), |(chain, what)| (Some(chain), what));
+    let family = if to.is_ipv4() { "IPv4" } else { "IPv6" };
+    let forwarded = !by_proxy && situation.input.is_empty();
+    let stays = forwarded && !situation.forwards[usize::from(to.is_ipv6())] && !to.is_loopback();
+    let disabled = to.is_ipv6() && !situation.ipv6;
     let (from, why) = match (chain, by_proxy) {
+        _ if disabled => ("anywhere", "IPv6 is off on the host (disable_ipv6)".to_owned()),
         _ if to.is_loopback() => {
             ("loopback", "it is published on the host's loopback only".to_owned())
         }
+        _ if stays => ("anywhere", format!("the kernel does not forward {family}")),
         _ if is_sctp && !situation.filtered => {
             ("anywhere", "hull makes no rules (iptables=false), and sctp has no proxy".into())
         }
@@ -124,9 +137,10 @@ fn published(
         (None, true) => ("anywhere", "it is published by a proxy".into()),
         (None, false) => ("anywhere", "it is published".into()),
     };
-    let lost = is_sctp
+    let no_proxy = is_sctp
         && !to.is_loopback()
         && (!situation.filtered || !situation.input.is_empty() && chain.is_some());
+    let lost = disabled || stays || no_proxy;
     v1::Reach {
         host_decides: chain.is_some() && !lost,
         container: member.sandbox.name.clone(),
@@ -161,6 +175,11 @@ pub(crate) fn notes(situation: &Situation) -> Vec<String> {
         notes.push(
             "hull makes no rules (iptables=false): the host's own rules are all there are".into(),
         );
+    }
+    for chain in &situation.arriving {
+        notes.push(format!(
+            "the host's chain {chain} drops what arrives by default: nothing is reached but what it lets through"
+        ));
     }
     for chain in &situation.input {
         notes.push(format!(
@@ -252,9 +271,11 @@ mod tests {
 
     const USUAL: Situation = Situation {
         filtered: true,
+        arriving: Vec::new(),
         input: Vec::new(),
         forward: Vec::new(),
         forwards: [true, true],
+        ipv6: true,
     };
 
     fn chain(family: u8) -> Vec<HostChain> {
@@ -314,6 +335,19 @@ mod tests {
         let shut = Situation { forward: chain(2), ..USUAL };
         assert_eq!(said(&plain, "0.0.0.0", &shut)[3], "anywhere may reach web 8080");
         assert_eq!(said(&plain, "::", &shut)[3], "anywhere reaches web 8080");
+        let early = Situation { arriving: chain(2), ..USUAL };
+        assert_eq!(said(&plain, "0.0.0.0", &early)[3], "anywhere may reach web 8080");
+        assert_eq!(said(&plain, "127.0.0.1", &early)[3], "loopback reaches web 8080");
+        let mut still = Situation { forwards: [false, true], ..USUAL };
+        assert_eq!(said(&plain, "0.0.0.0", &still)[3], "anywhere does not reach web 8080");
+        assert_eq!(said(&plain, "::", &still)[3], "anywhere reaches web 8080");
+        assert_eq!(said(&plain, "127.0.0.1", &still)[3], "loopback reaches web 8080");
+        // The proxy's: nothing is forwarded.
+        still.filtered = false;
+        assert_eq!(said(&plain, "0.0.0.0", &still)[3], "anywhere reaches web 8080");
+        let without = Situation { ipv6: false, ..USUAL };
+        assert_eq!(said(&plain, "::", &without)[3], "anywhere does not reach web 8080");
+        assert_eq!(said(&plain, "0.0.0.0", &without)[3], "anywhere reaches web 8080");
         let by_proxy = Situation { filtered: false, ..shut };
         assert_eq!(said(&plain, "0.0.0.0", &by_proxy)[3], "anywhere reaches web 8080");
         let bare = Situation { filtered: false, ..USUAL };
@@ -329,10 +363,12 @@ mod tests {
         assert_eq!(notes(&USUAL), [""; 0]);
         let all = Situation {
             filtered: false,
+            arriving: chain(1),
             input: chain(1),
             forward: chain(2),
             forwards: [false, false],
+            ipv6: false,
         };
-        assert_eq!(notes(&all).len(), 5);
+        assert_eq!(notes(&all).len(), 6);
     }
 }

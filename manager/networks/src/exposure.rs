@@ -78,6 +78,19 @@ fn leading(reservation: &firewall::Reservation, endpoint: &Endpoint) -> Vec<fire
     reservation.ports(ipv4, ipv6)
 }
 
+/// Refuses ports where it is for plugins to lead them, and none does.
+fn refuse_lost_ports(options: &v1::ContainerOptions, places: &Places) -> Result<()> {
+    let by_plugins =
+        |(_, network): &&(Endpoint, Arc<Definition>)| matches!(network.driver, Driver::Plugins(_));
+    match places.iter().find(by_plugins) {
+        Some((_, network)) if !options.publish.is_empty() => Err(Error::invalid(format!(
+            "network {} has no plugin that publishes ports (none has the capability portMappings)",
+            network.name
+        ))),
+        _ => Ok(()),
+    }
+}
+
 impl Inner {
     /// Takes the host's ports that a container wants, unless it has them.
     pub(crate) fn take_ports(
@@ -86,7 +99,9 @@ impl Inner {
         options: &v1::ContainerOptions,
         places: &Places,
     ) -> Result<()> {
-        let Some((_, network)) = publisher(places) else { return Ok(()) };
+        let Some((_, network)) = publisher(places) else {
+            return refuse_lost_ports(options, places);
+        };
         if self.reservations().contains_key(container) {
             return Ok(());
         }
@@ -323,9 +338,11 @@ impl Inner {
         let closed = |at| self.firewall.closed_by_host(at).unwrap_or_default();
         audit::Situation {
             filtered: self.settings.iptables,
+            arriving: closed(firewall::HostHook::Arriving),
             input: closed(firewall::HostHook::Input),
             forward: closed(firewall::HostHook::Forward),
             forwards: [on("ipv4/ip_forward"), on("ipv6/conf/all/forwarding")],
+            ipv6: sysctl::get("ipv6/conf/all/disable_ipv6").as_deref() == Some("0"),
         }
     }
 

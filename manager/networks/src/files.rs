@@ -6,8 +6,11 @@ use std::net::IpAddr;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Resolver {
     pub(crate) servers: Vec<IpAddr>,
+    /// Of the host's: addresses of a link, which name its interface. There is none such elsewhere.
+    pub(crate) link_servers: Vec<String>,
     pub(crate) search: Vec<String>,
     pub(crate) options: Vec<String>,
+    pub(crate) sortlist: Vec<String>,
 }
 
 impl Resolver {
@@ -19,14 +22,19 @@ impl Resolver {
             let rest = |words: std::str::SplitWhitespace<'_>| words.map(str::to_owned).collect();
             match words.next() {
                 Some("nameserver") => {
-                    // An address of a link names an interface of the host's: not one here.
-                    resolver
-                        .servers
-                        .extend(words.next().and_then(|word| word.parse::<IpAddr>().ok()));
+                    let word = words.next().unwrap_or_default();
+                    let (address, zone) = word.split_once('%').unwrap_or((word, ""));
+                    match address.parse() {
+                        Ok(server) if zone.is_empty() => resolver.servers.push(server),
+                        Ok(IpAddr::V6(_)) => resolver.link_servers.push(word.to_owned()),
+                        _ => {}
+                    }
                 }
                 // The last one counts.
                 Some("search" | "domain") => resolver.search = rest(words),
-                Some("options") => resolver.options = rest(words),
+                Some("sortlist") => resolver.sortlist = rest(words),
+                // All count.
+                Some("options") => resolver.options.extend(words.map(str::to_owned)),
                 _ => {}
             }
         }
@@ -39,7 +47,12 @@ impl Resolver {
         for server in &self.servers {
             text.push_str(&format!("nameserver {server}\n"));
         }
-        for (key, words) in [("search", &self.search), ("options", &self.options)] {
+        for server in &self.link_servers {
+            text.push_str(&format!("nameserver {server}\n"));
+        }
+        for (key, words) in
+            [("search", &self.search), ("sortlist", &self.sortlist), ("options", &self.options)]
+        {
             if !words.is_empty() {
                 text.push_str(&format!("{key} {}\n", words.join(" ")));
             }
@@ -67,11 +80,17 @@ pub(crate) fn resolv_conf(host: &Resolver, wanted: &Resolver, ask: Ask) -> Strin
     };
     let mut resolver = Resolver {
         servers: if wanted.servers.is_empty() { &host.servers } else { &wanted.servers }.clone(),
+        link_servers: match wanted.servers.is_empty() {
+            true => host.link_servers.clone(),
+            false => Vec::new(),
+        },
+        sortlist: host.sortlist.clone(),
         search: or(&wanted.search, &host.search),
         options: or(&wanted.options, &host.options),
     };
     if let Ask::Service(address) = ask {
         resolver.servers = vec![address];
+        resolver.link_servers.clear();
         // What has no dot is first of all a container's name.
         if !resolver.options.iter().any(|option| option.starts_with("ndots:")) {
             resolver.options.push("ndots:0".into());
@@ -83,6 +102,12 @@ pub(crate) fn resolv_conf(host: &Resolver, wanted: &Resolver, ask: Ask) -> Strin
 /// The host's servers that a container can reach by itself: not those at its loopback.
 pub(crate) fn reachable(host: &Resolver) -> Vec<IpAddr> {
     host.servers.iter().copied().filter(|server| !server.is_loopback()).collect()
+}
+
+/// Leaves a container the host's servers that it can reach.
+pub(crate) fn keep_reachable(host: &mut Resolver) {
+    host.servers = reachable(host);
+    host.link_servers.clear();
 }
 
 /// Lines of `/etc/hosts` behind those of the loopback: what was asked for, then the container's
@@ -151,7 +176,7 @@ mod tests {
             (
                 none.clone(),
                 Ask::Directly,
-                "nameserver 127.0.0.53|nameserver 192.0.2.1|search a.example b.example|options edns0 trust-ad",
+                "nameserver 127.0.0.53|nameserver 192.0.2.1|nameserver fe80::1%eth0|search a.example b.example|options edns0 trust-ad",
             ),
             (
                 none,
@@ -163,6 +188,7 @@ mod tests {
                     servers: vec!["192.0.2.9".parse().unwrap()],
                     search: words("."),
                     options: words("ndots:3"),
+                    ..Resolver::default()
                 },
                 Ask::Directly,
                 "nameserver 192.0.2.9|options ndots:3",
@@ -176,6 +202,28 @@ mod tests {
             let text = resolv_conf(&host, &wanted, ask);
             assert_eq!(text.lines().skip(1).collect::<Vec<_>>().join("|"), lines);
         }
+    }
+
+    #[test]
+    fn all_that_the_host_says_is_kept() {
+        let host = Resolver::parse(
+            "nameserver 192.0.2.1\nnameserver fe80::1%eth0\nnameserver nonsense\n\
+             sortlist 192.0.2.0/255.255.255.0\noptions edns0\noptions timeout:1 attempts:1\n",
+        );
+        let text = resolv_conf(&host, &Resolver::default(), Ask::Directly);
+        assert_eq!(
+            text.lines().skip(1).collect::<Vec<_>>(),
+            [
+                "nameserver 192.0.2.1",
+                "nameserver fe80::1%eth0",
+                "sortlist 192.0.2.0/255.255.255.0",
+                "options edns0 timeout:1 attempts:1"
+            ]
+        );
+        let service =
+            resolv_conf(&host, &Resolver::default(), Ask::Service("::1".parse().unwrap()));
+        assert!(!service.contains("fe80"), "{service}");
+        assert!(service.contains("options edns0 timeout:1 attempts:1 ndots:0"), "{service}");
     }
 
     #[test]

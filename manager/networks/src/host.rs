@@ -199,9 +199,8 @@ impl Host {
             Some(link) => link,
             None if !bridge.owned => bail!("it is not there, and it is not hull's to make"),
             None => {
-                let mac = Mac::of(network.pools.first().context("it has no subnet")?.last);
                 let mtu = bridge.mtu.map_or_else(|| self.uplink_mtu(), Ok)?;
-                self.socket.add_bridge(name, mac, mtu)?;
+                self.socket.add_bridge(name, bridge_mac(network)?, mtu)?;
                 self.socket.link(name)?.context("it has gone again")?
             }
         };
@@ -212,6 +211,10 @@ impl Host {
             return self.lend_gateways(network, &link, &gateways);
         }
         self.mark(&link)?;
+        let mac = bridge_mac(network)?;
+        if link.mac != Some(mac) {
+            self.readdress(&link, mac)?;
+        }
         let ipv6 = gateways.iter().any(|gateway| gateway.addr().is_ipv6());
         // Who has lost its address has lost the link-local one, too, without which it asks for no
         // neighbour. That comes with IPv6.
@@ -220,14 +223,34 @@ impl Host {
         {
             sysctl::set(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
         }
-        // No router of a container's is the host's.
-        for (key, value) in [("accept_ra", "0"), ("disable_ipv6", if ipv6 { "0" } else { "1" })] {
-            sysctl::set(&format!("ipv6/conf/{name}/{key}"), value)?;
+        let key = |key: &str| format!("ipv6/conf/{name}/{key}");
+        if ipv6 {
+            // No router of a container's is the host's.
+            sysctl::prefer(&key("accept_ra"), "0")?;
+            sysctl::set(&key("disable_ipv6"), "0")?;
+        } else {
+            sysctl::prefer(&key("disable_ipv6"), "1")?;
         }
         for gateway in gateways {
             self.socket.add_address(link.index, gateway)?;
         }
         Ok(self.socket.set_up(link.index)?)
+    }
+
+    /// Gives a bridge another hardware address, and tells its neighbours, who know the old one.
+    fn readdress(&self, link: &Link, mac: Mac) -> Result<()> {
+        // Otherwise the kernel says nothing of such a change.
+        let keys = [("ipv4", "arp_notify"), ("ipv6", "ndisc_notify")]
+            .map(|(family, key)| format!("{family}/conf/{}/{key}", link.name));
+        let before = keys.each_ref().map(|key| sysctl::get(key));
+        for key in &keys {
+            sysctl::prefer(key, "1")?;
+        }
+        self.socket.set_mac(link.index, mac).context("change its hardware address")?;
+        for (key, value) in keys.iter().zip(before) {
+            sysctl::prefer(key, value.as_deref().unwrap_or("0"))?;
+        }
+        Ok(())
     }
 
     /// Puts gateways that were asked for on a bridge of somebody else, as docker does; what it has
@@ -315,6 +338,13 @@ pub(crate) fn bridges_translate() -> bool {
 /// What the bridge of a network has.
 fn gateways(network: &Definition) -> Vec<IpNet> {
     network.pools.iter().filter_map(|pool| Some(pool.with_prefix(pool.gateway?))).collect()
+}
+
+/// The hardware address of a network's bridge. Containers have those of their addresses, and none
+/// has the gateway's, or the subnet's own where there is no gateway.
+fn bridge_mac(network: &Definition) -> Result<Mac> {
+    let pool = network.pools.first().context("it has no subnet")?;
+    Ok(Mac::of(pool.gateway.unwrap_or_else(|| pool.subnet.network())))
 }
 
 /// Sets up an interface in its namespace.

@@ -185,7 +185,14 @@ impl Networks {
             }
             Ok(())
         })
-        .await
+        .await?;
+        let inner = Arc::clone(&self.0);
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = inner.collect() {
+                tracing::warn!(%error, "what plugins have is not collected");
+            }
+        });
+        Ok(())
     }
 
     /// Makes a network.
@@ -309,14 +316,15 @@ impl Networks {
     }
 
     /// What a container has that outlived the manager; what is missing on the host is made
-    /// again.
+    /// again. It has its name, also if its manager was killed while it gave it another one.
     ///
     /// # Errors
     /// If it has no namespace any more.
-    pub async fn check(&self, id: &str) -> Result<Attached> {
-        let id = id.to_owned();
+    pub async fn check(&self, id: &str, name: &str) -> Result<Attached> {
+        let (id, name) = (id.to_owned(), name.to_owned());
         self.blocking(move |inner| {
             let _turn = inner.turn(&id);
+            inner.records.rename(&id, &name)?;
             inner.check(&id)
         })
         .await
@@ -381,6 +389,19 @@ impl Networks {
         self.blocking(move |inner| {
             let _turn = inner.turn(&id);
             inner.disconnect(&id, &network)
+        })
+        .await
+    }
+
+    /// A container has another name, by which others find it at once.
+    ///
+    /// # Errors
+    /// If the store or the kernel refuses.
+    pub async fn rename(&self, id: &str, name: &str) -> Result<()> {
+        let (id, name) = (id.to_owned(), name.to_owned());
+        self.blocking(move |inner| {
+            let _turn = inner.turn(&id);
+            inner.rename(&id, &name)
         })
         .await
     }

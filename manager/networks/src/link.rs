@@ -414,6 +414,10 @@ impl Socket {
         self.change(RTM_SETLINK, 0, &body)
     }
 
+    pub(crate) fn set_mac(&self, index: u32, mac: Mac) -> sys::Result<()> {
+        self.change(RTM_SETLINK, 0, &Body::link(index, 0, 0).with(IFLA_ADDRESS, &mac.0))
+    }
+
     pub(crate) fn set_master(&self, index: u32, bridge: u32) -> sys::Result<()> {
         self.change(RTM_SETLINK, 0, &Body::link(index, 0, 0).with_u32(IFLA_MASTER, bridge))
     }

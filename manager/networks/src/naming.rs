@@ -82,6 +82,7 @@ impl Inner {
             servers: first_of([&servers, &theirs, &settings.dns]),
             search: first_of([&options.dns_search, &told.search, &settings.dns_search]),
             options: first_of([&options.dns_options, &told.options, &settings.dns_options]),
+            ..Resolver::default()
         })
     }
 
@@ -113,7 +114,7 @@ impl Inner {
         let wanted = self.wanted_resolver(&sandbox.options, &told)?;
         let mut host = self.host_resolver()?;
         let ask = self.asks(places, &wanted, &host);
-        host.servers = files::reachable(&host);
+        files::keep_reachable(&mut host);
         Ok(files::resolv_conf(&host, &wanted, ask))
     }
 
@@ -127,7 +128,7 @@ impl Inner {
         let wanted = self.wanted_resolver(options, &Dns::default())?;
         let mut host = self.host_resolver()?;
         if !is_host {
-            host.servers = files::reachable(&host);
+            files::keep_reachable(&mut host);
         }
         Ok(files::resolv_conf(&host, &wanted, Ask::Directly))
     }
@@ -155,6 +156,15 @@ impl Inner {
             .open(container)?
             .with_context(|| format!("{container} has no network namespace"))?;
         self.names.serve(container, Sockets::open(namespace.as_fd())?, view)
+    }
+
+    /// A container has another name from now on. One that is in no network is none of ours.
+    pub(crate) fn rename(&self, container: &str, name: &str) -> Result<()> {
+        let renamed = self.records.rename(container, name)?;
+        match renamed && !self.records.is_leaving(container)? {
+            true => self.name(container, &self.places(container)?),
+            false => Ok(()),
+        }
     }
 
     /// The name service forgets a container's places.

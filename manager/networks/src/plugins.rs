@@ -1,6 +1,6 @@
 //! Networks that are done by plugins: a user's configuration lists.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use hull_manager_cni as cni;
 use hull_manager_core::{Error, Result};
@@ -106,14 +106,7 @@ impl Inner {
         endpoints: &[Endpoint],
         interface: Option<&str>,
     ) -> Result<()> {
-        let built_in = |endpoint: &Endpoint| {
-            let state = self.state();
-            state
-                .catalog
-                .by_id(&endpoint.network)
-                .is_some_and(|known| !matches!(known.definition.driver, Driver::Plugins(_)))
-        };
-        if endpoints.iter().all(built_in) {
+        if !self.is_by_plugins(endpoints) {
             return Ok(());
         }
         let mut failed = None;
@@ -150,22 +143,45 @@ impl Inner {
         }
     }
 
-    /// Has plugins take away what they have for containers that are none any more. Nobody may be
-    /// connected meanwhile.
+    /// Whether a container has something by plugins.
+    pub(crate) fn is_by_plugins(&self, endpoints: &[Endpoint]) -> bool {
+        let state = self.state();
+        !endpoints.iter().all(|endpoint| {
+            let known = state.catalog.by_id(&endpoint.network);
+            known.is_some_and(|known| !matches!(known.definition.driver, Driver::Plugins(_)))
+        })
+    }
+
+    /// Has plugins take away what they have for containers that are none any more, all networks'
+    /// at once. Those of a network that nothing is recorded of have nothing of ours.
     pub(crate) fn collect_by_plugins(&self) -> Result<()> {
+        let recorded: BTreeSet<_> =
+            self.cni.attachments()?.into_iter().map(|recorded| recorded.network).collect();
         let networks: Vec<_> = {
             let state = self.state();
-            let by_plugins = |known: &&Known| matches!(known.definition.driver, Driver::Plugins(_));
-            state.catalog.all().filter(by_plugins).cloned().collect()
+            let wanted = |known: &&Known| {
+                matches!(known.definition.driver, Driver::Plugins(_))
+                    && recorded.contains(&known.definition.name)
+            };
+            state.catalog.all().filter(wanted).cloned().collect()
         };
         for known in networks {
-            let endpoints = self.records.of_network(&known.definition.id)?;
-            let valid = endpoints.into_iter().map(|e| (e.container, e.interface)).collect();
-            let collected = cni::Network::load(&known.file)
-                .and_then(|list| self.wait(self.cni.gc(&list, valid)));
-            if let Err(error) = collected {
-                tracing::warn!(network = %known.definition.name, %error, "not collected");
-            }
+            let (cni, records) = (self.cni.clone(), self.records.clone());
+            let network = Arc::clone(&known.definition);
+            let id = network.id.clone();
+            let valid = move || {
+                let endpoints = records.of_network(&id)?;
+                Ok(endpoints.into_iter().map(|e| (e.container, e.interface)).collect())
+            };
+            self.runtime.spawn(async move {
+                let collected = match cni::Network::load(&known.file) {
+                    Ok(list) => cni.gc(&list, valid).await,
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = collected {
+                    tracing::warn!(network = %network.name, %error, "not collected");
+                }
+            });
         }
         Ok(())
     }

@@ -152,6 +152,18 @@ impl Records {
         })
     }
 
+    /// Gives a container this name; false: it has it, or is none of ours.
+    pub(crate) fn rename(&self, container: &str, name: &str) -> Result<bool> {
+        if self.sandbox(container)?.is_none_or(|sandbox| sandbox.name == name) {
+            return Ok(false);
+        }
+        self.write(|t| {
+            let sql = "UPDATE network_sandboxes SET name = ?2 WHERE container = ?1";
+            t.execute(sql, [container, name])?;
+            Ok(true)
+        })
+    }
+
     /// Those of a container, in the order of its interfaces.
     pub(crate) fn of_container(&self, container: &str) -> Result<Vec<Endpoint>> {
         self.endpoints("container = ?1", container)

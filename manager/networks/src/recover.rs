@@ -7,6 +7,7 @@ use hull_manager_core::Result;
 use crate::{Inner, catalog};
 
 impl Inner {
+    /// Plugins are not waited for: what is theirs to take away is [`Inner::collect`]'s.
     pub(crate) fn recover(&self, live: &[String]) -> Result<()> {
         let live: BTreeSet<_> = live.iter().map(String::as_str).collect();
         let aside = self.state().catalog.aside()?;
@@ -22,7 +23,9 @@ impl Inner {
         gone.retain(|id| !live.contains(id.as_str()));
         gone.extend(self.records.leaving()?);
         for container in &gone {
-            if let Err(error) = self.detach(container) {
+            if self.is_by_plugins(&self.records.of_container(container)?) {
+                self.records.set_leaving(container)?;
+            } else if let Err(error) = self.detach(container) {
                 tracing::warn!(%container, %error, "not disconnected");
             }
         }
@@ -34,8 +37,22 @@ impl Inner {
                 tracing::warn!(network = %known.definition.name, %error, "not there");
             }
         }
-        self.collect_by_plugins()?;
         self.replace_rules()
+    }
+
+    /// After that: plugins take away what they have for containers that are none any more, each
+    /// network's beside the others'.
+    pub(crate) fn collect(&self) -> Result<()> {
+        for container in self.records.leaving()? {
+            let _turn = self.turn(&container);
+            // It may have started again meanwhile.
+            if self.records.is_leaving(&container)?
+                && let Err(error) = self.detach(&container)
+            {
+                tracing::warn!(%container, %error, "not disconnected");
+            }
+        }
+        self.collect_by_plugins()
     }
 
     /// The highest address of each network counts as the last one that was given out: so those

@@ -371,7 +371,7 @@ impl Inner {
         let mac = match (options.mac_address.as_str(), ipv4.or(ipv6)) {
             ("", Some(net)) => Mac::of(net.addr()),
             ("", None) => Mac::random(&id),
-            (text, _) => text.parse()?,
+            (text, _) => self.free_mac(network, text.parse()?)?,
         };
         let endpoint = Endpoint {
             id,
@@ -386,6 +386,21 @@ impl Inner {
         };
         records::add_endpoint(t, &endpoint)?;
         Ok(endpoint)
+    }
+
+    /// A hardware address that was asked for, unless it is the bridge's own.
+    fn free_mac(&self, network: &Definition, mac: Mac) -> Result<Mac> {
+        if !matches!(network.driver, Driver::Bridge(_)) {
+            return Ok(mac);
+        }
+        let bridge = self.host.socket.link(network.interface()).map_err(anyhow::Error::new)?;
+        match bridge.and_then(|link| link.mac) == Some(mac) {
+            true => Err(Error::invalid(format!(
+                "MAC address {mac} is that of the bridge of network {}",
+                network.name
+            ))),
+            false => Ok(mac),
+        }
     }
 
     /// A container's endpoints with their networks.

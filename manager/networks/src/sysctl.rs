@@ -1,7 +1,7 @@
 //! Sysctls of network namespaces.
 
 use std::{
-    ffi::CString,
+    ffi::{CStr, CString},
     fs, io,
     os::fd::OwnedFd,
     path::Path,
@@ -66,19 +66,46 @@ impl Writer {
         match write() {
             Ok(()) => Ok(true),
             Err(error) if error.errno() == libc::ENOENT => Ok(false),
+            Err(error) if error.errno() == libc::EROFS && self.has(&path, value) => Ok(true),
             Err(error) => Err(error).with_context(|| format!("write {value} to sysctl net/{key}")),
         }
     }
+
+    fn has(&self, path: &CStr, value: &str) -> bool {
+        let mut buffer = [0; 256];
+        let read = fd::openat(&self.0, path, libc::O_RDONLY, 0)
+            .and_then(|file| fd::read(file, &mut buffer));
+        read.is_ok_and(|count| buffer[..count].trim_ascii_end() == value.as_bytes())
+    }
 }
 
-/// Writes `net/KEY` of the calling thread's namespace, which is the host's. False: the kernel
-/// does not have it.
+/// Writes `net/KEY` of the calling thread's namespace, which is the host's, unless it is so
+/// already: where they are read-only, somebody else has set them. False: the kernel does not have
+/// it.
 pub(crate) fn set(key: &str, value: &str) -> Result<bool> {
+    if get(key).as_deref() == Some(value) {
+        return Ok(true);
+    }
     let path = Path::new("/proc/sys/net").join(key);
     match fs::write(&path, value) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error).with_context(|| format!("write {value} to {}", path.display())),
+    }
+}
+
+/// The same for what is better so, but not needed: where it cannot be written, it is said.
+pub(crate) fn prefer(key: &str, value: &str) -> Result<()> {
+    match set(key, value) {
+        Err(error)
+            if error
+                .downcast_ref::<io::Error>()
+                .is_some_and(|cause| cause.kind() == io::ErrorKind::ReadOnlyFilesystem) =>
+        {
+            tracing::warn!("{error:#}");
+            Ok(())
+        }
+        result => result.map(drop),
     }
 }
 

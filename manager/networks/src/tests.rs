@@ -13,6 +13,7 @@ use hull_runtime_sys as sys;
 use super::*;
 use crate::{plan, sysctl};
 
+mod addresses;
 mod apart;
 mod definitions;
 mod healing;
@@ -73,6 +74,7 @@ impl Lab {
     fn start(&self, live: &[&str]) -> Networks {
         let networks = self.open();
         networks.0.recover(&live.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>()).unwrap();
+        networks.0.collect().unwrap();
         networks
     }
 

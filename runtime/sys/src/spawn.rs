@@ -2,7 +2,10 @@
 
 use std::{
     ffi::{CStr, CString, c_void},
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    os::{
+        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        unix::process::CommandExt as _,
+    },
 };
 
 use crate::{Error, Result, check, process::StringArray};
@@ -143,6 +146,23 @@ fn become_program(shared: &Shared<'_>) -> (&'static str, i32) {
     }
     let error = crate::process::execve(shared.path, shared.args, shared.env);
     (error.call(), error.errno())
+}
+
+/// Has a program killed when the thread that starts it ends: with this process at the latest.
+pub fn kill_with_parent(command: &mut std::process::Command) {
+    let parent = crate::process::id();
+    let ask = move || {
+        crate::process::set_parent_death_signal(libc::SIGKILL)
+            .map_err(|error| std::io::Error::from_raw_os_error(error.errno()))?;
+        // SAFETY: getppid takes nothing. A parent that ended before the prctl sends nothing.
+        match unsafe { libc::getppid() } == parent {
+            true => Ok(()),
+            false => Err(std::io::Error::from_raw_os_error(libc::ESRCH)),
+        }
+    };
+    // SAFETY: between fork and exec it makes two system calls, and allocates nothing unless the
+    // first fails, which with a valid signal it does not.
+    unsafe { command.pre_exec(ask) };
 }
 
 /// Which side of a [`fork`] the caller is on.

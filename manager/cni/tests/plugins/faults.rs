@@ -212,7 +212,7 @@ fn from_1_1_on_plugins_are_asked_for_their_status_and_collect() {
         lab.add(&network, gone).unwrap();
         std::fs::remove_file(lab.path("log")).unwrap();
         let valid = vec![("a".to_owned(), "eth0".to_owned())];
-        let error = lab.wait(lab.cni().gc(&network, valid)).unwrap_err().to_string();
+        let error = lab.wait(lab.cni().gc(&network, || Ok(valid))).unwrap_err().to_string();
         assert_eq!(error, "plugin p2: full");
         assert_eq!(log(lab), "DEL p2, DEL p1, GC p1, GC p2");
         let request = lab.read("log.GC.p1");
@@ -232,7 +232,7 @@ fn a_network_can_forbid_check_and_collection() {
             "disableGC": true, "plugins": [{"type": "p1"}]}));
         lab.add(&quiet, attachment()).unwrap();
         lab.check(&quiet, "a").unwrap();
-        lab.wait(lab.cni().gc(&quiet, Vec::new())).unwrap();
+        lab.wait(lab.cni().gc(&quiet, || Ok(Vec::new()))).unwrap();
         assert_eq!(log(lab), "ADD p1");
     });
 }
@@ -282,6 +282,45 @@ fn who_is_killed_in_an_add_finds_it_afterwards() {
 }
 
 #[test]
+fn no_plugin_outlives_its_manager() {
+    lab(|lab| {
+        plugin(lab, "p1", &format!("echo $$ > {}; exec sleep 1000", lab.path("pid").display()), "");
+        let (network, cni) = (chain(&["p1"], "1.0.0"), lab.cni());
+        let pid = std::thread::scope(|scope| {
+            let manager = scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                // Killed, it ends none in good order.
+                let runtime = std::mem::ManuallyDrop::new(runtime.unwrap());
+                runtime.block_on(async {
+                    tokio::select! {
+                        answer = cni.add(&network, attachment()) => panic!("ended: {answer:?}"),
+                        pid = number(lab) => pid
+                    }
+                })
+            });
+            manager.join().unwrap()
+        });
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let state = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // Dead it is, though its process, which is ours, does not ask.
+        while !state().is_empty() && !state().contains(") Z ") {
+            assert!(Instant::now() < deadline, "it goes on: {}", state());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    });
+}
+
+/// What a plugin says that its process is.
+async fn number(lab: &Lab) -> i32 {
+    loop {
+        if let Ok(pid) = lab.read("pid").trim().parse() {
+            return pid;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[test]
 fn collection_waits_for_additions_and_keeps_later_ones_waiting() {
     lab(|lab| {
         let log_path = lab.path("log");
@@ -293,7 +332,7 @@ fn collection_waits_for_additions_and_keeps_later_ones_waiting() {
             let (first, gc, second) = tokio::join!(
                 biased;
                 cni.add(&network, attachment()),
-                cni.gc(&network, valid),
+                cni.gc(&network, || Ok(valid)),
                 cni.add(&network, other)
             );
             first.and(gc).and(second.map(drop)).unwrap();

@@ -209,7 +209,7 @@ fn garbage_collection_before_1_1_deletes_what_is_not_valid() {
         lab.add(&network, published(&lost, "lost", 8081, 80)).unwrap();
         assert_eq!(greeting("10.9.0.1:8081").as_deref(), Some("lost"));
         let valid = vec![("kept".to_owned(), "eth0".to_owned())];
-        lab.wait(lab.cni().gc(&network, valid)).unwrap();
+        lab.wait(lab.cni().gc(&network, || Ok(valid))).unwrap();
         assert_eq!(greeting("10.9.0.1:8081"), None);
         lab.check(&network, "kept").unwrap();
         let recorded = lab.cni().attachments().unwrap();

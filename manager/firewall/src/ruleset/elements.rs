@@ -105,6 +105,15 @@ fn published(port: &Port, now: Situation) -> Vec<Element> {
         let key = [&address[..], &at].concat();
         elements.push(plain(Family::Inet, name::LOOPBACK_PORTS, key));
     }
+    if !port.host_address.is_loopback() {
+        let (set, key) = match (port.host_address, port.host_address.is_unspecified()) {
+            (IpAddr::V4(_), true) => (name::PUBLISHED4, at.clone()),
+            (IpAddr::V6(_), true) => (name::PUBLISHED6, at.clone()),
+            (IpAddr::V4(_), false) => (name::ADDRESS_PUBLISHED4, [&address[..], &at].concat()),
+            (IpAddr::V6(_), false) => (name::ADDRESS_PUBLISHED6, [&address[..], &at].concat()),
+        };
+        elements.push(plain(Family::Inet, set, key));
+    }
     if !translates(port, now) {
         return elements;
     }

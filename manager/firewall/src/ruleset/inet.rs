@@ -49,6 +49,7 @@ pub(super) fn chains(situation: Situation) -> Vec<Chain> {
         base("forward", "filter", FORWARD, FILTER, forward()),
         Chain { name: "ours", hook: None, rules: ours() },
         base("nat-prerouting", "nat", PREROUTING, DSTNAT, to_us(situation)),
+        Chain { name: "internal-to-us", hook: None, rules: internal_to_us() },
         base("nat-output", "nat", OUTPUT, DSTNAT, from_the_host(situation)),
         Chain { name: "published", hook: None, rules: published() },
         base("nat-postrouting", "nat", POSTROUTING, SRCNAT, leaving(situation)),
@@ -156,7 +157,13 @@ fn ours() -> Vec<Rule> {
 
 /// Only what is for an address of this host may be for a port of ours (CVE-2025-67499).
 fn to_us(situation: Situation) -> Vec<Rule> {
-    let mut rules = vec![v4("").is(Ip4DestinationByte, &LOOPBACK4).then(Verdict::Return)];
+    let mut rules = vec![
+        v4("").is(Ip4DestinationByte, &LOOPBACK4).then(Verdict::Return),
+        Rule::new("")
+            .within(&[InputInterface], name::INTERNAL)
+            .is(DestinationKind, &LOCAL)
+            .then(Verdict::Goto("internal-to-us")),
+    ];
     if !situation.loopback_translated {
         // What is translated within a bridge (br_netfilter) would have to go from one of its
         // isolated ports to another.
@@ -168,6 +175,20 @@ fn to_us(situation: Situation) -> Vec<Rule> {
     }
     rules.push(Rule::new("").is(DestinationKind, &LOCAL).then(Verdict::Goto("published")));
     rules
+}
+
+/// The host's own services are theirs to ask, but a proxy would carry them on.
+fn internal_to_us() -> Vec<Rule> {
+    let comment = "internal networks reach no published port";
+    let port = [TransportProtocol, DestinationPort];
+    let at4 = [Ip4Destination, TransportProtocol, DestinationPort];
+    let at6 = [Ip6Destination, TransportProtocol, DestinationPort];
+    vec![
+        v4(comment).within(&at4, name::ADDRESS_PUBLISHED4).drop(),
+        v4(comment).within(&port, name::PUBLISHED4).drop(),
+        v6(comment).within(&at6, name::ADDRESS_PUBLISHED6).drop(),
+        v6(comment).within(&port, name::PUBLISHED6).drop(),
+    ]
 }
 
 /// The host's own connections. Its loopback has no way to a bridge, but by the proxy, or with

@@ -13,6 +13,7 @@
 //! | ports on loopback reached from outside (`route_localnet`) | inet `prerouting` |
 //! | ports that are not published, other bridges | inet `forward`, chain `ours` |
 //! | internal networks that forward | the same |
+//! | internal networks that reach a published port's proxy | inet `nat-prerouting`, which sees each connection's first packet only |
 //! | other hosts' traffic caught by a port | inet `nat-prerouting`: the destination is local |
 //! | another's MAC, IP, ARP or router advertisements | bridge `prerouting`, chains `guard…` |
 //! | containers that shall not reach each other | bridge `forward`, and inet `ours` for what is routed |
@@ -67,6 +68,10 @@ pub(crate) mod name {
     pub(crate) const PORTS6: &str = "ports6";
     pub(crate) const ADDRESS_PORTS4: &str = "address-ports4";
     pub(crate) const ADDRESS_PORTS6: &str = "address-ports6";
+    pub(crate) const PUBLISHED4: &str = "published4";
+    pub(crate) const PUBLISHED6: &str = "published6";
+    pub(crate) const ADDRESS_PUBLISHED4: &str = "address-published4";
+    pub(crate) const ADDRESS_PUBLISHED6: &str = "address-published6";
     pub(crate) const LOOPBACK_PORTS: &str = "loopback-ports";
     pub(crate) const LINKS: &str = "links";
     pub(crate) const GUARDED: &str = "guarded";
@@ -107,6 +112,11 @@ const INET_SETS: &[Set] = {
         map(name::PORTS6, &[Protocol, Port], &[Ipv6, Port]),
         map(name::ADDRESS_PORTS4, &[Ipv4, Protocol, Port], &[Ipv4, Port]),
         map(name::ADDRESS_PORTS6, &[Ipv6, Protocol, Port], &[Ipv6, Port]),
+        // All ports of containers' on the host, whichever way they lead.
+        set(name::PUBLISHED4, &[Protocol, Port]),
+        set(name::PUBLISHED6, &[Protocol, Port]),
+        set(name::ADDRESS_PUBLISHED4, &[Ipv4, Protocol, Port]),
+        set(name::ADDRESS_PUBLISHED6, &[Ipv6, Protocol, Port]),
         set(name::LOOPBACK_PORTS, &[Ipv4, Protocol, Port]),
         // Who may come, where to, at what.
         set(name::LINKS, &[Ipv4, Ipv4, Protocol, Port]),

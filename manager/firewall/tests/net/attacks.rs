@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hull_manager_firewall::{Endpoint, Link, Ports, Protocol, Publish, Settings, Wanted};
+use hull_manager_firewall::{Endpoint, Link, Port, Ports, Protocol, Publish, Settings, Wanted};
 
 use crate::lab::{
     DEADLINE, HOST, HOST6, Lab, NEIGHBOUR, NEIGHBOUR6, Namespace, ONE, OTHER, TWO, frame, port,
@@ -574,6 +574,57 @@ fn an_internal_network_does_not_forward() {
     assert!(is_silent(&other.namespace, "udp", &format!("{NEIGHBOUR}:7")));
     assert!(answer(&lab.host, "tcp", &format!("{OTHER4}:80")).starts_with("other"), "the host");
     lab.networks[1].internal = true;
+}
+
+#[test]
+fn an_internal_network_reaches_the_host_but_no_port_that_it_publishes() {
+    Lab::both().for_each(|lab| internal_stays_out_of_proxies(&lab));
+}
+
+fn internal_stays_out_of_proxies(lab: &Lab) {
+    lab.host.ip("addr add fd31::1/64 dev br1 nodad");
+    lab.containers[OTHER].namespace.ip("addr add fd31::2/64 dev eth0 nodad");
+    // They stand for proxies: what the kernel does not translate is for a socket of the host's.
+    service::tcp(&lab.host, "[::]:8080", "proxy");
+    service::udp(&lab.host, "[::]:5300", "proxy");
+    service::tcp(&lab.host, "[::]:8082", "proxy");
+    service::tcp(&lab.host, "[::]:22", "host");
+    let mut rules = lab.rules();
+    let by_proxy = |protocol, address: &str, number| Port {
+        publish: Publish::Proxy,
+        ..port(protocol, address, number, ONE4, 80)
+    };
+    rules.endpoints.get_mut("v-one").unwrap().ports = vec![
+        by_proxy(Protocol::Tcp, "0.0.0.0", 8080),
+        by_proxy(Protocol::Tcp, "::", 8080),
+        by_proxy(Protocol::Udp, "::", 5300),
+        by_proxy(Protocol::Tcp, "172.31.0.1", 8082),
+    ];
+    rules.endpoints.get_mut("v-other").unwrap().may_spoof = true;
+    let firewall = lab.firewall(Settings::default());
+    firewall.replace(rules.clone()).unwrap();
+    let other = lab.container_namespace(OTHER);
+    let targets = [
+        ("tcp", "172.31.0.1:8080"),
+        ("tcp", "[fd31::1]:8080"),
+        ("udp", "[fd31::1]:5300"),
+        ("tcp", "172.31.0.1:8082"),
+    ];
+    for (protocol, at) in targets {
+        assert!(answer(other, protocol, at).starts_with("proxy"), "the control: {at}");
+    }
+    for inter_container in [true, false] {
+        let network = rules.networks.get_mut("br1").unwrap();
+        (network.internal, network.inter_container) = (true, inter_container);
+        firewall.replace(rules.clone()).unwrap();
+        for (protocol, at) in targets {
+            assert!(is_silent(other, protocol, at), "{at}/{protocol}");
+        }
+        assert!(answer(other, "tcp", "[fd31::1]:22").starts_with("host"), "the host's own");
+        assert!(answer(&lab.neighbour, "tcp", &format!("{HOST}:8080")).starts_with("proxy"));
+    }
+    firewall.remove_endpoint("v-one").unwrap();
+    assert!(answer(other, "tcp", "172.31.0.1:8080").starts_with("proxy"), "published no more");
 }
 
 #[test]

@@ -262,6 +262,21 @@ fn loopback_and_the_hosts_policy_decide_what_is_translated() {
         let chains = namespace.run(move || firewall.closed_by_host(at).unwrap());
         chains.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
+    for family in ["iptables-legacy", "ip6tables-legacy"] {
+        namespace.command(&format!("{family} -P FORWARD DROP"));
+        assert_eq!(closed(HostHook::Forward), ["inet iptables-legacy FORWARD"], "{family}");
+        assert_eq!(closed(HostHook::Input), [""; 0], "{family}");
+        namespace.command(&format!("{family} -P FORWARD ACCEPT"));
+        assert_eq!(closed(HostHook::Forward), [""; 0], "{family}");
+    }
+    namespace.nft(
+        "table inet early { chain everything { type filter hook prerouting priority -300; policy drop; }; \
+         chain something { type filter hook prerouting priority 0; tcp dport 1 drop; }; }; \
+         table netdev card { chain arriving { type filter hook ingress device lo priority 0; drop; }; }",
+    );
+    assert_eq!(closed(HostHook::Arriving), ["inet early everything", "netdev card arriving"]);
+    assert_eq!(closed(HostHook::Input), [""; 0]);
+    namespace.nft("flush ruleset");
     namespace.nft(
         "table ip filter { chain incoming { type filter hook input priority 0; policy drop; }; }; \
          table inet x { chain through { type filter hook forward priority 5; counter drop; }; \

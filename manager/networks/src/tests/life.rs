@@ -227,3 +227,18 @@ fn interfaces_go_with_their_namespaces_and_without_them_where_somebody_holds_the
         lab.assert_clean(&networks, "after detach");
     });
 }
+
+#[test]
+fn a_container_that_has_left_its_last_network_leaves_nothing() {
+    on_a_host(|lab| {
+        let networks = lab.start(&[]);
+        networks.0.attach(&container("aa", "", &[])).unwrap();
+        let left = networks.0.disconnect("aa", "bridge").unwrap();
+        assert_eq!(left.endpoints, []);
+        networks.0.runtime.block_on(async {
+            networks.detach("aa").await.unwrap();
+            networks.settle().await.unwrap();
+        });
+        lab.assert_clean(&networks, "after detach");
+    });
+}

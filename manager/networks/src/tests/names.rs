@@ -58,3 +58,40 @@ fn containers_find_each_other_by_name_on_their_networks_also_after_the_manager()
         lab.assert_clean(&networks, "after detach");
     });
 }
+
+#[test]
+fn a_container_with_another_name_is_found_by_that_alone() {
+    on_a_host(|mut lab| {
+        lab.settings.resolv_conf = lab.directory.path().join("resolv.conf");
+        let networks = lab.start(&[]);
+        networks.0.create(&network("n1", |_| {})).unwrap();
+        let a = networks.0.attach(&container("aa", "n1", &[])).unwrap();
+        networks.0.attach(&container("bb", "n1", &[])).unwrap();
+        let a = &a.endpoints[0].ipv4_address;
+        networks.0.rename("aa", "old").unwrap();
+        assert_eq!(resolve(&networks, "bb", "old").as_ref(), Some(a));
+        assert_eq!(resolve(&networks, "bb", "name-aa"), None);
+        let members = networks.0.inspect("n1").unwrap().members;
+        let mut members: Vec<_> = members.into_iter().map(|member| member.name).collect();
+        members.sort();
+        assert_eq!(members, ["name-bb", "old"]);
+        let mut next = container("cc", "n1", &[]);
+        next.name = "name-aa".into();
+        let c = networks.0.attach(&next).unwrap();
+        let c = &c.endpoints[0].ipv4_address;
+        assert_eq!(resolve(&networks, "bb", "name-aa").as_ref(), Some(c));
+        // One that is in no network, or not running.
+        networks.0.rename("dd", "x").unwrap();
+        kill(networks);
+
+        let networks = lab.start(&["aa", "bb", "cc"]);
+        networks.0.check("aa").unwrap();
+        networks.0.check("bb").unwrap();
+        assert_eq!(resolve(&networks, "bb", "old").as_ref(), Some(a));
+        // Its manager was killed while it gave it another name: the container's own is told again.
+        let checked = networks.0.runtime.block_on(networks.check("aa", "older"));
+        assert_eq!(&checked.unwrap().endpoints[0].ipv4_address, a);
+        assert_eq!(resolve(&networks, "bb", "older").as_ref(), Some(a));
+        assert_eq!(resolve(&networks, "bb", "old"), None);
+    });
+}

@@ -78,10 +78,28 @@ fn a_users_plugin_is_asked_everything_that_the_specification_has() {
             let asked = text.lines().map(|line| line.trim().to_owned());
             asked.filter(|line| !line.starts_with("VERSION")).collect::<Vec<_>>()
         };
+        let mut publishes = container("aa", "own", &[]);
+        publishes.options.publish.push(v1::PublishOptions {
+            host_port: 8080,
+            container_port: 80,
+            ..Default::default()
+        });
+        let error = networks.0.attach(&publishes).unwrap_err().to_string();
+        assert!(error.contains("network own has no plugin that publishes ports"), "{error}");
+        assert_eq!(asked(), [""; 0]);
         networks.0.attach(&container("aa", "own", &[])).unwrap();
         assert_eq!(asked(), ["STATUS", "ADD aa"]);
         kill(networks);
-        let networks = lab.start(&["aa"]);
+        // Nobody is in this one: there is nothing of ours to collect.
+        let unused = list.replace("own", "unused");
+        std::fs::write(lab.settings.definitions.join("unused.conflist"), unused).unwrap();
+        let networks = lab.open();
+        networks.0.recover(&["aa".to_owned()]).unwrap();
+        assert_eq!(asked(), [""; 0], "a start waits for no plugin");
+        networks.0.collect().unwrap();
+        eventually("the plugin collects", Duration::from_secs(20), || {
+            std::fs::read_to_string(&log).is_ok_and(|text| text.contains("GC"))
+        });
         assert_eq!(asked(), ["GC"]);
         networks.0.check("aa").unwrap();
         let mut checked = Vec::new();
@@ -97,6 +115,17 @@ fn a_users_plugin_is_asked_everything_that_the_specification_has() {
         assert!(error.contains("network own") && error.contains("come back later"), "{error}");
         assert_eq!(asked(), ["STATUS"]);
         lab.assert_clean(&networks, "after a refusal");
+        std::fs::remove_file(format!("{}.busy", log.display())).unwrap();
+        // What has died meanwhile is deleted, but no start waits for it either.
+        networks.0.attach(&container("bb", "own", &[])).unwrap();
+        assert_eq!(asked(), ["STATUS", "ADD bb"]);
+        kill(networks);
+        let networks = lab.open();
+        networks.0.recover(&[]).unwrap();
+        assert_eq!(asked(), [""; 0], "a start waits for no plugin");
+        networks.0.collect().unwrap();
+        assert_eq!(asked(), ["DEL bb"]);
+        lab.assert_clean(&networks, "after a collection");
     });
 }
 

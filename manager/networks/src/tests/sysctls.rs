@@ -52,3 +52,33 @@ fn sysctls_are_of_the_namespace_that_they_are_written_in_also_among_many() {
         }
     });
 }
+
+#[test]
+fn a_manager_starts_where_nothing_of_the_kernels_can_be_set() {
+    on_a_host(|lab| {
+        drop(lab.start(&[]));
+        let runtime = tokio::runtime::Handle::current();
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                let _entered = runtime.enter();
+                // This thread's alone, as what it does.
+                sys::namespace::unshare(libc::CLONE_NEWNS).unwrap();
+                for arguments in [
+                    "--make-rprivate /",
+                    "--bind /proc/sys /proc/sys",
+                    "-o remount,ro,bind /proc/sys",
+                ] {
+                    let mut mount = std::process::Command::new("mount");
+                    assert!(mount.args(arguments.split(' ')).status().unwrap().success());
+                }
+                std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap_err();
+                let networks = lab.start(&[]);
+                // What is better otherwise, and can do without.
+                networks.0.create(&network("n1", |request| request.ipv6 = Some(false))).unwrap();
+                let interface = networks.0.inspect("n1").unwrap().interface;
+                assert!(networks.0.host.socket.link(&interface).unwrap().unwrap().up);
+            });
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        });
+    });
+}
