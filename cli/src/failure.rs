@@ -51,6 +51,11 @@ impl Refused {
         std::error::Error::source(&self.status).is_some()
     }
 
+    /// Whether the manager has ended the call because it ends: hulld's words.
+    fn is_of_its_end(&self) -> bool {
+        self.is(tonic::Code::Unavailable) && self.status.message() == "the manager is stopping"
+    }
+
     /// Whether nobody answered at all.
     fn is_unreachable(&self) -> bool {
         let mut cause = std::error::Error::source(&self.status);
@@ -82,7 +87,8 @@ pub(crate) fn refused(status: Status) -> anyhow::Error {
 
 /// Whether the manager did not answer, or no more.
 pub(crate) fn is_unreachable(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<Refused>().is_some_and(Refused::is_of_connection)
+    let gone = |refused: &Refused| refused.is_of_connection() || refused.is_of_its_end();
+    error.downcast_ref::<Refused>().is_some_and(gone)
 }
 
 /// The same failure; that nobody answers, or no more, is told with the address.
@@ -183,6 +189,9 @@ mod tests {
         let (message, code) = told(of_start(broken(tonic::Code::Unavailable)));
         assert!(message.starts_with("Cannot connect to the hull manager at unix:///s."));
         assert_eq!(code, Some(FAILED));
+        let stopping = || refused(Status::unavailable("the manager is stopping"));
+        assert!(is_unreachable(&stopping()) && !is_unreachable(&refused(Status::unavailable("x"))));
+        assert_eq!(told(of_start(stopping())).1, Some(FAILED));
         let words = told(refused(Status::internal("the words of the manager")));
         assert_eq!(words, ("the words of the manager".to_owned(), None));
     }

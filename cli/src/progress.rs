@@ -109,7 +109,8 @@ fn draw(bar: &ProgressBar, step: &v1::Progress) {
 fn line(step: &v1::Progress) -> Option<String> {
     let words = match (word(step.phase()), step.message.as_str()) {
         ("", "") => return None,
-        ("", message) => message.to_owned(),
+        // What is resolved, docker says without a word before it.
+        ("", message) | ("Resolving", message) if !message.is_empty() => message.to_owned(),
         (word, "") => word.to_owned(),
         (word, message) => format!("{word}: {message}"),
     };
@@ -157,6 +158,8 @@ mod tests {
                 Some("abc: Retrying: connection reset"),
             ),
             (step("abc", Phase::Unspecified, ""), None),
+            (step("1", Phase::Resolving, "Pulling from a/b"), Some("1: Pulling from a/b")),
+            (step("", Phase::Resolving, ""), Some("Resolving")),
         ] {
             assert_eq!(line(&step).as_deref(), words);
         }

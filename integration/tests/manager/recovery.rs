@@ -27,6 +27,7 @@ tests![
     runtimes_are_read_again,
     clients_of_a_manager_that_dies_are_told_so,
     events_end_with_the_manager,
+    clients_of_a_manager_that_stops_are_told_so,
     a_refused_start_is_no_fault_of_the_managers,
     kills_at_any_time_lose_nothing,
 ];
@@ -34,6 +35,23 @@ tests![
 const SOON: Duration = Duration::from_secs(20);
 
 fn clients_of_a_manager_that_dies_are_told_so() {
+    clients_are_told(|hull| {
+        hull.crash();
+        let ended = format!("the manager at unix://{} ended the connection", hull.socket());
+        hull.restart();
+        ended
+    });
+}
+
+fn clients_of_a_manager_that_stops_are_told_so() {
+    clients_are_told(|hull| {
+        hull.stop_and_restart();
+        "the manager is stopping".to_owned()
+    });
+}
+
+/// `end` ends the manager and gives what its clients are to say.
+fn clients_are_told(end: fn(&mut Hull) -> String) {
     if reference() {
         not_run(NotRun::PeerLacks("docker: it says unexpected EOF, or nothing".into()));
     }
@@ -56,13 +74,11 @@ fn clients_of_a_manager_that_dies_are_told_so() {
     wait_until("all are in the middle of it", SOON, || {
         clients.iter().all(|client| !client.stdout().is_empty())
     });
-    hull.crash();
-    let ended = format!("the manager at unix://{} ended the connection", hull.socket());
+    let ended = end(&mut hull);
     for (client, (words, code)) in clients.into_iter().zip(calls) {
         let said = client.wait().exits(code).stderr_says(&ended);
         assert_eq!(said.complaints().len(), 1, "{words:?}");
     }
-    hull.restart();
 }
 
 fn events_end_with_the_manager() {

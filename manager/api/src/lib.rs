@@ -11,6 +11,7 @@ mod images;
 mod late;
 mod networks;
 mod status;
+mod stopping;
 mod stream;
 mod volumes;
 
@@ -28,9 +29,10 @@ use hull_specs_api::{
         volumes_server::VolumesServer,
     },
 };
+use tokio::sync::watch;
 use tonic::service::Routes;
 
-use self::late::Late;
+use self::{late::Late, stopping::Stopping};
 pub use self::{status::status, stream::Answers};
 
 /// The longest message of a client: 4 MiB, of which content takes at most 1.
@@ -48,6 +50,8 @@ pub struct Domain<S> {
     pub volumes: Volumes,
     /// The manager itself; only who made everything can answer for it.
     pub system: S,
+    /// True once the manager is asked to stop: what still goes on a moment later is told so.
+    pub closing: watch::Receiver<bool>,
 }
 
 /// All services of hull.v1, with health (`grpc.health.v1`) and reflection (`grpc.reflection.v1`
@@ -77,7 +81,12 @@ pub async fn routes<S: System>(domain: Domain<S>) -> Routes {
         .add_service(health)
         .add_service(Late::new(|| reflection().build_v1()))
         .add_service(Late::new(|| reflection().build_v1alpha()));
-    routes.into_axum_router().layer(tower::layer::layer_fn(deadline::Deadlines)).into()
+    let stopping = Stopping::new(domain.closing);
+    routes
+        .into_axum_router()
+        .layer(tower::layer::layer_fn(deadline::Deadlines))
+        .layer(tower::layer::layer_fn(move |service| stopping.around(service)))
+        .into()
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {

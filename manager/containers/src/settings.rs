@@ -44,7 +44,13 @@ impl Settings {
     /// Refuses what can't work together.
     pub(crate) fn check(&self) -> Result<()> {
         let (data, exec) = (&self.data_root, &self.exec_root);
-        for path in [data, exec, &self.shim] {
+        if !self.shim.is_absolute() {
+            return Err(Error::invalid(format!(
+                "there is no {} beside this program: --shim-path says where it is",
+                self.shim.display()
+            )));
+        }
+        for path in [data, exec] {
             if !path.is_absolute() {
                 return Err(Error::invalid(format!("{} is not an absolute path", path.display())));
             }

@@ -267,7 +267,6 @@ impl Wanted {
     async fn send(self, parts: &Parts, queue: mpsc::Sender<v1::Event>) -> Result<()> {
         // Listening begins before the journal is read, so that nothing falls between.
         let mut listener = parts.journal.listen();
-        let mut closing = parts.closing.subscribe();
         let mut last = 0;
         if let Some(since) = self.since.or(self.until.map(|_| UNIX_EPOCH)) {
             last = self.send_kept(parts, &queue, since, 0).await?;
@@ -284,7 +283,6 @@ impl Wanted {
                 next = self.next(parts, &mut listener, &queue, &mut last) => next,
                 () = &mut end => return Ok(()),
                 () = queue.closed() => return Ok(()),
-                _ = closing.wait_for(|closing| *closing) => return Ok(()),
             };
             match next? {
                 Some(event) if event.sequence > last || event.sequence == 0 => {

@@ -62,7 +62,7 @@ pub(crate) struct Parts {
     pub(crate) volumes: Volumes,
     pub(crate) networks: Networks,
     pub(crate) containers: Containers,
-    /// True once no more is answered.
+    /// True once the stop is asked for.
     pub(crate) closing: watch::Sender<bool>,
 }
 
@@ -188,6 +188,7 @@ impl Manager {
             networks: parts.networks.clone(),
             volumes: parts.volumes.clone(),
             system: Service(Arc::clone(parts)),
+            closing: parts.closing.subscribe(),
         })
         .await;
         if let Some(place) = &config.metrics {

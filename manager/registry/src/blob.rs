@@ -226,7 +226,8 @@ impl Blob {
         if self.offset > 0 {
             call = call.header(header::RANGE, &format!("bytes={}-", self.offset));
         }
-        let response = remote.send_once(&talk.shared, &call).await?.response;
+        let limit = talk.shared.settings.limits.answer;
+        let response = remote.send_once(&talk.shared, &call, limit).await?.response;
         match discarded(response.status(), response.headers(), self.offset, self.descriptor.size) {
             Ok(discard) => Ok((response, discard)),
             Err(how) => Err(Failure::last(Error::corrupt(format!(

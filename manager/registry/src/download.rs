@@ -44,7 +44,7 @@ impl Registry {
             let what = format!("GET {}", Shown(&url));
             let client = self.shared.client(&self.shared.trust_of(&authority_of(&url))?)?;
             let request = client.request(Method::GET, url.clone());
-            let body = execute(request, &Body::Nothing, what.clone(), &limits)
+            let body = execute(request, &Body::Nothing, what.clone(), limits.answer)
                 .await
                 .map_err(|failure| failure.error)?;
             let status = body.status();

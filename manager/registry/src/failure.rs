@@ -1,11 +1,13 @@
 //! What a person is told about a registry's answer or silence. Nothing of a URL's query, no
 //! credential, and no control character gets into a sentence (R23, R26).
 
+use std::time::Duration;
+
 use http::StatusCode;
 use hull_manager_core::Error;
 use serde::Deserialize;
 
-use crate::secret::Secret;
+use crate::{resolve::Unresolved, secret::Secret};
 
 /// The most bytes of an error's body that are read.
 pub(crate) const MAX_BODY_BYTES: usize = 16 << 10;
@@ -15,6 +17,9 @@ const MAX_SENTENCE: usize = 300;
 
 /// The registry was not reached, or stopped answering.
 pub(crate) fn of_transport(what: impl std::fmt::Display, error: reqwest::Error) -> Error {
+    if let Some(unresolved) = cause::<Unresolved>(&error) {
+        return Error::unavailable(format!("{what}: {unresolved}"));
+    }
     let kind = if error.is_timeout() { Error::timed_out(what) } else { Error::unavailable(what) };
     // With the URL would come its query, where storage services have signatures.
     kind.because(error.without_url())
@@ -23,20 +28,42 @@ pub(crate) fn of_transport(what: impl std::fmt::Display, error: reqwest::Error) 
 /// Whether trying again can't help: the peer is not who it should be.
 pub(crate) fn is_certificate(error: &reqwest::Error) -> bool {
     matches!(
-        tls(error),
+        cause(error),
         Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
     )
 }
 
-/// What TLS has to say about it.
-fn tls<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
-    if let Some(found) = error.downcast_ref::<rustls::Error>() {
+/// Whether the peer is there, but TLS does not come about.
+pub(crate) fn is_of_tls(error: &reqwest::Error) -> bool {
+    cause::<rustls::Error>(error).is_some()
+}
+
+/// Whether the host's name has no address.
+pub(crate) fn is_unresolved(error: &reqwest::Error) -> bool {
+    cause::<Unresolved>(error).is_some()
+}
+
+/// What is beneath an error, if it is of this type.
+fn cause<'a, T: std::error::Error + 'static>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a T> {
+    if let Some(found) = error.downcast_ref::<T>() {
         return Some(found);
     }
     // An io::Error that holds another error gives that one's source for its own.
     match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
-        Some(held) => tls(held),
-        None => tls(error.source()?),
+        Some(held) => cause(held),
+        None => cause(error.source()?),
+    }
+}
+
+/// A time in the largest unit that has a whole number of it.
+pub(crate) fn in_time_units(time: Duration) -> String {
+    let seconds = time.as_secs().max(1);
+    match (seconds % 3600, seconds % 60) {
+        (0, _) => format!("{} h", seconds / 3600),
+        (_, 0) => format!("{} min", seconds / 60),
+        _ => format!("{seconds} s"),
     }
 }
 

@@ -31,6 +31,7 @@ mod push;
 mod realm;
 mod remote;
 mod repository;
+mod resolve;
 mod retry;
 mod secret;
 mod settings;

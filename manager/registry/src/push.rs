@@ -291,7 +291,8 @@ impl Upload<'_> {
     }
 
     async fn call(&self, call: &Call) -> Result<Answer, Failure> {
-        self.remote.send_once(&self.talk.shared, call).await
+        let shared = &self.talk.shared;
+        self.remote.send_once(shared, call, shared.settings.limits.answer).await
     }
 
     fn part(&self, offset: u64, length: u64) -> Body {

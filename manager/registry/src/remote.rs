@@ -1,6 +1,10 @@
 //! A conversation with one place: requests, authentication, redirects, retries.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    fmt::Display,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode, header};
@@ -31,23 +35,32 @@ const MAX_CHALLENGES: usize = 2;
 pub(crate) struct Failure {
     pub(crate) error: Error,
     pub(crate) again: bool,
-    pub(crate) asked: Option<std::time::Duration>,
+    /// Only one time more: each takes long, or a person waits for nothing.
+    pub(crate) once: bool,
+    pub(crate) asked: Option<Duration>,
 }
 
 impl Failure {
     /// The same would happen again.
     pub(crate) fn last(error: Error) -> Self {
-        Self { error, again: false, asked: None }
+        Self { error, again: false, once: false, asked: None }
     }
 
     /// It may go better.
     pub(crate) fn again(error: Error) -> Self {
-        Self { error, again: true, asked: None }
+        Self { error, again: true, once: false, asked: None }
+    }
+
+    /// Nothing came for so long.
+    pub(crate) fn silence(what: impl Display, limit: Duration) -> Self {
+        let error = Error::timed_out(format!("{what}: no answer within {} s", limit.as_secs_f32()));
+        Self { error, again: true, once: true, asked: None }
     }
 
     pub(crate) fn of_transport(what: String, error: reqwest::Error) -> Self {
         let again = !error.is_builder() && !failure::is_certificate(&error);
-        Self { again, asked: None, error: failure::of_transport(what, error) }
+        let once = error.is_timeout() || failure::is_unresolved(&error);
+        Self { again, once, asked: None, error: failure::of_transport(what, error) }
     }
 
     pub(crate) fn of_status(
@@ -57,11 +70,17 @@ impl Failure {
         body: &[u8],
         secrets: &[Secret],
     ) -> Self {
-        Self {
-            error: failure::of_status(what, status, body, secrets),
-            again: retry::is_transient(status),
-            asked: retry::asked(headers, SystemTime::now()),
-        }
+        let error = failure::of_status(what, status, body, secrets);
+        let (again, asked) =
+            (retry::is_transient(status), retry::asked(headers, SystemTime::now()));
+        let error = match asked.filter(|asked| again && !asked.is_zero()) {
+            Some(asked) => error.because(anyhow::anyhow!(
+                "the registry asks to wait {}",
+                failure::in_time_units(asked)
+            )),
+            None => error,
+        };
+        Self { error, again, once: false, asked }
     }
 }
 
@@ -145,7 +164,10 @@ impl Remote {
         let retries = if is_last { retries } else { retries.min(1) };
         let client = shared.client(&endpoint.trust)?;
         let mut base = endpoint.base;
-        if endpoint.wire == Wire::Either && !speaks_tls(shared, &client, &base).await? {
+        let mut patience = Patience::new(retries);
+        if endpoint.wire == Wire::Either
+            && !speaks_tls(shared, &client, &base, &mut patience).await?
+        {
             // The scheme of a URL can be set among http and https.
             let _ = base.set_scheme("http");
         }
@@ -186,12 +208,17 @@ impl Remote {
     /// Sends a request until it succeeds, or there is no sense in trying again.
     pub(crate) async fn send(&self, shared: &Shared, call: &Call) -> Result<Answer> {
         let mut patience = self.patience();
+        let limits = &shared.settings.limits;
+        let limit = match call.method {
+            Method::GET | Method::HEAD => limits.document,
+            _ => limits.answer,
+        };
         loop {
-            let failure = match self.send_once(shared, call).await {
+            let failure = match self.send_once(shared, call, limit).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
-            pause(failure, &mut patience, &shared.settings.limits).await?;
+            pause(failure, &mut patience, limits).await?;
         }
     }
 
@@ -201,10 +228,12 @@ impl Remote {
         let mut patience = self.patience();
         loop {
             let attempt = async {
-                let Answer { response, url } = self.send_once(shared, call).await?;
+                let Answer { response, url } =
+                    self.send_once(shared, call, limits.document).await?;
                 let headers = response.headers().clone();
                 let body = read_body(response, max, limits).await.map_err(|error| Failure {
                     again: error.kind() != ErrorKind::ResourceExhausted,
+                    once: error.kind() == ErrorKind::DeadlineExceeded,
                     error: error.context(call.what()),
                     asked: None,
                 })?;
@@ -217,8 +246,14 @@ impl Remote {
         }
     }
 
-    /// Sends a request, with the credentials that the place asks for, to where it says.
-    pub(crate) async fn send_once(&self, shared: &Shared, call: &Call) -> Result<Answer, Failure> {
+    /// Sends a request, with the credentials that the place asks for, to where it says. Each of
+    /// whom it is sent to has `limit` for an answer.
+    pub(crate) async fn send_once(
+        &self,
+        shared: &Shared,
+        call: &Call,
+        limit: Duration,
+    ) -> Result<Answer, Failure> {
         let mut url = call.url.clone();
         let mut at_home = self.home.is_at(&url);
         let (mut redirects, mut challenges) = (0, 0);
@@ -234,8 +269,7 @@ impl Remote {
             if let Some(value) = &authorization {
                 request = request.header(header::AUTHORIZATION, value.clone());
             }
-            let response =
-                execute(request, &call.body, call.what(), &shared.settings.limits).await?;
+            let response = execute(request, &call.body, call.what(), limit).await?;
             let status = response.status();
             if is_redirect(status) {
                 redirects += 1;
@@ -269,7 +303,10 @@ impl Remote {
     ) -> Result<Url, Failure> {
         let refuse = |why: &str| Failure::last(Error::denied(format!("{}: {why}", call.what())));
         if redirects > MAX_REDIRECTS {
-            return Err(refuse("it sends us from one place to the next"));
+            return Err(Failure::last(Error::unavailable(format!(
+                "{}: it sends us from one place to the next, {MAX_REDIRECTS} times",
+                call.what()
+            ))));
         }
         if !matches!(call.method, Method::GET | Method::HEAD) {
             return Err(refuse("it sends us elsewhere with what we bring"));
@@ -305,7 +342,7 @@ pub(crate) async fn pause(
     patience: &mut Patience,
     limits: &Limits,
 ) -> Result<()> {
-    if !failure.again {
+    if !failure.again || (failure.once && !patience.once()) {
         return Err(failure.error);
     }
     let Some(wait) = patience.wait(limits, failure.asked, retry::dice()) else {
@@ -318,17 +355,18 @@ pub(crate) async fn pause(
 
 /// Whether somebody there speaks TLS. A certificate that is not to be trusted is an error and
 /// not a reason to do without, and so is a host that spoke TLS before.
-async fn speaks_tls(shared: &Shared, client: &Client, base: &Url) -> Result<bool> {
+async fn speaks_tls(
+    shared: &Shared,
+    client: &Client,
+    base: &Url,
+    patience: &mut Patience,
+) -> Result<bool> {
     let origin = Origin::of(base);
     let known = origin.as_ref().is_some_and(|origin| shared.has_spoken_tls(origin));
     if known {
         return Ok(true);
     }
     let limits = &shared.settings.limits;
-    let ping = |url: Url| {
-        let request = client.get(url.clone());
-        async move { execute(request, &Body::Nothing, format!("GET {}", Shown(&url)), limits).await }
-    };
     let request = client.get(base.clone());
     let secure = match tokio::time::timeout(limits.document, request.send()).await {
         Ok(Ok(_)) => {
@@ -341,14 +379,28 @@ async fn speaks_tls(shared: &Shared, client: &Client, base: &Url) -> Result<bool
             let what = format!("{} (insecure-registries can name it)", Shown(base));
             return Err(failure::of_transport(what, error));
         }
-        Ok(Err(error)) => failure::of_transport(Shown(base), error),
-        Err(_) => return Err(Error::timed_out(Shown(base))),
+        Ok(Err(error)) => error,
+        Err(_) => return Err(Failure::silence(Shown(base), limits.document).error),
     };
+    if failure::is_unresolved(&secure) {
+        return Err(failure::of_transport(Shown(base), secure));
+    }
     let mut plain = base.clone();
     let _ = plain.set_scheme("http");
-    match ping(plain).await {
-        Ok(_) => Ok(false),
-        Err(failure) => Err(failure.error.because(anyhow::anyhow!("{secure}"))),
+    loop {
+        let what = format!("GET {}", Shown(&plain));
+        let request = client.get(plain.clone());
+        match execute(request, &Body::Nothing, what, limits.document).await {
+            Ok(_) => return Ok(false),
+            // Somebody is there who does not speak TLS: what he says plainly is what counts.
+            Err(failure) if failure::is_of_tls(&secure) => {
+                pause(failure, patience, limits).await?;
+            }
+            Err(failure) => {
+                let secure = failure::of_transport(Shown(base), secure);
+                return Err(failure.error.because(anyhow::anyhow!("{secure}")));
+            }
+        }
     }
 }
 
@@ -356,12 +408,12 @@ pub(crate) fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-/// Sends and waits for the answer's head. An upload may take as long as it moves.
+/// Sends and waits for the answer's head, for `limit`. An upload may take as long as it moves.
 pub(crate) async fn execute(
     request: reqwest::RequestBuilder,
     body: &Body,
     what: String,
-    limits: &Limits,
+    limit: Duration,
 ) -> Result<Response, Failure> {
     let (request, moved) = match body {
         Body::Nothing => (request, None),
@@ -374,12 +426,12 @@ pub(crate) async fn execute(
     let mut sending = Box::pin(request.send());
     let mut before = u64::MAX;
     loop {
-        if let Ok(result) = tokio::time::timeout(limits.document, &mut sending).await {
+        if let Ok(result) = tokio::time::timeout(limit, &mut sending).await {
             return result.map_err(|error| Failure::of_transport(what, error));
         }
         let now = moved.as_ref().map_or(before, |moved| moved.get());
         if now == before {
-            return Err(Failure::again(Error::timed_out(what)));
+            return Err(Failure::silence(what, limit));
         }
         before = now;
     }
@@ -403,7 +455,8 @@ pub(crate) async fn read_body(
         }
         Ok(bytes.freeze())
     };
-    tokio::time::timeout(limits.document, read)
-        .await
-        .unwrap_or_else(|_| Err(Error::timed_out("the answer does not end")))
+    tokio::time::timeout(limits.document, read).await.unwrap_or_else(|_| {
+        let seconds = limits.document.as_secs_f32();
+        Err(Error::timed_out(format!("the answer does not end within {seconds} s")))
+    })
 }

@@ -18,12 +18,14 @@ pub(crate) struct Patience {
     retries: u32,
     failures: u32,
     progress_bytes: u64,
+    /// A failure came that is borne once.
+    is_strained: bool,
 }
 
 impl Patience {
     /// For so many failures in a row.
     pub(crate) fn new(retries: u32) -> Self {
-        Self { retries, failures: 0, progress_bytes: 0 }
+        Self { retries, failures: 0, progress_bytes: 0, is_strained: false }
     }
 
     /// Content came. One byte is no progress: a stranger could make us connect without end.
@@ -32,7 +34,13 @@ impl Patience {
         while self.progress_bytes >= PROGRESS_BYTES {
             self.progress_bytes -= PROGRESS_BYTES;
             self.failures = self.failures.saturating_sub(1);
+            self.is_strained = false;
         }
+    }
+
+    /// Whether a failure may be borne of which a second one says that there will be a third.
+    pub(crate) fn once(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_strained, true)
     }
 
     /// How long to wait after one more failure; nothing if that was one too many, or the
@@ -105,6 +113,9 @@ mod tests {
         let two = Duration::from_secs(2);
         assert_eq!(patience.wait(&limits, Some(two), 0.0), Some(two));
         assert_eq!(patience.wait(&limits, Some(two * 2), 0.0), None);
+        assert!(patience.once() && !patience.once());
+        patience.progress(PROGRESS_BYTES);
+        assert!(patience.once());
     }
 
     #[test]

@@ -49,8 +49,11 @@ pub struct Limits {
     pub connect: Duration,
     /// In which some byte must come.
     pub idle: Duration,
-    /// For a whole manifest, token or list.
+    /// For the answer to a request for a manifest, token or list, and for all of its body.
     pub document: Duration,
+    /// For the answer to any other request: a registry may fetch a blob from elsewhere first, or
+    /// read all that it was sent.
+    pub answer: Duration,
     /// In which at least [`Limits::trickle_bytes`] of a blob must come.
     pub trickle: Duration,
     /// See [`Limits::trickle`].
@@ -70,7 +73,8 @@ impl Default for Limits {
         Self {
             connect: Duration::from_secs(15),
             idle: Duration::from_secs(30),
-            document: Duration::from_secs(90),
+            document: Duration::from_secs(15),
+            answer: Duration::from_secs(90),
             trickle: Duration::from_secs(60),
             trickle_bytes: 16 << 10,
             retries: 5,

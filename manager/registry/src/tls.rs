@@ -14,7 +14,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _},
 };
 
-use crate::{hosts::Trust, settings::Settings};
+use crate::{hosts::Trust, resolve, settings::Settings};
 
 /// So many clients are kept: each holds idle connections.
 const MAX_CLIENTS: usize = 64;
@@ -50,6 +50,7 @@ impl Clients {
             .user_agent(&settings.user_agent)
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
+            .dns_resolver(resolve::System)
             .retry(reqwest::retry::never())
             .no_proxy()
             .proxy(reqwest::Proxy::custom(move |url| proxies.of(url)))

@@ -284,7 +284,7 @@ impl Auth {
         };
         let (status, headers, body) = tokio::time::timeout(limits.document, answer)
             .await
-            .unwrap_or_else(|_| Err(Failure::again(Error::timed_out(what()))))?;
+            .unwrap_or_else(|_| Err(Failure::silence(what(), limits.document)))?;
         if status.is_redirection() {
             // Credentials would go to whom nobody named.
             return Err(Failure::last(Error::denied(what() + ": it sends us elsewhere")));

@@ -247,11 +247,8 @@ async fn accept(
         let (console, all, typing) = (Rc::clone(&console), Rc::clone(&clients), Rc::clone(&typing));
         reactor::spawn(async move {
             let gone = client.gone.clone();
-            let received = reactor::unless(&gone, client.receive(&*console, &typing)).await;
-            // A client that has only closed its sending half goes on reading.
-            if !matches!(received, Some(Ok(()))) {
-                all.remove(&client);
-            }
+            let _ = reactor::unless(&gone, client.receive(&*console, &typing)).await;
+            all.remove(&client);
         });
     }
 }
@@ -288,7 +285,7 @@ impl Client {
         }
     }
 
-    /// Does what the client asks for, until it closes its sending half.
+    /// Does what the client asks for, until it is gone.
     ///
     /// # Errors
     /// If it does not keep to the protocol, or the connection is broken.
@@ -300,7 +297,8 @@ impl Client {
             let mut buffer = vec![0; READ_BYTES];
             let n = self.source.read(&mut buffer).await?;
             if n == 0 {
-                return Ok(());
+                // A client that has only closed its sending half goes on reading.
+                return Ok(self.source.hung_up().await?);
             }
             for request in decoder.feed(&buffer[..n])? {
                 // What the container does not take (its input is closed, it has no terminal)

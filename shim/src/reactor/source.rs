@@ -23,19 +23,22 @@ pub(super) struct Table {
 struct Waiting {
     read: Option<Waker>,
     write: Option<Waker>,
+    hang_up: Option<Waker>,
 }
 
 impl Waiting {
+    /// Hang-ups are always reported.
     fn readiness(&self) -> Readiness {
         Readiness { readable: self.read.is_some(), writable: self.write.is_some() }
     }
 }
 
-/// Which way data goes.
+/// Which way data goes, or whether it goes at all.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Direction {
     Read,
     Write,
+    HangUp,
 }
 
 /// A non-blocking descriptor that a task can wait for. For each direction one task at a time
@@ -71,6 +74,15 @@ impl Source {
     /// Those of epoll_ctl(2).
     pub(crate) fn writable(&self) -> impl Future<Output = Result<()>> {
         Ready { source: self, direction: Direction::Write, asked: false }
+    }
+
+    /// Waits until the other side can neither send nor receive. Nobody may wait to read
+    /// meanwhile: the end of what can be read would be taken for it.
+    ///
+    /// # Errors
+    /// Those of epoll_ctl(2).
+    pub(crate) fn hung_up(&self) -> impl Future<Output = Result<()>> {
+        Ready { source: self, direction: Direction::HangUp, asked: false }
     }
 
     /// read(2), when there is something; 0 is the end.
@@ -137,6 +149,7 @@ impl Future for Ready<'_> {
         let slot = match self.direction {
             Direction::Read => &mut waiting.read,
             Direction::Write => &mut waiting.write,
+            Direction::HangUp => &mut waiting.hang_up,
         };
         // The event takes the waker out; if it is gone, the event has come.
         if self.asked && slot.is_none() {
@@ -174,6 +187,7 @@ impl Drop for Ready<'_> {
                     match self.direction {
                         Direction::Read => waiting.read = None,
                         Direction::Write => waiting.write = None,
+                        Direction::HangUp => waiting.hang_up = None,
                     }
                 }
             });
@@ -194,8 +208,12 @@ impl Reactor {
                 if what.writable {
                     wakers.extend(waiting.write.take());
                 }
-                // One report disarms both directions; whoever still waits arms it again.
-                wakers.extend(waiting.read.as_ref().or(waiting.write.as_ref()).cloned());
+                if what.readable && what.writable {
+                    wakers.extend(waiting.hang_up.take());
+                }
+                // One report disarms all; whoever still waits arms it again.
+                let left = waiting.read.as_ref().or(waiting.write.as_ref());
+                wakers.extend(left.or(waiting.hang_up.as_ref()).cloned());
             }
         }
         wakers.into_iter().for_each(Waker::wake);

@@ -32,11 +32,17 @@ impl<R: BufRead> Gunzip<R> {
     }
 
     fn header(&mut self) -> io::Result<()> {
-        let mut fixed = [0; 10];
+        // Byte by byte: what is no header may be too short for one.
+        for expected in [0x1f, 0x8b, 8] {
+            let mut byte = [0];
+            self.exactly(&mut byte)?;
+            if byte != [expected] {
+                return Err(refused("gzip: something follows the compressed content".into()));
+            }
+        }
+        let mut fixed = [0; 7];
         self.exactly(&mut fixed)?;
-        let [0x1f, 0x8b, 8, flags, ..] = fixed else {
-            return Err(refused("gzip: something follows the compressed content".into()));
-        };
+        let [flags, ..] = fixed;
         if flags & 0xe0 != 0 {
             return Err(refused("gzip: a header has flags that are not defined".into()));
         }

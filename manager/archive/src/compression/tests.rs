@@ -54,7 +54,10 @@ fn what_is_cut_changed_or_followed_by_something_is_refused() {
             assert!(error.get_ref().is_some_and(|e| e.is::<Refused>()), "{length}: {error}");
         }
         for garbage in [&b"\0"[..], b"garbage", &[0; 512], b"\x1f\x8b"] {
-            assert!(plain(&[&bytes[..], garbage].concat()).is_err(), "{form:?} {garbage:?}");
+            let error = plain(&[&bytes[..], garbage].concat()).expect_err("something follows");
+            if form == Compression::Gzip && garbage != b"\x1f\x8b" {
+                assert!(error.to_string().contains("something follows"), "{garbage:?}: {error}");
+            }
         }
         let mut changed = bytes.clone();
         let middle = changed.len() / 2;

@@ -34,13 +34,16 @@ pub(crate) struct Joined {
 
 /// Clients that wait for the container's start.
 #[derive(Default)]
-pub(crate) struct Waiting(Mutex<Vec<oneshot::Sender<Joined>>>);
+pub(crate) struct Waiting(Mutex<Vec<Client>>);
+
+/// One that waits; it is told why, if it can't be attached.
+type Client = oneshot::Sender<Result<Joined>>;
 
 /// Clients that wait at one time.
 const MAX_WAITING: usize = 64;
 
 impl Waiting {
-    fn add(&self, client: oneshot::Sender<Joined>) -> Result<()> {
+    fn add(&self, client: Client) -> Result<()> {
         let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         list.retain(|client| !client.is_closed());
         if list.len() >= MAX_WAITING {
@@ -53,23 +56,29 @@ impl Waiting {
     }
 
     /// Those that wait; they wait no more. Dropped, they are told that there is no container.
-    pub(crate) fn take(&self) -> Vec<oneshot::Sender<Joined>> {
+    pub(crate) fn take(&self) -> Vec<Client> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl Handle {
-    /// Attaches all that wait.
+    /// Attaches all that wait. Each is told of its own failure.
+    ///
+    /// # Errors
+    /// That of one that can't be attached.
     pub(crate) async fn connect_waiting(&self, socket: &Path) -> Result<()> {
         let exits = self.now().exits;
-        for client in self.attaching.take() {
-            if !client.is_closed() {
-                let connection = Connection::open(socket).await?;
-                // One that has left meanwhile is disconnected again.
-                let _ = client.send(Joined { connection, exits });
-            }
-        }
-        Ok(())
+        let clients = self.attaching.take().into_iter().filter(|client| !client.is_closed());
+        let joining = clients.map(async |client| {
+            let (joined, result) = match Connection::open(socket).await {
+                Ok(connection) => (Ok(Joined { connection, exits }), Ok(())),
+                Err(error) => (Err(Error::new(error.kind(), &error)), Err(error)),
+            };
+            // One that has left meanwhile is disconnected again.
+            let _ = client.send(joined);
+            result
+        });
+        futures_util::future::join_all(joining).await.into_iter().collect()
     }
 }
 
@@ -111,7 +120,8 @@ impl Containers {
         handle.attaching.add(sender)?;
         // It may have been started meanwhile: then nobody comes for the list.
         if handle.now().is_live() {
-            handle.connect_waiting(&socket).await?;
+            // Each gets its failure where it waits.
+            let _ = handle.connect_waiting(&socket).await;
         }
         let (answers, answered) = mpsc::channel(ANSWERS);
         let attached = attach_response::Message::Attached(v1::Attached { tty: options.tty });
@@ -133,7 +143,10 @@ impl Containers {
                 () = closed.closed() => return,
             };
             match joined {
-                Ok(joined) => {
+                Ok(Err(error)) => {
+                    let _ = answers.send(Err(error)).await;
+                }
+                Ok(Ok(joined)) => {
                     let left = relay(&handle, joined, messages, answers, rules).await;
                     if left {
                         inner.event(&handle.record(), "detach", &[]);

@@ -1,6 +1,9 @@
 //! The manager's side of the shim's attach socket. The shim documents the frames.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use hull_manager_core::{Error, Result, error::IoContext as _};
 use tokio::{
@@ -24,6 +27,10 @@ const CLOSE_STDIN: u8 = 17;
 const RESIZE: u8 = 18;
 const HOLD: u8 = 19;
 
+/// How long a place among the shim's clients is waited for, and how often it is asked for.
+const PATIENCE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// One of the two streams of output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stream {
@@ -46,11 +53,24 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// When it returns, the client is attached: it gets all output from now on.
+    ///
+    /// # Errors
+    /// [`hull_manager_core::ErrorKind::ResourceExhausted`] if the shim has too many clients.
     pub(crate) async fn open(socket: &Path) -> Result<Self> {
-        let mut stream = UnixStream::connect(socket).await.about(socket.display())?;
-        stream.write_all(&frame(HOLD, &[])).await.about(socket.display())?;
-        let mut hello = [0; 7];
-        stream.read_exact(&mut hello).await.about(socket.display())?;
+        let began = Instant::now();
+        let (stream, hello) = loop {
+            let stream = UnixStream::connect(socket).await.about(socket.display())?;
+            match greet(stream).await {
+                // The shim hangs up on one too many. One that has just left may still be counted.
+                Err(error) if is_hang_up(&error) && began.elapsed() < PATIENCE => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Err(error) if is_hang_up(&error) => {
+                    return Err(Error::exhausted("too many clients are attached to the container"));
+                }
+                greeted => break greeted.about(socket.display())?,
+            }
+        };
         if hello != [HELLO, 0, 0, 0, 0, 1, VERSION] {
             return Err(Error::internal(format!(
                 "{} speaks another protocol: {hello:?}",
@@ -60,6 +80,21 @@ impl Connection {
         let (reader, writer) = stream.into_split();
         Ok(Self { reader: Reader(reader), writer: Writer(writer) })
     }
+}
+
+async fn greet(mut stream: UnixStream) -> std::io::Result<(UnixStream, [u8; 7])> {
+    stream.write_all(&frame(HOLD, &[])).await?;
+    let mut hello = [0; 7];
+    stream.read_exact(&mut hello).await?;
+    Ok((stream, hello))
+}
+
+fn is_hang_up(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(
+        error.kind(),
+        ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof
+    )
 }
 
 pub(super) struct Reader(OwnedReadHalf);
@@ -145,6 +180,30 @@ mod tests {
         assert_eq!(hold, [19, 0, 0, 0, 0, 0]);
         assert_eq!(typed, [16, 0, 0, 0, 0, 1, b'x', 18, 0, 0, 0, 0, 4, 0, 80, 0, 24]);
         assert_eq!(reader.next().await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn one_client_too_many_gets_a_place_that_becomes_free_or_a_sentence() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("a");
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let shim = tokio::spawn(async move {
+            drop(listener.accept().await.unwrap());
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(&[0, 0, 0, 0, 0, 1, 1]).await.unwrap();
+            (listener, stream)
+        });
+        drop(Connection::open(&path).await.unwrap());
+        let (listener, _) = shim.await.unwrap();
+        let full = tokio::spawn(async move {
+            loop {
+                drop(listener.accept().await);
+            }
+        });
+        let refused = Connection::open(&path).await.err().unwrap();
+        assert_eq!(refused.kind(), hull_manager_core::ErrorKind::ResourceExhausted);
+        assert_eq!(refused.to_string(), "too many clients are attached to the container");
+        full.abort();
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@
 
 mod credentials;
 mod debian;
+mod failures;
 mod lab;
 mod mirrors;
 mod sample;
