@@ -26,7 +26,6 @@ tests![
     execs_go_on_and_are_known_to_the_next_manager,
     runtimes_are_read_again,
     clients_of_a_manager_that_dies_are_told_so,
-    events_end_with_the_manager,
     clients_of_a_manager_that_stops_are_told_so,
     a_refused_start_is_no_fault_of_the_managers,
     kills_at_any_time_lose_nothing,
@@ -79,19 +78,6 @@ fn clients_are_told(end: fn(&mut Hull) -> String) {
         let said = client.wait().exits(code).stderr_says(&ended);
         assert_eq!(said.complaints().len(), 1, "{words:?}");
     }
-}
-
-fn events_end_with_the_manager() {
-    if reference() {
-        not_run(NotRun::PeerLacks("docker: it says unexpected EOF".into()));
-    }
-    let mut hull = Hull::start();
-    let events = hull.call(&["events", "--since", "1h"]).start();
-    wait_until("what was is shown", SOON, || !events.stdout().is_empty());
-    hull.stop_and_restart();
-    let ended = format!("the manager at unix://{} ended the connection", hull.socket());
-    events.wait().exits(1).stderr_says(&ended);
-    hull.run(&["events", "--since", "1h", "--until", "0s"]).ok();
 }
 
 fn a_refused_start_is_no_fault_of_the_managers() {
