@@ -114,7 +114,8 @@ pub(crate) struct Flags {
     /// The shim [default: containerd-shim-hull-v2 beside this program]
     #[arg(long, value_name = "FILE")]
     shim_path: Option<String>,
-    /// Seconds that running requests have when the manager ends; containers go on [default: 15]
+    /// Seconds that connections have to close when the manager ends; requests that go on are
+    /// ended after one second, and containers go on [default: 15]
     #[arg(long, value_name = "SECONDS")]
     shutdown_timeout: Option<u64>,
     /// Serve OpenMetrics there: ADDRESS:PORT of the loopback, or unix:///PATH
